@@ -1,0 +1,1 @@
+"""Perennial retrains deployed PyTorch models."""

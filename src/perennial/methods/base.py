@@ -1,0 +1,111 @@
+"""The contract of a method: something that changes learning to protect retention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from perennial.errors import MethodError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perennial.types import MethodContext, StepContext
+
+
+class Method:
+    """A method and its phases; a subclass overrides the ones it needs.
+
+    The gradient phases run once per optimizer step, after unscaling and all-reduce and before
+    clipping, in the order observe, add, project, each over the methods sorted by name, so that
+    the order in which a user lists methods is never a setting.
+
+    Attributes:
+        name: Key in the configuration, in logs and in a version's ``methods/<name>.safetensors``.
+        requires: Capabilities that the module must give: ``per_example_loss``, ``logits``,
+            ``features``.
+        needs_history: Whether the method has nothing to work with where there is no history.
+    """
+
+    name: ClassVar[str]
+    requires: ClassVar[frozenset[str]] = frozenset()
+    needs_history: ClassVar[bool] = False
+
+    def prepare(self, context: MethodContext) -> None:
+        """Before fit: build anchors, precision or a teacher from the champion."""
+
+    def loss_terms(self, step: StepContext) -> dict[str, Tensor]:
+        """Differentiable scalars to add to the loss, logged by name."""
+        return {}
+
+    def observe_gradients(self, step: StepContext) -> None:
+        """See the gradients of the loss before any method changed them."""
+
+    def add_gradients(self, step: StepContext) -> None:
+        """Add closed-form terms to ``.grad`` of the step's parameters."""
+
+    def project_gradients(self, step: StepContext) -> None:
+        """Replace the gradients; at most one method may."""
+
+    def after_step(self, step: StepContext) -> None:
+        """After an optimizer step that was really taken."""
+
+    def finish(self, context: MethodContext) -> dict[str, Tensor]:
+        """After fit: return the tensors that the next cycle needs, kept with the candidate."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resume needs: tensors and plain containers only."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+
+
+def overrides(method: Method, phase: str) -> bool:
+    """Whether a method has a phase of its own."""
+    return getattr(type(method), phase) is not getattr(Method, phase)
+
+
+def arrange(methods: Sequence[Method]) -> list[Method]:
+    """Methods sorted by name, after checking that they can work together.
+
+    Raises:
+        MethodError: Two have one name, or two project gradients.
+    """
+    ordered = sorted(methods, key=lambda method: method.name)
+    names = [method.name for method in ordered]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise MethodError(
+            f"Method {repeated[0]!r} is listed twice.", where="method", mend="list it once"
+        )
+    projecting = [m.name for m in ordered if overrides(m, "project_gradients")]
+    if len(projecting) > 1:
+        raise MethodError(
+            f"Methods {' and '.join(projecting)} both project gradients; at most one can.",
+            where="method",
+            mend="leave one of them out",
+        )
+    return ordered
+
+
+def check_capabilities(methods: Sequence[Method], missing: Mapping[str, str], module: str) -> None:
+    """Refuse a method whose needs the module does not meet.
+
+    Args:
+        methods: The methods of the run.
+        missing: Capability to the reason why the module lacks it.
+        module: The module's class, for the message.
+
+    Raises:
+        MethodError: Names the method and the capability.
+    """
+    for method in methods:
+        for capability in sorted(method.requires & missing.keys()):
+            raise MethodError(
+                f"Method {method.name!r} needs {capability!r}, which {module} does not give: "
+                f"{missing[capability]}.",
+                where=f"method.{method.name}",
+                mend=f"give {module} a forward(inputs) that returns what the task expects, "
+                "or leave the method out",
+            )

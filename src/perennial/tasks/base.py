@@ -1,0 +1,49 @@
+"""The contract of a task: what a plain ``nn.Module`` is for.
+
+Shapes: B rows, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torchmetrics import MetricCollection
+
+
+class Task(Protocol):
+    """From a batch to outputs, per-example losses, predictions and scores, and metrics.
+
+    Attributes:
+        score_name: What the per-example score's mean is called, ``accuracy`` for 0/1.
+        log_density_constant: The density's negative log is the per-example loss plus a constant,
+            after division by this c (1 for cross-entropy, ½ for squared error at unit variance).
+    """
+
+    score_name: str
+    log_density_constant: float
+
+    def split_batch(self, batch: Any) -> tuple[Any, Tensor]:
+        """A batch in the source's own form to model inputs and targets (B,)."""
+        ...
+
+    def outputs(self, model: nn.Module, batch: Any) -> Tensor:
+        """The model's outputs on a batch, (B, C) for classification."""
+        ...
+
+    def per_example_loss(self, outputs: Tensor, batch: Any) -> Tensor:
+        """Losses (B,)."""
+        ...
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """Predictions (B,)."""
+        ...
+
+    def scores(self, outputs: Tensor, batch: Any) -> Tensor:
+        """Scores (B,), higher is better, for the paired tests."""
+        ...
+
+    def metrics(self, classes: int) -> MetricCollection:
+        """Aggregates over outputs and targets."""
+        ...
