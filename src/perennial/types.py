@@ -171,4 +171,5 @@ class EvaluationReport:
     @property
     def is_new(self) -> Booleans:
         """Rows of the new holdout (N,)."""
-        return self.holdout == "new"
+        mask: Booleans = self.holdout == "new"
+        return mask
