@@ -84,3 +84,7 @@ class IntegrityError(RegistryError):
 
 class StorageError(PerennialError):
     """A file could not be written: the disk is full, read-only or gone."""
+
+
+class EvaluationError(PerennialError):
+    """Scores are missing, malformed or not comparable; nothing is promoted on them."""

@@ -40,10 +40,14 @@ class Task(Protocol):
         """Predictions (B,)."""
         ...
 
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """Class probabilities (B, C), or None for a task without classes."""
+        ...
+
     def scores(self, outputs: Tensor, batch: Any) -> Tensor:
         """Scores (B,), higher is better, for the paired tests."""
         ...
 
     def metrics(self, classes: int) -> MetricCollection:
-        """Aggregates over outputs and targets."""
+        """Aggregates, fed with predictions and targets."""
         ...

@@ -1,0 +1,189 @@
+"""Every command: ``train``, ``evaluate`` and ``registry``.
+
+Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg job`` answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from perennial.errors import EXIT_FAILED, ConfigError, PerennialError
+from perennial.paths import CONF_DIR
+
+USAGE = """perennial: retrain deployed PyTorch models without forgetting
+
+  perennial train [overrides]              one retraining cycle, the same as python train.py
+  perennial evaluate [data.new=PATH] ...   score the champion on any data set, without training
+  perennial registry list                  lineages and their versions
+  perennial registry show REF              one version: metrics, decision, files
+  perennial registry path REF              a folder with the version's files
+  perennial registry rollback NAME         the previous champion serves again
+
+REF is NAME@champion, NAME@previous or NAME@NUMBER. More: perennial VERB --help
+"""
+
+
+def main() -> None:
+    """The console script ``perennial``."""
+    verbs = {"train": train, "evaluate": evaluate, "registry": registry}
+    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if verb in ("-h", "--help"):
+        print(USAGE)  # noqa: T201
+        raise SystemExit(0)
+    if verb == "--version":
+        from importlib.metadata import version
+
+        print(version("perennial"))  # noqa: T201
+        raise SystemExit(0)
+    if verb not in verbs:
+        from perennial.config import nearest
+
+        close = nearest(verb, verbs)
+        _stop(
+            ConfigError(
+                f"{verb!r} is not a verb of perennial.",
+                where="command line",
+                mend=f"did you mean {close}?" if close else "see perennial --help",
+            )
+        )
+    del sys.argv[1]
+    sys.path.insert(0, str(Path.cwd()))
+    verbs[verb]()
+
+
+def train() -> None:
+    """``python train.py``: one retraining cycle; exits with the verdict's code."""
+    codes: list[int] = []
+
+    @hydra.main(version_base="1.3", config_path=str(CONF_DIR.absolute()), config_name="train")
+    def job(config: DictConfig) -> float | None:
+        from perennial.launch import run_job
+
+        output = HydraConfig.get()
+        multirun = output.mode == RunMode.MULTIRUN
+        result, objective = run_job(
+            _plain(config), folder=Path(output.runtime.output_dir), multirun=multirun
+        )
+        codes.append(int(result["exit_code"]))
+        return objective
+
+    _run(job, "train")
+    raise SystemExit(max(codes, default=0) if len(codes) == 1 else 0)
+
+
+def evaluate() -> None:
+    """``perennial evaluate``: score a version without training."""
+
+    @hydra.main(version_base="1.3", config_path=str(CONF_DIR.absolute()), config_name="evaluate")
+    def job(config: DictConfig) -> None:
+        from perennial.launch import evaluate_job
+
+        evaluate_job(_plain(config))
+
+    _run(job, "evaluate")
+
+
+def registry() -> None:
+    """``perennial registry``: look at versions, or roll back."""
+    from perennial.verbs import registry_verb
+
+    try:
+        registry_verb(sys.argv[1:])
+    except PerennialError as error:
+        _stop(error)
+
+
+def _run(job: Callable[[], Any], name: str) -> None:
+    # Hydra then raises instead of printing its own message, so that ours can name the nearest key
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        job()
+    except PerennialError as error:
+        _stop(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        _stop(_explain(error, name))
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(
+            f"{missing[0]} must be given.",
+            where=missing[0],
+            mend=f"add {missing[0]}=... to the command",
+        )
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _explain(error: Exception, name: str) -> ConfigError:
+    """A composition error in a user's words, with the nearest right name."""
+    import re
+
+    from perennial.config import flatten, nearest
+
+    text = str(error).strip()
+    key = None
+    if found := re.search(r"[Cc]ould not override '([^']+)'", text):
+        key = found.group(1)
+    elif found := re.search(r"Could not append to config.*'([^']+)'", text):
+        key = found.group(1)
+    if isinstance(error, ConfigCompositionException) and key:
+        close = nearest(key.lstrip("+~"), flatten(_defaults(name)))
+        return ConfigError(
+            f"There is no setting {key!r}.",
+            where="command line",
+            mend=f"did you mean {close}?" if close else "see all settings with --cfg job",
+        )
+    if found := re.search(r"find '([^']+)'", text):
+        group, _, choice = found.group(1).rpartition("/")
+        options = sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+        if not group or not options:
+            groups = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir())
+            close = nearest(choice, groups)
+            return ConfigError(text.splitlines()[0], where="command line", mend=close)
+        close = nearest(choice, options)
+        mend = f"did you mean {group}={close}? " if close else ""
+        return ConfigError(
+            f"There is no {group} named {choice!r}.",
+            where=f"{group}={choice}",
+            mend=f"{mend}choices: {', '.join(options)}",
+        )
+    if found := re.search(r"override '([^'=]+)'.*No match in the defaults list", text):
+        group = found.group(1)
+        groups = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir())
+        close = nearest(group, groups)
+        return ConfigError(
+            f"There is no group {group!r}.",
+            where="command line",
+            mend=f"did you mean {close}=...?" if close else f"groups: {', '.join(groups)}",
+        )
+    return ConfigError(text, where="configuration", mend="see all settings with --cfg job")
+
+
+def _defaults(name: str) -> Mapping[str, Any]:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR.absolute())):
+        config = OmegaConf.to_container(compose(name), resolve=False)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def _stop(error: PerennialError) -> None:
+    sys.stderr.write(f"perennial: {error}\n")
+    raise SystemExit(error.exit_code if error.exit_code else EXIT_FAILED)

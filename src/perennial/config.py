@@ -1,0 +1,111 @@
+"""From a composed configuration to plain values: unknown keys and wrong types are refused here."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from perennial.errors import ConfigError
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like a misspelt one, by the whole path or by its last part."""
+    names = list(known)
+    if found := difflib.get_close_matches(word, names, n=1, cutoff=0.6):
+        return found[0]
+    last = word.rsplit(".", 1)[-1]
+    by_last = {name.rsplit(".", 1)[-1]: name for name in names}
+    found = difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.6)
+    return by_last[found[0]] if found else None
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys of nested mappings, inner nodes included."""
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        path = f"{prefix}{key}"
+        flat[path] = inner
+        if isinstance(inner, Mapping):
+            flat |= flatten(inner, f"{path}.")
+    return flat
+
+
+def locate(target: str, *, where: str) -> Any:
+    """Import what a dotted path names.
+
+    Raises:
+        ConfigError: Nothing is there; names the part that is missing.
+    """
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{target!r} could not be imported: {error}.",
+            where=f"{where}._target_",
+            mend="check the import path, and that its module lies in this folder or is installed",
+        ) from error
+
+
+def check_node(node: Mapping[str, Any], *, where: str) -> None:
+    """Check a node's keys and plain types against the constructor that its ``_target_`` names.
+
+    Raises:
+        ConfigError: A key the constructor does not take, or a value of another type.
+    """
+    constructor = locate(str(node["_target_"]), where=where)
+    try:
+        parameters = inspect.signature(constructor).parameters
+        hints = typing.get_type_hints(
+            constructor.__init__ if inspect.isclass(constructor) else constructor
+        )
+    except (TypeError, ValueError, NameError):
+        return
+    free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key, value in node.items():
+        if key.startswith("_"):
+            continue
+        if key not in parameters:
+            if free:
+                continue
+            close = nearest(key, parameters)
+            raise ConfigError(
+                f"{where}.{key} is not a setting of {node['_target_']}.",
+                where=f"{where}.{key}",
+                mend=f"did you mean {where}.{close}?" if close else "take it out",
+            )
+        if key in hints and not accepts(hints[key], value):
+            raise ConfigError(
+                f"{where}.{key} is {value!r}; it takes {_words(hints[key])}.",
+                where=f"{where}.{key}",
+                mend="see the setting's comment in --cfg job and in conf/",
+            )
+
+
+def accepts(hint: Any, value: Any) -> bool:
+    """Whether a plain value fits a type hint; only plain types are judged."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(accepts(option, value) for option in typing.get_args(hint))
+    if hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    return value is not None or hint is Any
+
+
+def _words(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_words(option) for option in typing.get_args(hint))
+    if hint is type(None):
+        return "null"
+    return names.get(hint, str(hint))

@@ -1,0 +1,204 @@
+"""From plain configuration to a built cycle, and from its result to what a person and a scheduler see."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import traceback
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from rich.console import Console
+
+from perennial.config import check_node
+from perennial.errors import ConfigError, PerennialError
+from perennial.reporting.progress import Display
+
+RUN_KEYS = ("tracking", "promote", "force", "exit_zero", "dry", "debug")
+OBJECTIVE = "combined"
+
+
+def run_job(
+    config: dict[str, Any], *, folder: Path, multirun: bool
+) -> tuple[dict[str, Any], float | None]:
+    """Run one cycle, print and write its result.
+
+    Args:
+        config: Resolved, as plain values.
+        folder: Hydra's run folder.
+        multirun: Whether this is one job of a sweep: the alias then stays where it is.
+
+    Returns:
+        The result, and the combined validation score where something was trained.
+    """
+    from perennial.reporting.console import print_result
+    from perennial.reporting.result import write_result
+    from perennial.steps.record import failure
+    from perennial.steps.settings import digest
+
+    console = Console(stderr=False, soft_wrap=False)
+    display = Display(console)
+    name, dry = str(config["model_name"]), bool(config["dry"])
+    objective: list[float] = []
+    try:
+        result = _cycle(config, folder=folder, display=display, multirun=multirun, best=objective)
+    except (PerennialError, KeyboardInterrupt, Exception) as error:
+        display.close()
+        result = failure(name, error, config_sha256=digest(_identity(config)))
+        if not isinstance(error, PerennialError | KeyboardInterrupt):
+            _keep_traceback(result, folder, dry=dry)
+        if isinstance(error, KeyboardInterrupt):
+            result["error"]["what"] = "Interrupted."
+            result["error"]["mend"] = "run the same command again; it goes on where it stopped"
+    display.close()
+    if dry and result["status"] != "failed":
+        display.say(
+            "Dry run: configuration, data, checkpoint and one pass through the cycle are in "
+            "order; nothing was written."
+        )
+        return {**result, "exit_code": 0}, None
+    if not dry:
+        write_result(folder / "result.json", result)
+    print_result(result, console)
+    if config["exit_zero"] or multirun or "WANDB_SWEEP_ID" in os.environ:
+        result["exit_code"] = 0 if result["exit_code"] in (10, 20, 21) else result["exit_code"]
+    return result, objective[0] if objective else None
+
+
+def _cycle(
+    config: dict[str, Any], *, folder: Path, display: Display, multirun: bool, best: list[float]
+) -> dict[str, Any]:
+    for group in ("model", "task", "optimizer", "trainer", "gate", "registry", "tracking"):
+        check_node(config[group], where=group)
+    for method, node in config["method"].items():
+        check_node(node, where=f"method.{method}")
+    from perennial import cycle as story
+    from perennial.steps.collect import Data
+    from perennial.steps.learner import Constructor
+    from perennial.steps.settings import Cycle
+
+    dry = bool(config["dry"])
+    name = str(config["model_name"])
+    with ExitStack() as stack:
+        registry = build(config["registry"], where="registry")
+        if dry:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory())
+            registry = registry.scratch(Path(scratch))
+        tracker = build(config["tracking"], where="tracking")
+        training = build(config["trainer"], where="trainer")
+        data = {key: _source(value, key) for key, value in config["data"].items()}
+        cycle = Cycle(
+            name=name,
+            data=Data(**data),
+            model=Constructor(
+                target=str(config["model"]["_target_"]),
+                arguments={k: v for k, v in config["model"].items() if not k.startswith("_")},
+                build=partial(build, config["model"], where="model"),
+            ),
+            task=build(config["task"], where="task"),
+            methods=lambda: [
+                build(node, where=f"method.{key}") for key, node in config["method"].items()
+            ],
+            optimizer=build(config["optimizer"], where="optimizer"),
+            training=training,
+            policy=build(config["gate"], where="gate"),
+            registry=registry,
+            tracker=tracker,
+            config=_identity(config),
+            seed=int(config["seed"]),
+            checkpoint=None if config["checkpoint"] is None else str(config["checkpoint"]),
+            history=str(config["history"]),
+            promote=bool(config["promote"]) and not multirun,
+            force=bool(config["force"]),
+            dry=dry,
+            folder=folder,
+            say=display.say,
+            progress=display.progress,
+        )
+        display.say(f"perennial: {name} on {training.device()} ({training.resolved_precision()})")
+        tracker.start(
+            name=f"{name}-{folder.name}",
+            group=name,
+            job_type="retrain",
+            config=config,
+            folder=folder,
+            tags=list(config["method"]) or ["none"],
+        )
+        code = 1
+        try:
+            result = story.run(cycle)
+            result["tracking"] = tracker.identity()
+            code = 0
+        finally:
+            tracker.finish(code)
+        best.extend(result.pop("objective", []))
+    return result
+
+
+def evaluate_job(config: dict[str, Any]) -> None:
+    """Score a version on every row of ``data.new`` and print a table."""
+    from perennial.steps.collect import Data
+    from perennial.steps.evaluate import evaluate
+
+    for group in ("model", "task", "registry"):
+        check_node(config[group], where=group)
+    data = {key: _source(value, key) for key, value in config["data"].items()}
+    evaluate(
+        registry=build(config["registry"], where="registry"),
+        ref=str(config["ref"]),
+        data=Data(**data),
+        model=partial(build, config["model"], where="model"),
+        task=build(config["task"], where="task"),
+        accelerator=str(config["accelerator"]),
+        console=Console(),
+    )
+
+
+def build(node: Mapping[str, Any], *, where: str) -> Any:
+    """Build what a node's ``_target_`` names.
+
+    Raises:
+        PerennialError: The constructor's own, where it raised one.
+        ConfigError: The constructor failed otherwise.
+    """
+    try:
+        return instantiate(dict(node), _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, PerennialError):
+            raise cause from error
+        raise ConfigError(
+            f"{node.get('_target_')} could not be built: {cause or error}",
+            where=where,
+            mend=f"check the settings under {where} in --cfg job",
+        ) from error
+
+
+def _source(value: Any, key: str) -> Any:
+    if isinstance(value, Mapping) and "_target_" in value:
+        return build(value, where=f"data.{key}")
+    return value
+
+
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without what changes nothing about the cycle itself."""
+    return {key: value for key, value in config.items() if key not in RUN_KEYS}
+
+
+def _keep_traceback(result: dict[str, Any], folder: Path, *, dry: bool) -> None:
+    """An error nobody foresaw: the traceback goes into a file, the message names it."""
+    text = traceback.format_exc()
+    result["error"]["what"] = "An error that Perennial did not foresee: " + (
+        text.strip().splitlines()[-1]
+    )
+    result["error"]["mend"] = "run with debug=dry to find out more"
+    if not dry:
+        path = folder / "traceback.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        result["error"]["mend"] = f"the traceback is in {path}; please report it"

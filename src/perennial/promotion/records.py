@@ -1,0 +1,171 @@
+"""What the registry hands out, and its rows: versions, aliases, decisions."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from perennial.errors import ChampionChangedError, RegistryError
+from perennial.promotion.schema import aliases, cycles, versions
+
+
+@dataclass(frozen=True)
+class Version:
+    """An immutable trained model with everything needed to go on from it.
+
+    Attributes:
+        id: ``name@number``.
+        name: The lineage.
+        number: 1, 2, …, in the order of commits.
+        parent: Number of the champion it was trained from; None for the first.
+        created: When it was committed, ISO 8601 in UTC.
+        manifest: What the cycle recorded: plain JSON values.
+        files: Path inside the version to SHA-256.
+        promoted: When it first became champion; None if it never did.
+    """
+
+    id: str
+    name: str
+    number: int
+    parent: int | None
+    created: str
+    manifest: dict[str, Any]
+    files: dict[str, str]
+    promoted: str | None = None
+    _fetch: Callable[[str, str], Path] | None = field(default=None, repr=False, compare=False)
+
+    def open(self, path: str) -> Path:
+        """A local, read-only file of this version, its SHA-256 verified now.
+
+        Raises:
+            IntegrityError: The stored file is damaged or gone.
+            RegistryError: The version has no such file.
+        """
+        if path not in self.files:
+            raise RegistryError(
+                f"Version {self.id} has no file {path!r}.",
+                where=self.id,
+                mend=suggest(path, sorted(self.files)),
+            )
+        assert self._fetch is not None
+        return self._fetch(self.files[path], f"{path} of {self.id}")
+
+    def read_text(self, path: str) -> str:
+        """A file's text (UTF-8), verified; raises as `open` does."""
+        return self.open(path).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class CycleRecord:
+    """What one cycle decided.
+
+    Attributes:
+        cycle_id: The cycle's identity.
+        name: The lineage.
+        champion: Number of the champion it was decided against; None where there was none.
+        candidate: Number of the version it trained.
+        verdict: ``promoted``, ``rejected``, ``inconclusive``.
+        applied: Whether the champion's alias was moved to the candidate.
+        decision: The gate's decision as plain values; None where no gate was asked.
+        decided_at: ISO 8601 in UTC.
+    """
+
+    cycle_id: str
+    name: str
+    champion: int | None
+    candidate: int
+    verdict: str
+    applied: bool
+    decision: dict[str, Any] | None
+    decided_at: str
+
+
+def alias_of(connection: sa.Connection, name: str, alias: str) -> int | None:
+    """The version number an alias points to, or None."""
+    number: int | None = connection.scalar(
+        sa.select(aliases.c.version).where(aliases.c.name == name, aliases.c.alias == alias)
+    )
+    return number
+
+
+def set_alias(connection: sa.Connection, name: str, alias: str, number: int) -> None:
+    """Point an alias to a version."""
+    row = sa.and_(aliases.c.name == name, aliases.c.alias == alias)
+    if not connection.execute(aliases.update().where(row).values(version=number)).rowcount:
+        connection.execute(aliases.insert().values(name=name, alias=alias, version=number))
+
+
+def promote_to(
+    connection: sa.Connection, name: str, number: int, *, expected: int | None, now: str
+) -> None:
+    """Make a version champion if the expected one serves; else ChampionChangedError."""
+    if expected is None:
+        if (champion := alias_of(connection, name, "champion")) is not None:
+            raise changed(name, None, champion)
+        connection.execute(aliases.insert().values(name=name, alias="champion", version=number))
+    else:
+        moved = connection.execute(
+            aliases.update()
+            .where(
+                aliases.c.name == name,
+                aliases.c.alias == "champion",
+                aliases.c.version == expected,
+            )
+            .values(version=number)
+        )
+        if moved.rowcount != 1:
+            raise changed(name, expected, alias_of(connection, name, "champion"))
+        set_alias(connection, name, "previous", expected)
+    connection.execute(
+        versions.update()
+        .where(versions.c.name == name, versions.c.number == number, versions.c.promoted.is_(None))
+        .values(promoted=now)
+    )
+
+
+def changed(name: str, expected: int | None, found: int | None) -> ChampionChangedError:
+    """The error of a lost race."""
+    before = "no champion" if expected is None else f"{name}@{expected}"
+    after = "none" if found is None else f"{name}@{found}"
+    return ChampionChangedError(
+        f"Another run changed the champion meanwhile: expected {before}, found {after}.",
+        where=name,
+        mend="run the same command again: it retrains from the present champion",
+    )
+
+
+def newest_cycle(connection: sa.Connection, cycle_id: str) -> CycleRecord | None:
+    """The newest decision under a cycle's id, or None."""
+    query = sa.select(cycles).where(cycles.c.cycle_id == cycle_id)
+    row = connection.execute(query.order_by(cycles.c.candidate.desc()).limit(1)).first()
+    return None if row is None else to_record(row)
+
+
+def to_record(row: sa.Row[Any]) -> CycleRecord:
+    """A row of ``cycles`` as a record."""
+    return CycleRecord(
+        cycle_id=row.cycle_id,
+        name=row.name,
+        champion=row.champion,
+        candidate=row.candidate,
+        verdict=row.verdict,
+        applied=row.applied,
+        decision=None if row.decision is None else json.loads(row.decision),
+        decided_at=row.decided_at,
+    )
+
+
+def suggest(wanted: str, known: list[str]) -> str:
+    """Name the close match and what exists."""
+    if not known:
+        return "it is empty yet: python train.py trains a first version"
+    close = difflib.get_close_matches(wanted, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+    return f"{hint}there are: {shown}"

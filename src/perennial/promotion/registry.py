@@ -1,0 +1,488 @@
+"""Where versions live: immutable, content-addressed, and promoted in one transaction.
+
+Files are uploaded first; one SQL transaction then commits version, decision and alias, and
+compares the champion that the caller expects with the one that serves. A process killed between
+the two leaves files that no version refers to, which `Registry.sweep` removes a day later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+import yaml
+
+from perennial import files as durable
+from perennial import paths
+from perennial.errors import ConfigError, IntegrityError, RegistryError
+from perennial.promotion import schema
+from perennial.promotion.records import (
+    CycleRecord,
+    Version,
+    alias_of,
+    changed,
+    newest_cycle,
+    promote_to,
+    set_alias,
+    suggest,
+    to_record,
+)
+from perennial.promotion.schema import aliases, cycles, version_files, versions
+from perennial.promotion.store import (
+    LayeredStore,
+    LocalStore,
+    Store,
+    check_name,
+    check_paths,
+    open_store,
+)
+
+__all__ = ["MANIFEST_FILE", "CycleRecord", "Registry", "Version"]
+
+MANIFEST_FILE = "version.yaml"
+
+_ORPHAN_SECONDS = 24 * 3600.0
+
+
+class Registry:
+    """Versions, their files, aliases and decisions.
+
+    Args:
+        url: SQLAlchemy URL: an SQLite file, or PostgreSQL for a team.
+        files: Folder or fsspec URL of the files; None for ``files`` beside an SQLite file.
+        read_only: Refuse everything that would change the registry.
+
+    Raises:
+        ConfigError: The URL cannot be used, or ``files`` is needed and missing.
+    """
+
+    def __init__(self, *, url: str, files: str | None = None, read_only: bool = False) -> None:
+        self._database = schema.Database(url=url)
+        self.read_only = read_only
+        if self._database.sqlite_file is not None:
+            self._base = self._database.sqlite_file.parent
+        else:
+            self._base = paths.home()
+            if files is None:
+                raise ConfigError(
+                    "A registry on a database server needs a place for its files.",
+                    where="registry.files",
+                    mend="registry.files=s3://bucket/folder, or a path that all machines mount",
+                )
+        # The default folder lies beside its database, and cannot be another's.
+        self._needs_claim = files is not None
+        self._store: Store = open_store(
+            files or str(self._base / "files"), cache=self._base / "cache"
+        )
+
+    def champion(self, name: str) -> Version | None:
+        """The version that serves, or None."""
+        check_name(name, setting="model_name")
+        with self._database.read() as connection:
+            number = None if connection is None else alias_of(connection, name, "champion")
+            if connection is None or number is None:
+                return None
+            return self._versions(connection, name, number)[0]
+
+    def version(self, ref: str) -> Version:
+        """A version by ``name@champion``, ``name@previous`` or ``name@3``.
+
+        Raises:
+            RegistryError: There is none; the message lists what exists.
+        """
+        name, _, which = ref.partition("@")
+        if not name or not which:
+            raise RegistryError(
+                f"{ref!r} does not name a version.", where=ref, mend="write name@champion or name@3"
+            )
+        with self._database.read() as connection:
+            found: list[Version] = []
+            if connection is not None:
+                is_number = which.isascii() and which.isdigit()
+                number = int(which) if is_number else alias_of(connection, name, which)
+                found = [] if number is None else self._versions(connection, name, number)
+        if not found:
+            raise self._unknown(name, which, ref)
+        return found[0]
+
+    def versions(self, name: str | None = None) -> list[Version]:
+        """All versions, or those of one lineage, by name and number."""
+        with self._database.read() as connection:
+            return [] if connection is None else self._versions(connection, name)
+
+    def lineages(self) -> list[str]:
+        """Names of all lineages, sorted."""
+        with self._database.read() as connection:
+            if connection is None:
+                return []
+            query = sa.select(versions.c.name).distinct().order_by(versions.c.name)
+            return list(connection.scalars(query))
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """A lineage's aliases: ``champion``, ``previous``, ``candidate`` to version number."""
+        with self._database.read() as connection:
+            if connection is None:
+                return {}
+            query = sa.select(aliases.c.alias, aliases.c.version).where(aliases.c.name == name)
+            return {row.alias: row.version for row in connection.execute(query)}
+
+    def commit(
+        self,
+        *,
+        name: str,
+        files: Mapping[str, Path | bytes],
+        manifest: Mapping[str, Any],
+        decision: Mapping[str, Any] | None,
+        verdict: str,
+        cycle_id: str,
+        expected_champion: int | None,
+        promote: bool,
+        new_holdout: str | None,
+        checkpoint_sha256: str | None = None,
+    ) -> Version:
+        """Record a candidate and its decision, and promote it if asked.
+
+        Args:
+            name: The lineage.
+            files: Path inside the version to a local file or bytes.
+            manifest: Plain JSON values; stored as ``version.yaml`` with the files' hashes too.
+            decision: The gate's decision as plain JSON values.
+            verdict: ``promoted``, ``rejected``, ``inconclusive``.
+            cycle_id: The cycle's identity.
+            expected_champion: Champion that the candidate was compared with; None for none.
+            promote: Move the champion's alias to the new version.
+            new_holdout: SHA-256 of the new holdout that was decided on.
+            checkpoint_sha256: The adopted checkpoint's, for a lineage's first version.
+
+        Raises:
+            ChampionChangedError: Another run promoted meanwhile; nothing was changed.
+            RegistryError: A path or a value cannot be stored, or the database failed.
+        """
+        self._refuse_if_read_only()
+        check_name(name, setting="model_name")
+        check_name(cycle_id, setting="cycle_id")
+        check_paths(files, where=f"{name}: files")
+        if MANIFEST_FILE in files or "files" in manifest:
+            raise RegistryError(
+                f"{MANIFEST_FILE} and its entry 'files' are written by the registry itself.",
+                where=name,
+                mend="leave both out",
+            )
+        plain, decided = _to_json(manifest, "manifest"), _to_json(decision, "decision")
+        if self._needs_claim:
+            self._store.claim(self._database.identity())
+            self._needs_claim = False
+        hashes = {path: self._store.put(content) for path, content in sorted(files.items())}
+        hashes[MANIFEST_FILE] = self._store.put(_yaml(json.loads(plain) | {"files": dict(hashes)}))
+        with self._database.write() as connection:
+            highest = sa.select(sa.func.max(versions.c.number)).where(versions.c.name == name)
+            number = (connection.scalar(highest) or 0) + 1
+            now = _now()
+            connection.execute(
+                versions.insert().values(
+                    name=name,
+                    number=number,
+                    parent=expected_champion,
+                    created=now,
+                    cycle_id=cycle_id,
+                    checkpoint_sha256=checkpoint_sha256,
+                    manifest=plain,
+                )
+            )
+            connection.execute(
+                version_files.insert(),
+                [
+                    {"name": name, "number": number, "path": path, "sha256": digest}
+                    for path, digest in hashes.items()
+                ],
+            )
+            connection.execute(
+                cycles.insert().values(
+                    cycle_id=cycle_id,
+                    name=name,
+                    champion=expected_champion,
+                    candidate=number,
+                    verdict=verdict,
+                    applied=promote,
+                    decision=None if decision is None else decided,
+                    new_holdout=new_holdout,
+                    decided_at=now,
+                )
+            )
+            set_alias(connection, name, "candidate", number)
+            if promote:
+                promote_to(connection, name, number, expected=expected_champion, now=now)
+            self._refuse_if_swept(hashes)
+            return self._versions(connection, name, number)[0]
+
+    def cycle(self, cycle_id: str) -> CycleRecord | None:
+        """The newest decision under a cycle's id, or None."""
+        with self._database.read() as connection:
+            return None if connection is None else newest_cycle(connection, cycle_id)
+
+    def cycles(self, name: str) -> list[CycleRecord]:
+        """A lineage's decisions, oldest first."""
+        with self._database.read() as connection:
+            if connection is None:
+                return []
+            query = sa.select(cycles).where(cycles.c.name == name).order_by(cycles.c.candidate)
+            return [to_record(row) for row in connection.execute(query)]
+
+    def apply(self, cycle_id: str) -> CycleRecord:
+        """Promote the candidate of a cycle whose verdict was ``promoted`` but not applied.
+
+        Raises:
+            ChampionChangedError: The champion is no longer the one it was compared with.
+            RegistryError: There is no such cycle, or its verdict was another.
+        """
+        self._refuse_if_read_only()
+        with self._database.write() as connection:
+            record = newest_cycle(connection, cycle_id)
+            if record is None or record.verdict != "promoted":
+                verdict = "was never decided" if record is None else f"was {record.verdict}"
+                raise RegistryError(
+                    f"Cycle {cycle_id} {verdict}: there is nothing to promote.",
+                    where=self._database.shown,
+                    mend="list decisions: perennial registry list",
+                )
+            if record.applied:
+                champion = alias_of(connection, record.name, "champion")
+                if champion != record.candidate:  # rolled back, or outdated by a later one
+                    raise changed(record.name, record.candidate, champion)
+                return record
+            promote_to(
+                connection, record.name, record.candidate, expected=record.champion, now=_now()
+            )
+            connection.execute(
+                cycles.update()
+                .where(
+                    cycles.c.name == record.name,
+                    cycles.c.cycle_id == cycle_id,
+                    cycles.c.candidate == record.candidate,
+                )
+                .values(applied=True)
+            )
+            found = newest_cycle(connection, cycle_id)
+            assert found is not None
+            return found
+
+    def decisions_on(self, name: str, new_holdout: str, *, other_than: str) -> int:
+        """How many other cycles were decided on a new holdout: the gate splits alpha by it."""
+        with self._database.read() as connection:
+            if connection is None:
+                return 0
+            query = sa.select(sa.func.count(cycles.c.cycle_id.distinct())).where(
+                cycles.c.name == name,
+                cycles.c.new_holdout == new_holdout,
+                cycles.c.cycle_id != other_than,
+            )
+            return int(connection.scalar(query) or 0)
+
+    def rollback(self, name: str, *, to: int | None = None) -> Version:
+        """Let an earlier version serve again; the champion becomes ``previous``.
+
+        Args:
+            name: The lineage.
+            to: Version number; None for the previous champion.
+
+        Raises:
+            RegistryError: There is no champion, no previous one, or no such version.
+        """
+        self._refuse_if_read_only()
+        target = self.version(f"{name}@{'previous' if to is None else to}")
+        with self._database.write() as connection:
+            champion = alias_of(connection, name, "champion")
+            if to is None and alias_of(connection, name, "previous") != target.number:
+                raise changed(name, target.number, champion)
+            if champion != target.number:
+                promote_to(connection, name, target.number, expected=champion, now=_now())
+            return self._versions(connection, name, target.number)[0]
+
+    def adopted_checkpoint(self, name: str) -> str | None:
+        """SHA-256 of the checkpoint that founded a lineage, or None."""
+        with self._database.read() as connection:
+            if connection is None:
+                return None
+            query = (
+                sa.select(versions.c.checkpoint_sha256)
+                .where(versions.c.name == name)
+                .order_by(versions.c.number)
+                .limit(1)
+            )
+            found: str | None = connection.scalar(query)
+            return found
+
+    def export(self, ref: str, folder: Path | None = None) -> Path:
+        """A folder with a version's files under their human names, each one verified.
+
+        Args:
+            ref: ``name@champion``, ``name@3``, …
+            folder: Target; None for ``versions/<name>/<number>`` beside the registry.
+
+        Raises:
+            IntegrityError: A stored file is damaged or gone.
+        """
+        version = self.version(ref)
+        check_paths(version.files, where=version.id)
+        target = folder or self._base / "versions" / version.name / str(version.number)
+        for path, digest in version.files.items():
+            _place(version.open(path), target / path, digest)
+        return target
+
+    def work_folder(self, cycle_id: str) -> Path:
+        """Local folder of a cycle's unfinished work; the caller creates it."""
+        return self._base / "cycles" / check_name(cycle_id, setting="cycle_id")
+
+    def remove_work_folder(self, cycle_id: str) -> None:
+        """Remove a cycle's work, once it was committed."""
+        folder = self.work_folder(cycle_id)
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise durable.storage_error(error, folder) from error
+
+    def sweep(self) -> int:
+        """Remove what killed processes left: half-written files, and day-old unused blobs."""
+        self._refuse_if_read_only()
+        folders = [self._base / part for part in ("cycles", "versions", "cache", "files")]
+        if isinstance(self._store, LocalStore) and self._store.root not in folders:
+            folders.append(self._store.root)
+        removed = sum(durable.sweep(folder) for folder in folders if folder.is_dir())
+        with self._database.read() as connection:
+            if connection is None:
+                return removed
+        # Under the writers' lock: a commit checks its blobs under the same lock.
+        with self._database.write() as connection:
+            used = set(connection.scalars(sa.select(version_files.c.sha256).distinct()))
+            return removed + self._store.remove_unless(
+                used, older_than=time.time() - _ORPHAN_SECONDS
+            )
+
+    def scratch(self, folder: Path) -> Registry:
+        """A throw-away registry that starts as a copy and never writes to this one.
+
+        Args:
+            folder: Its own folder; files that it lacks are read from this registry.
+        """
+        copy = Registry(url=f"sqlite:///{folder.absolute() / 'registry.db'}")
+        copy._store = LayeredStore(copy._store, self._store)
+        with self._database.read() as source, copy._database.write() as target:
+            if target.scalar(sa.select(sa.func.count()).select_from(versions)):
+                raise RegistryError(
+                    "The folder already holds a registry.",
+                    where=str(folder),
+                    mend="name an empty folder",
+                )
+            for table in schema.metadata.sorted_tables if source is not None else []:
+                assert source is not None
+                rows = [dict(row) for row in source.execute(sa.select(table)).mappings()]
+                if rows and table is not schema.meta:
+                    target.execute(table.insert(), rows)
+        return copy
+
+    def _versions(
+        self, connection: sa.Connection, name: str | None = None, number: int | None = None
+    ) -> list[Version]:
+        query, of_files = sa.select(versions), sa.select(version_files)
+        if name is not None:
+            query = query.where(versions.c.name == name)
+            of_files = of_files.where(version_files.c.name == name)
+        if number is not None:
+            query = query.where(versions.c.number == number)
+            of_files = of_files.where(version_files.c.number == number)
+        hashes: dict[tuple[str, int], dict[str, str]] = {}
+        for row in connection.execute(of_files.order_by(version_files.c.path)):
+            hashes.setdefault((row.name, row.number), {})[row.path] = row.sha256
+        return [
+            Version(
+                id=f"{row.name}@{row.number}",
+                name=row.name,
+                number=row.number,
+                parent=row.parent,
+                created=row.created,
+                manifest=json.loads(row.manifest),
+                files=hashes.get((row.name, row.number), {}),
+                promoted=row.promoted,
+                _fetch=lambda digest, what: self._store.fetch(digest, what=what),
+            )
+            for row in connection.execute(query.order_by(versions.c.name, versions.c.number))
+        ]
+
+    def _unknown(self, name: str, which: str, ref: str) -> RegistryError:
+        lineages = self.lineages()
+        if name not in lineages:
+            return RegistryError(
+                f"The registry has no model named {name!r}.",
+                where=self._database.shown,
+                mend=suggest(name, lineages),
+            )
+        known = [*sorted(self.aliases(name)), *(str(v.number) for v in self.versions(name))]
+        return RegistryError(
+            f"{name} has no version {which!r}.", where=ref, mend=suggest(which, known)
+        )
+
+    def _refuse_if_read_only(self) -> None:
+        if self.read_only:
+            raise RegistryError(
+                "This registry was opened for reading only.",
+                where=self._database.shown,
+                mend="open it without read_only=true",
+            )
+
+    def _refuse_if_swept(self, hashes: Mapping[str, str]) -> None:
+        gone = [path for path, digest in hashes.items() if not self._store.has(digest)]
+        if gone:
+            raise RegistryError(
+                f"Files were removed while they were committed: {', '.join(gone)}.",
+                where=self._store.shown,
+                mend="run the same command again",
+            )
+
+
+def _place(source: Path, target: Path, digest: str) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            if target.samefile(source) or durable.hash_file(target) == digest:
+                return
+            target.unlink()
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            pass  # another file system, or one without hard links: a copy serves as well
+    except OSError as error:
+        raise durable.storage_error(error, target) from error
+    with open(source, "rb") as file:
+        written = durable.write(target, lambda out: shutil.copyfileobj(file, out, 1 << 20))
+    if written != digest:
+        raise IntegrityError("A stored file changed while it was copied.", where=str(source))
+
+
+def _to_json(value: Mapping[str, Any] | None, what: str) -> str:
+    try:
+        return json.dumps(None if value is None else dict(value), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RegistryError(
+            f"The {what} cannot be stored: {error}.",
+            where=what,
+            mend="use plain values: text, finite numbers, true/false, null, lists and mappings",
+        ) from None
+
+
+def _yaml(value: dict[str, Any]) -> bytes:
+    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    return text.encode()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,206 @@
+"""The files and the manifest of a version, and the fit that leads to one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+from torch import Tensor
+
+from perennial.data.datamodule import CycleData
+from perennial.data.memory import Memory
+from perennial.data.rows import Rows, concatenate
+from perennial.data.store import read_rows_file, write_rows
+from perennial.methods.base import Method, arrange, check_capabilities
+from perennial.methods.replay import Replay
+from perennial.models.checkpoint import read_safetensors
+from perennial.promotion.registry import Version
+from perennial.steps.collect import ROLES, Parts
+from perennial.steps.learner import Learner, capabilities, method_context, weights_of
+from perennial.training.fit import FitResult, Training, fit
+from perennial.types import VersionView
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that was fitted, before it is judged.
+
+    Attributes:
+        fit: Steps, rows, curve.
+        methods: What methods leave for the next cycle.
+    """
+
+    fit: FitResult
+    methods: Mapping[str, Mapping[str, Tensor]]
+
+
+def view(version: Version) -> VersionView:
+    """A version's tensors in memory."""
+    return VersionView(
+        id=version.id,
+        weights=read_safetensors(version.open("model.safetensors")),
+        methods={
+            Path(path).stem: read_safetensors(version.open(path))
+            for path in version.files
+            if path.startswith("methods/")
+        },
+        label_names=tuple(version.manifest["label_names"]),
+    )
+
+
+def train(
+    learner: Learner,
+    *,
+    champion: VersionView,
+    methods: Sequence[Method],
+    new: Rows,
+    history: Rows | None,
+    new_validation: Rows,
+    history_validation: Rows | None,
+    training: Training,
+    seed: int,
+    folder: Path,
+    logger: Any,
+    show: Any,
+    warn: Any,
+) -> Trained:
+    """Fine-tune the champion's weights on new and replayed rows.
+
+    Raises:
+        MethodError: A method lacks a capability or history.
+        TrainingError: Training diverged.
+    """
+    methods = arrange(methods)
+    missing = capabilities(learner, new)
+    check_capabilities(methods, missing, type(learner.model).__name__)
+    replay = next((method for method in methods if isinstance(method, Replay)), None)
+    if replay is not None and history is not None:
+        _, replayed = replay.counts(training.batch_size)
+        if len(history) < replayed:
+            warn(
+                f"replay: memory has {len(history)} rows, fewer than the {replayed} of a batch; "
+                "they are drawn with replacement"
+            )
+    data = CycleData(
+        new=new,
+        history=history if replay is not None else None,
+        new_validation=new_validation,
+        history_validation=history_validation,
+        batch_size=training.batch_size,
+        new_fraction=None if replay is None else replay.new_fraction,
+        form=learner.form,
+        label=learner.label,
+        seed=seed,
+    )
+    validation = {"new": new_validation, "history": history_validation}
+    learner.load(champion.weights)
+    context = method_context(
+        learner,
+        champion=champion,
+        new=new,
+        history=history,
+        validation=validation,
+        seed=seed,
+        missing=missing,
+        warn=warn,
+    )
+
+    def prepare() -> None:
+        for method in methods:
+            method.prepare(context)
+
+    result = fit(
+        module=learner.module,
+        model=learner.model,
+        task=learner.task,
+        data=data,
+        methods=methods,
+        training=training,
+        folder=folder,
+        prepare=prepare,
+        start_scores=learner.score(validation),
+        logger=logger,
+        show=show,
+    )
+    learner.model.to(learner.device)
+    left = {method.name: method.finish(context) for method in methods}
+    return Trained(fit=result, methods={name: state for name, state in left.items() if state})
+
+
+def version_files(
+    *,
+    cycle: str,
+    learner: Learner,
+    parts: Parts,
+    parent: Version | None,
+    memory: Memory,
+    methods: Mapping[str, Mapping[str, Tensor]],
+    folder: Path,
+    seen: Any = None,
+) -> dict[str, Path | bytes]:
+    """Everything a version needs to go on from: its own files and those it shares with its parent.
+
+    Args:
+        cycle: Name of the holdout that this version adds, ``v<number>``.
+        learner: Holds the candidate's weights.
+        parts: What this cycle learned.
+        parent: The champion it started from, or None.
+        memory: Selects what is remembered.
+        methods: Method state.
+        folder: Work folder; Arrow files are written there first.
+        seen: Holdout rows the adopted model was trained on (N,); default none.
+    """
+    kept: dict[str, Path | bytes] = {}
+    if parent is not None:
+        for path in parent.files:
+            if path.startswith(("holdout/", "rows/")):
+                kept[path] = parent.open(path)
+    kept["model.safetensors"] = safetensors.torch.save(_contiguous(weights_of(learner.model)))
+    for name, state in methods.items():
+        kept[f"methods/{name}.safetensors"] = safetensors.torch.save(_contiguous(state))
+    for kind in ("train", "validation"):
+        previous = _previous(parent, kind)
+        remembered = memory.update(previous, getattr(parts, kind))
+        kept[f"memory/{kind}.arrow"] = _arrow(folder / f"memory-{kind}.arrow", remembered)
+    mask = np.zeros(len(parts.holdout), dtype=bool) if seen is None else seen
+    kept[f"holdout/{cycle}.arrow"] = _arrow(
+        folder / f"holdout-{cycle}.arrow", parts.holdout, {"seen": mask.astype(np.uint8)}
+    )
+    rows = [getattr(parts, kind) for kind in ROLES]
+    role = np.repeat(np.array(ROLES), [len(part) for part in rows])
+    everything = concatenate(rows)
+    bare = Rows(
+        features={},
+        label=everything.label,
+        id=everything.id,
+        content=everything.content,
+        cluster=everything.cluster,
+    )
+    kept[f"rows/{cycle}.arrow"] = _arrow(folder / f"rows-{cycle}.arrow", bare, {"role": role})
+    return kept
+
+
+def as_json(value: Any) -> bytes:
+    """Indented JSON."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _arrow(path: Path, rows: Rows, extra: Mapping[str, Any] | None = None) -> Path:
+    write_rows(path, rows, extra=dict(extra or {}))
+    return path
+
+
+def _previous(parent: Version | None, kind: str) -> Rows | None:
+    path = f"memory/{kind}.arrow"
+    if parent is None or path not in parent.files:
+        return None
+    return read_rows_file(parent.open(path))[0]
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}

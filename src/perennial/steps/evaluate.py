@@ -1,0 +1,84 @@
+"""Score a version on any rows, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from perennial.data.source import check_schema
+from perennial.promotion.registry import Registry
+from perennial.steps.candidate import view
+from perennial.steps.collect import Data, learned_rows
+from perennial.steps.judge import aggregate
+from perennial.steps.learner import Constructor, build_learner
+from perennial.training.fit import Training
+
+
+def evaluate(
+    *,
+    registry: Registry,
+    ref: str,
+    data: Data,
+    model: Callable[[], Any],
+    task: Any,
+    accelerator: str,
+    console: Console,
+) -> dict[str, dict[str, float]]:
+    """Print and return metrics of a version over ``data.new``, by what it has met of the rows.
+
+    Args:
+        registry: Where the version lives.
+        ref: ``name@champion``, ``name@3``.
+        data: ``data.new`` is scored.
+        model: Builds the model; comes from the user's configuration.
+        task: Scores.
+        accelerator: ``auto``, ``cpu`` or ``cuda``.
+        console: Where the table goes.
+
+    Returns:
+        ``all``, and where there are any ``trained on`` and ``never trained on``, to metrics.
+
+    Raises:
+        DataError: The rows do not fit the version's schema.
+    """
+    version = registry.version(ref)
+    names = tuple(version.manifest["label_names"])
+    source = data.read(data.new, name="new", label_names=names)
+    check_schema(dict(version.manifest["schema"]), source.schema, "the version", "new")
+    learner = build_learner(
+        model=Constructor(target=version.manifest["model"]["target"], arguments={}, build=model),
+        task=task,
+        optimizer=_no_optimizer,
+        device=Training(accelerator=accelerator).device(),
+        form=data.form,
+        label=data.label,
+    )
+    learner.load(view(version).weights)
+    predictions = learner.predict(source.rows)
+    learned = learned_rows(version)
+    trained = np.isin(source.rows.id, learned.id[learned.role != "holdout"])
+    masks = {"all": np.ones(len(trained), dtype=bool)}
+    if trained.any():
+        masks |= {"never trained on": ~trained, "trained on": trained}
+    result = {
+        name: aggregate(predictions, source.rows.label, mask, task, len(names))
+        for name, mask in masks.items()
+        if mask.any()
+    }
+    table = Table("rows", *next(iter(result.values())), title=f"{version.id} on data.new")
+    for name, values in result.items():
+        table.add_row(name, *[_number(key, value) for key, value in values.items()])
+    console.print(table)
+    return result
+
+
+def _number(name: str, value: float) -> str:
+    return str(int(value)) if name == "n" else f"{value:.4f}"
+
+
+def _no_optimizer(*_: Any, **__: Any) -> Any:
+    raise AssertionError("evaluation does not train")

@@ -1,0 +1,274 @@
+"""Found a lineage: train the first champion on history, or adopt the user's own checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perennial.data.source import check_schema
+from perennial.data.split import split_salt
+from perennial.errors import CheckpointError, ConfigError, DataError, MethodError
+from perennial.methods.base import arrange, check_capabilities
+from perennial.models.checkpoint import match, read_state
+from perennial.promotion.gate import require_decidable
+from perennial.promotion.registry import Version
+from perennial.steps.candidate import train, version_files
+from perennial.steps.collect import Parts, split
+from perennial.steps.judge import aggregate
+from perennial.steps.learner import (
+    Learner,
+    capabilities,
+    fit_label_names,
+    method_context,
+    output_width,
+    weights_of,
+)
+from perennial.steps.settings import Cycle
+from perennial.types import VersionView
+
+FIRST = "cycle-1"
+
+
+def found(cycle: Cycle) -> Version:
+    """Make version 1 and its alias, from a checkpoint where one is given, else by training.
+
+    Raises:
+        DataError: There is neither history nor a checkpoint, or the data cannot decide anything.
+        CheckpointError: The checkpoint does not fit the model.
+    """
+    adopting = cycle.checkpoint is not None
+    if cycle.data.history is None and not adopting:
+        raise DataError(
+            f"There is no champion named {cycle.name!r} and nothing to make one from.",
+            where="data.history",
+            mend="give data.history=PATH to train the first version, or checkpoint=PATH to adopt "
+            "the model that serves today",
+        )
+    parts, salt = _history(cycle)
+    parts = _foresee(cycle, parts, salt)
+    cycle.seed_everything()
+    learner = cycle.learner()
+    if adopting:
+        return _adopt(cycle, learner, parts)
+    return _bootstrap(cycle, learner, parts)
+
+
+def satisfied(cycle: Cycle, champion: Version) -> None:
+    """Check a ``checkpoint=`` against the lineage that it, or another one, founded.
+
+    Raises:
+        ConfigError: The lineage was founded by another checkpoint, or by training.
+    """
+    if cycle.checkpoint is None:
+        return
+    adopted = cycle.registry.adopted_checkpoint(cycle.name)
+    given = read_state(Path(cycle.checkpoint)).sha256
+    if adopted == given:
+        cycle.say(f"checkpoint: {champion.name} was founded by it, going on from {champion.id}")
+        return
+    raise ConfigError(
+        f"{cycle.name!r} has a champion already, and another checkpoint founded it.",
+        where="checkpoint",
+        mend=f"leave checkpoint= out to go on from {champion.id}, or found a lineage of its own "
+        f"with model_name={cycle.name}-2",
+    )
+
+
+def _history(cycle: Cycle) -> tuple[Parts, str]:
+    """History split, or, for a checkpoint without history, empty parts in the new rows' schema."""
+    data, salt = cycle.data, split_salt(cycle.name, cycle.seed)
+    labels = cycle.task.labels
+    if data.history is None:
+        source = data.read(data.new, name="new", label_names=labels)
+        nothing = source.rows.take(slice(0, 0))
+        empty = Parts(
+            train=nothing,
+            validation=nothing,
+            holdout=nothing,
+            seen=np.zeros(0, dtype=bool),
+            fingerprint="",
+            schema=source.schema,
+            label_names=source.label_names,
+        )
+        return empty, salt
+    source = data.read(data.history, name="history", label_names=labels)
+    own_test = data.history_holdout is not None
+    parts = split(source, data, salt=salt, name="history", holdout=not own_test)
+    if not own_test:
+        seen = np.full(len(parts.holdout), cycle.checkpoint is not None)
+        return replace(parts, seen=seen), salt
+    held = data.read(data.history_holdout, name="history_holdout", label_names=parts.label_names)
+    check_schema(source.schema, held.schema, "history", "history_holdout")
+    holdout = held.rows
+    return (
+        replace(
+            parts,
+            train=parts.train.take(~np.isin(parts.train.content, holdout.content)),
+            validation=parts.validation.take(~np.isin(parts.validation.content, holdout.content)),
+            holdout=holdout,
+            seen=np.zeros(len(holdout), dtype=bool),
+        ),
+        salt,
+    )
+
+
+def _foresee(cycle: Cycle, parts: Parts, salt: str) -> Parts:
+    """Check the new rows against history before anything is trained."""
+    data = cycle.data
+    new = data.read(data.new, name="new", label_names=parts.label_names)
+    check_schema(dict(parts.schema), new.schema, "history", "new")
+    divided = split(new, data, salt=salt, name="new")
+    require_decidable(
+        len(parts.holdout), len(divided.holdout), cycle.policy, has_history=bool(len(parts.train))
+    )
+    return parts
+
+
+def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
+    cycle.say(
+        f"No champion named {cycle.name!r} yet: training the first one on {len(parts.train)} "
+        "history rows"
+    )
+    names = fit_label_names(
+        parts.label_names, output_width(learner, parts.train), target=cycle.model.target
+    )
+    folder = cycle.work_folder(f"found-{cycle.founding_id(parts.fingerprint)}")
+    first = train(
+        learner,
+        champion=VersionView(id="", weights=weights_of(learner.model), label_names=names),
+        methods=[],
+        new=parts.train,
+        history=None,
+        new_validation=parts.validation,
+        history_validation=None,
+        training=cycle.training,
+        seed=cycle.seed,
+        folder=folder,
+        logger=cycle.tracker.logger("bootstrap/"),
+        show=cycle.progress("bootstrap"),
+        warn=cycle.say,
+    )
+    trained = {"optimizer_steps": first.fit.optimizer_steps, "train_rows": first.fit.train_rows}
+    return _register(cycle, learner, parts, names, folder, how="bootstrap", extra=trained)
+
+
+def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
+    assert cycle.checkpoint is not None
+    path = Path(cycle.checkpoint)
+    checkpoint = read_state(path)
+    learner.load(match(checkpoint.weights, learner.model, where=str(path)))
+    cycle.say(f"Adopting {path} ({checkpoint.kind}) as version 1 of {cycle.name!r}")
+    probe = parts.train if len(parts.train) else None
+    if probe is None:
+        needing = [method.name for method in arrange(cycle.methods()) if method.needs_history]
+        if needing:
+            raise MethodError(
+                f"Method {' and '.join(map(repr, needing))} needs the rows that the checkpoint "
+                "was trained on, and there are none.",
+                where="data.history",
+                mend="give data.history=PATH, or use method=none gate.retention=waived",
+            )
+        probe = cycle.data.read(
+            cycle.data.new, name="new", label_names=parts.label_names
+        ).rows
+    names = fit_label_names(
+        parts.label_names, output_width(learner, probe), target=cycle.model.target
+    )
+    folder = cycle.work_folder(f"found-{cycle.founding_id(checkpoint.sha256)}")
+    return _register(
+        cycle, learner, parts, names, folder, how="adopted", extra={}, sha256=checkpoint.sha256
+    )
+
+
+def _register(
+    cycle: Cycle,
+    learner: Learner,
+    parts: Parts,
+    names: tuple[str, ...],
+    folder: Path,
+    *,
+    how: str,
+    extra: Mapping[str, Any],
+    sha256: str | None = None,
+) -> Version:
+    learner.model.to(learner.device)
+    parts = replace(parts, label_names=names)
+    methods = _method_state(cycle, learner, parts) if len(parts.train) else {}
+    scores: dict[str, Any] = {}
+    if len(parts.holdout):
+        predicted = learner.predict(parts.holdout)
+        everywhere = np.ones(len(parts.holdout), dtype=bool)
+        values = aggregate(predicted, parts.holdout.label, everywhere, cycle.task, len(names))
+        scores = {f"history/{FIRST}": values}
+        mean = float(predicted.score.mean())
+        cycle.say(f"Version 1: {mean:.1%} on {len(parts.holdout)} held-out history rows")
+        matrix = [{"version": 1, "scores": {FIRST: mean}}]
+    else:
+        matrix = []
+    stored = version_files(
+        cycle=FIRST,
+        learner=learner,
+        parts=parts,
+        parent=None,
+        memory=cycle.data.memory,
+        methods=methods,
+        folder=folder,
+        seen=parts.seen,
+    )
+    if not len(parts.holdout):
+        stored = {path: file for path, file in stored.items() if not path.startswith("holdout/")}
+    version = cycle.registry.commit(
+        name=cycle.name,
+        files=stored,
+        manifest=cycle.manifest(
+            parts=parts, source=cycle.data.history, cycle=FIRST, parent=None,
+            metrics=scores, matrix=matrix, how=how, extra=extra,
+        ),
+        decision=None,
+        verdict=how,
+        cycle_id=folder.name,
+        expected_champion=None,
+        promote=True,
+        new_holdout=None,
+        checkpoint_sha256=sha256,
+    )
+    cycle.registry.remove_work_folder(folder.name)
+    return version
+
+
+def _method_state(cycle: Cycle, learner: Learner, parts: Parts) -> dict[str, Any]:
+    methods = arrange(cycle.methods())
+    missing = capabilities(learner, parts.train)
+    check_capabilities(methods, missing, type(learner.model).__name__)
+    context = method_context(
+        learner,
+        champion=VersionView(id="", weights={}, label_names=parts.label_names),
+        new=parts.train,
+        history=None,
+        validation={"new": None, "history": parts.validation},
+        seed=cycle.seed,
+        missing=missing,
+        warn=cycle.say,
+    )
+    left = {method.name: method.finish(context) for method in methods}
+    return {name: state for name, state in left.items() if state}
+
+
+def check_checkpoint_path(path: str | None) -> None:
+    """Refuse a ``checkpoint=`` that is not there, before any work.
+
+    Raises:
+        CheckpointError: Names the path.
+    """
+    if path is not None and not Path(path).exists():
+        raise CheckpointError(
+            "The checkpoint does not exist.",
+            where=f"checkpoint={path}",
+            mend="check the path; it is taken relative to the folder the command runs in",
+        )
+
+

@@ -1,0 +1,115 @@
+"""Champion and candidate on the same frozen rows.
+
+Shapes: N rows of all holdouts.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from perennial.data.rows import Rows
+from perennial.types import Booleans, EvaluationReport, Predictions
+
+Held = Mapping[str, tuple[Rows, Booleans]]
+
+
+def join(
+    held: Held,
+    *,
+    champion: Mapping[str, Predictions],
+    candidate: Mapping[str, Predictions],
+    label_names: tuple[str, ...],
+) -> EvaluationReport:
+    """One report over all holdouts.
+
+    Args:
+        held: Holdout name to its rows and which of them the adopted model was trained on.
+        champion: Predictions by holdout.
+        candidate: Likewise.
+        label_names: In the order of the labels.
+    """
+    names = list(held)
+    rows = [held[name][0] for name in names]
+    return EvaluationReport(
+        row_id=np.concatenate([part.id for part in rows]),
+        cluster=np.concatenate([part.cluster for part in rows]),
+        holdout=np.repeat(np.array(names), [len(part) for part in rows]),
+        label=np.concatenate([part.label for part in rows]),
+        seen_by_champion=np.concatenate([held[name][1] for name in names]),
+        champion=stack([champion[name] for name in names]),
+        candidate=stack([candidate[name] for name in names]),
+        label_names=label_names,
+    )
+
+
+def stack(parts: list[Predictions]) -> Predictions:
+    """Predictions over several sets, in order."""
+    probabilities = [part.probabilities for part in parts if part.probabilities is not None]
+    return Predictions(
+        prediction=np.concatenate([part.prediction for part in parts]),
+        score=np.concatenate([part.score for part in parts]),
+        loss=np.concatenate([part.loss for part in parts]),
+        probabilities=np.concatenate(probabilities) if probabilities else None,
+    )
+
+
+def metrics(report: EvaluationReport, task: Any) -> dict[str, dict[str, dict[str, float]]]:
+    """Aggregates of both models on ``new``, ``history`` (pooled by rows) and each holdout.
+
+    Returns:
+        ``champion`` and ``candidate`` to slice to metric, with ``loss`` and ``n``.
+    """
+    slices = {name: report.holdout == name for name in dict.fromkeys(report.holdout.tolist())}
+    if (~report.is_new).any():
+        slices["history"] = ~report.is_new
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for who in ("champion", "candidate"):
+        predictions: Predictions = getattr(report, who)
+        result[who] = {
+            name: aggregate(predictions, report.label, mask, task, len(report.label_names))
+            for name, mask in sorted(slices.items(), key=lambda item: item[0] != "new")
+        }
+    return result
+
+
+def aggregate(
+    predictions: Predictions, label: Any, mask: Booleans, task: Any, classes: int
+) -> dict[str, float]:
+    """Metrics of one model over the rows of a mask."""
+    import torch
+
+    collection = task.metrics(classes)
+    predicted = torch.from_numpy(np.asarray(predictions.prediction[mask]))
+    values = collection(predicted, torch.from_numpy(np.asarray(label[mask])))
+    return {
+        **{name: float(value) for name, value in values.items()},
+        "loss": float(predictions.loss[mask].mean()),
+        "n": int(mask.sum()),
+    }
+
+
+def to_parquet(report: EvaluationReport) -> bytes:
+    """The report row by row, as a version keeps it."""
+    columns: dict[str, Any] = {
+        "row_id": report.row_id.astype(str),
+        "cluster": report.cluster.astype(str),
+        "holdout": report.holdout.astype(str),
+        "label": report.label,
+        "seen_by_champion": report.seen_by_champion,
+    }
+    for who in ("champion", "candidate"):
+        predictions: Predictions = getattr(report, who)
+        columns[f"{who}_prediction"] = predictions.prediction
+        columns[f"{who}_score"] = predictions.score
+        columns[f"{who}_loss"] = predictions.loss
+        if predictions.probabilities is not None:
+            columns[f"{who}_probabilities"] = list(predictions.probabilities)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()

@@ -1,0 +1,251 @@
+"""A model, the LightningModule it trains in, and what it can give to methods and tasks.
+
+Shapes: B rows of a batch, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor, nn
+
+from perennial.data.datamodule import batches, move
+from perennial.data.rows import Rows
+from perennial.errors import ConfigError, DataError, PerennialError
+from perennial.evaluation.predict import eval_mode, predict
+from perennial.tasks.base import Task
+from perennial.training.attach import combine
+from perennial.training.module import OptimizerFactory, TaskModule, build_optimizer, learning_rate
+from perennial.types import Batch, MethodContext, Predictions, VersionView
+
+
+@dataclass(frozen=True)
+class Constructor:
+    """A constructor by name with its arguments as data: all that a version keeps of its code.
+
+    Attributes:
+        target: Import path.
+        arguments: Plain values.
+        build: Makes the object; comes from the user's own configuration, never from a version.
+    """
+
+    target: str
+    arguments: Mapping[str, Any]
+    build: Callable[[], Any]
+
+    def describe(self) -> dict[str, Any]:
+        """As a version's manifest keeps it."""
+        return {"target": self.target, "arguments": dict(self.arguments)}
+
+
+@dataclass
+class Learner:
+    """What trains.
+
+    Attributes:
+        module: The LightningModule at the root.
+        model: The model of record, ``module`` itself or the plain module inside it.
+        task: Turns outputs into losses and scores.
+        device: Where the model lies outside of Lightning's fit.
+        form: Form of a batch, ``tuple`` or ``dict``.
+        label: Key of the labels in a dict.
+        eval_batch: Rows of a batch where nothing is trained.
+        notes: Lines for the user.
+    """
+
+    module: pl.LightningModule
+    model: nn.Module
+    task: Task
+    device: torch.device
+    form: str
+    label: str
+    eval_batch: int = 512
+    notes: tuple[str, ...] = ()
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Put weights, checked to fit before, into the model."""
+        self.model.load_state_dict(dict(weights))
+        self.model.to(self.device)
+
+    def batches(self, rows: Rows, *, is_new: bool = True) -> Iterator[Batch]:
+        """All rows in order on the model's device."""
+        for batch in batches(
+            rows, size=self.eval_batch, form=self.form, label=self.label, is_new=is_new
+        ):
+            data = move(batch.data, self.device)
+            yield Batch(data=data, ids=batch.ids, is_new=batch.is_new)
+
+    def predict(self, rows: Rows) -> Predictions:
+        """Score rows with the present weights."""
+        self.model.to(self.device)
+        return predict(self.module, self.task, self.batches(rows))
+
+    def score(self, rows: Mapping[str, Rows | None]) -> dict[str, float]:
+        """Mean score of each set that has rows, and ``combined``."""
+        means = {
+            name: float(self.predict(part).score.mean())
+            for name, part in rows.items()
+            if part is not None and len(part)
+        }
+        return combine(means)
+
+
+def build_learner(
+    *,
+    model: Constructor,
+    task: Task,
+    optimizer: OptimizerFactory,
+    device: torch.device,
+    form: str,
+    label: str,
+) -> Learner:
+    """Build the model and, unless it is a LightningModule already, the module around it.
+
+    Raises:
+        ConfigError: The constructor failed or gave something that is no module.
+    """
+    try:
+        built = model.build()
+    except PerennialError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"The model could not be built: {error}",
+            where=f"model ({model.target})",
+            mend="check the arguments under model in --cfg job against the constructor's",
+        ) from error
+    notes: tuple[str, ...] = ()
+    if isinstance(built, pl.LightningModule):
+        module = built
+        if is_overridden("configure_optimizers", built):
+            notes = (
+                f"{type(built).__name__} brings its own optimizer; the settings under optimizer "
+                "are not used",
+            )
+        else:
+            _give_optimizer(built, optimizer)
+    elif isinstance(built, nn.Module):
+        module = TaskModule(model=built, task=task, optimizer=optimizer)
+    else:
+        raise ConfigError(
+            f"{model.target} gave a {type(built).__name__}, not a torch module.",
+            where="model._target_",
+            mend="name a torch.nn.Module or a LightningModule",
+        )
+    built.to(device)
+    return Learner(
+        module=module, model=built, task=task, device=device, form=form, label=label, notes=notes
+    )
+
+
+def capabilities(learner: Learner, rows: Rows) -> dict[str, str]:
+    """Find out on one batch what the module gives.
+
+    Args:
+        learner: Model and task.
+        rows: At least one row.
+
+    Returns:
+        Capability to the reason why it is missing; empty where nothing is.
+    """
+    batch = next(learner.batches(rows.take(slice(0, 2))))
+    missing = {"features": "no task of this release names a layer that gives them"}
+    try:
+        with eval_mode(learner.module):
+            outputs = learner.task.outputs(learner.module, batch.data)
+            learner.task.per_example_loss(outputs, batch.data)
+    except Exception as error:
+        # the module is foreign code: whatever it raises is the reason
+        reason = f"its forward failed on a batch ({type(error).__name__}: {error})"
+        missing |= {"logits": reason, "per_example_loss": reason}
+    return missing
+
+
+def output_width(learner: Learner, rows: Rows) -> int:
+    """Number of classes C that the model gives."""
+    batch = next(learner.batches(rows.take(slice(0, 2))))
+    with eval_mode(learner.module):
+        return int(learner.task.outputs(learner.module, batch.data).shape[1])
+
+
+def fit_label_names(names: tuple[str, ...], width: int, *, target: str) -> tuple[str, ...]:
+    """Make label names agree with the model's outputs.
+
+    Whole-number labels stand for positions, so that a class without a row in the data is still
+    there; named ones must match one to one.
+
+    Raises:
+        DataError: More labels than outputs, or named labels that are fewer.
+    """
+    if len(names) == width:
+        return names
+    if len(names) < width and all(name.isdigit() for name in names):
+        return tuple(str(position) for position in range(width))
+    relation = "more" if len(names) > width else "fewer"
+    raise DataError(
+        f"A label is out of range: the data have {len(names)} classes, {relation} than the "
+        f"{width} outputs of {target}.",
+        where="data.history, data.new",
+        mend="correct the labels, give the model as many outputs, or name its outputs in their "
+        "order with task.labels=[...]",
+    )
+
+
+def method_context(
+    learner: Learner,
+    *,
+    champion: VersionView,
+    new: Rows,
+    history: Rows | None,
+    validation: Mapping[str, Rows | None],
+    seed: int,
+    missing: Mapping[str, str],
+    warn: Callable[[str], None],
+) -> MethodContext:
+    """What methods get before and after training."""
+    present = "logits" not in missing
+
+    def loss(data: Any) -> Tensor:
+        return learner.task.per_example_loss(
+            learner.task.outputs(learner.module, data), data
+        )
+
+    def rows(part: Rows | None, is_new: bool) -> Callable[[], Iterable[Batch]]:
+        return lambda: () if part is None else learner.batches(part, is_new=is_new)
+
+    return MethodContext(
+        model=learner.model,
+        champion=champion,
+        logits=(lambda data: learner.task.outputs(learner.module, data)) if present else None,
+        per_example_loss=loss if present else None,
+        features=None,
+        targets=lambda data: learner.task.split_batch(data)[1],
+        history=rows(history, False),
+        new=rows(new, True),
+        validate=lambda: learner.score(validation),
+        history_count=0 if history is None else len(history),
+        new_count=len(new),
+        seed=seed,
+        generator=torch.Generator().manual_seed(seed),
+        device=learner.device,
+        warn=warn,
+    )
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the state dict on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def _give_optimizer(module: pl.LightningModule, factory: OptimizerFactory) -> None:
+    module.lr = learning_rate(factory)  # type: ignore[assignment]
+
+    def configure_optimizers() -> torch.optim.Optimizer:
+        return build_optimizer(factory, module.parameters(), module.lr)  # type: ignore[arg-type]
+
+    module.configure_optimizers = configure_optimizers  # type: ignore[method-assign, assignment]

@@ -1,0 +1,319 @@
+"""Tell and keep what a cycle found: result, report, tracking, and one registry transaction."""
+
+from __future__ import annotations
+
+import platform
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from perennial import files
+from perennial.data.rows import Rows
+from perennial.environment import capture
+from perennial.errors import (
+    EXIT_BAD_DATA,
+    EXIT_FAILED,
+    EXIT_INCONCLUSIVE,
+    EXIT_PROMOTED,
+    EXIT_REJECTED,
+    EXIT_SKIPPED,
+    PerennialError,
+)
+from perennial.evaluation.forgetting import summary
+from perennial.promotion.gate import Decision
+from perennial.promotion.registry import CycleRecord, Version
+from perennial.reporting.html import render_report
+from perennial.steps.candidate import Trained, as_json
+from perennial.steps.collect import History, Parts
+from perennial.steps.judge import to_parquet
+from perennial.steps.learner import Learner
+from perennial.steps.settings import Cycle
+from perennial.types import Booleans, EvaluationReport
+
+SCHEMA_VERSION = 1
+EXIT_CODES = {
+    "promoted": EXIT_PROMOTED,
+    "rejected": EXIT_REJECTED,
+    "inconclusive": EXIT_INCONCLUSIVE,
+    "skipped": EXIT_SKIPPED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Everything that `record` needs; see `perennial.cycle`."""
+
+    cycle_id: str
+    champion: Version
+    new: Parts
+    history: History
+    held: Mapping[str, tuple[Rows, Booleans]]
+    learner: Learner
+    trained: Trained
+    report: EvaluationReport
+    metrics: Mapping[str, Any]
+    decision: Decision
+    new_holdout: str
+    files: Mapping[str, Path | bytes]
+    bootstrap: bool = False
+    wall_seconds: float = 0.0
+
+
+def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
+    """Commit version, decision and alias in one transaction; write report; log all of it.
+
+    Raises:
+        ChampionChangedError: Another run promoted meanwhile; nothing was changed.
+    """
+    applied = cycle.promote and outcome.decision.verdict == "promoted"
+    matrix = _matrix(outcome)
+    result = _result(cycle, outcome, matrix=matrix, applied=applied)
+    page = render_report(
+        result=result,
+        curve=outcome.trained.fit.curve,
+        report=outcome.report,
+        images=_flipped_images(outcome),
+        label_names=outcome.new.label_names,
+    )
+    committed = cycle.registry.commit(
+        name=cycle.name,
+        files={
+            **outcome.files,
+            "predictions/holdouts.parquet": to_parquet(outcome.report),
+            "decision.json": as_json(outcome.decision.to_dict()),
+            "report.html": page.encode(),
+        },
+        manifest=cycle.manifest(
+            parts=outcome.new,
+            source=cycle.data.new,
+            cycle=f"cycle-{len(outcome.held)}",
+            parent=outcome.champion,
+            metrics=outcome.metrics["candidate"],
+            matrix=matrix,
+            how="retrained",
+            extra={"cycle_id": outcome.cycle_id},
+        ),
+        decision=outcome.decision.to_dict(),
+        verdict=outcome.decision.verdict,
+        cycle_id=outcome.cycle_id,
+        expected_champion=outcome.champion.number,
+        promote=applied,
+        new_holdout=outcome.new_holdout,
+    )
+    result["candidate"] = {"id": committed.id}
+    if not cycle.dry:
+        path = cycle.folder / "report.html"
+        files.write_bytes(path, page.encode())
+        result["report"] = str(path)
+        _track(cycle, outcome, committed, result)
+        cycle.registry.remove_work_folder(outcome.cycle_id)
+    return result
+
+
+def nothing_new(
+    cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool
+) -> dict[str, Any]:
+    """The lineage has learned these rows already."""
+    return {
+        **blank(cycle, "skipped", "every row of data.new was learned in an earlier cycle"),
+        "champion": {"id": champion.id},
+        "bootstrap": bootstrap,
+        "data": {"new": {"rows": 0, "sha256": new.fingerprint}, "history": None, "memory": None},
+    }
+
+
+def decided_before(
+    cycle: Cycle, champion: Version, earlier: CycleRecord, *, bootstrap: bool
+) -> dict[str, Any]:
+    """This very cycle was decided; a promotion that was held back is applied now."""
+    candidate = f"{cycle.name}@{earlier.candidate}"
+    decision = {**(earlier.decision or {}), "applied": bool(earlier.applied)}
+    if cycle.promote and earlier.verdict == "promoted" and not earlier.applied:
+        cycle.registry.apply(earlier.cycle_id)
+        told = blank(cycle, "promoted", "decided earlier without promoting; applied now")
+        decision["applied"] = True
+    else:
+        told = blank(
+            cycle,
+            "skipped",
+            f"this cycle was decided already ({earlier.verdict}); force=true decides it again",
+        )
+    return {
+        **told,
+        "cycle_id": earlier.cycle_id,
+        "champion": {"id": champion.id},
+        "candidate": {"id": candidate},
+        "bootstrap": bootstrap,
+        "decision": decision,
+    }
+
+
+def failure(cycle_name: str, error: BaseException, *, config_sha256: str | None) -> dict[str, Any]:
+    """The result of a cycle that failed."""
+    known = isinstance(error, PerennialError)
+    code = error.exit_code if isinstance(error, PerennialError) else EXIT_FAILED
+    assert code in (EXIT_FAILED, EXIT_BAD_DATA)
+    return {
+        **_blank(cycle_name, "failed", "the cycle did not get to a decision", config_sha256),
+        "exit_code": code,
+        "error": {
+            "what": error.what if isinstance(error, PerennialError) else str(error),
+            "where": error.where if isinstance(error, PerennialError) else type(error).__name__,
+            "mend": error.mend if known and isinstance(error, PerennialError) else None,
+        },
+    }
+
+
+def blank(cycle: Cycle, status: str, reason: str) -> dict[str, Any]:
+    """A result of which only status and reason are known yet."""
+    return _blank(cycle.name, status, reason, cycle.config_sha256())
+
+
+def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": status,
+        "exit_code": EXIT_CODES.get(status, EXIT_FAILED),
+        "cycle_id": None,
+        "model_name": name,
+        "champion": None,
+        "candidate": None,
+        "bootstrap": False,
+        "trigger": {"kind": "manual", "reason": reason},
+        "metrics": None,
+        "decision": None,
+        "forgetting": None,
+        "cost": None,
+        "config_sha256": config_sha256,
+        "data": None,
+        "report": None,
+        "tracking": {"run_id": None, "url": None, "directory": None},
+        "environment": None,
+        "error": None,
+    }
+
+
+def _result(
+    cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool
+) -> dict[str, Any]:
+    fit = outcome.trained.fit
+    device = outcome.learner.device
+    memory = outcome.champion.files.get("memory/train.arrow")
+    used = sorted(outcome.history.fingerprints.items())
+    return {
+        **blank(cycle, outcome.decision.verdict, "started by hand or by a scheduler"),
+        "cycle_id": outcome.cycle_id,
+        "champion": {"id": outcome.champion.id},
+        "bootstrap": outcome.bootstrap,
+        "metrics": outcome.metrics,
+        "decision": {**outcome.decision.to_dict(), "applied": applied},
+        "forgetting": summary(_dense(matrix)),
+        "cost": {
+            "wall_seconds": outcome.wall_seconds,
+            "device_seconds": fit.device_seconds,
+            "train_rows": fit.train_rows,
+            "replayed_rows": fit.replayed_rows,
+            "optimizer_steps": fit.optimizer_steps,
+            "peak_memory_bytes": peak_memory(device),
+            "labels": len(outcome.new.train) + len(outcome.new.validation) + len(outcome.new.holdout),
+            "energy": None,
+        },
+        "data": {
+            "new": {"rows": len(outcome.new.train), "sha256": outcome.new.fingerprint},
+            "history": {
+                "rows": 0 if outcome.history.train is None else len(outcome.history.train),
+                "sha256": ",".join(value for name, value in used if name != "memory") or None,
+            },
+            "memory": {"rows": None, "sha256": memory} if memory else None,
+        },
+        "tracking": cycle.tracker.identity(),
+        "environment": capture(str(device)),
+    }
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes held: of the device's memory on CUDA, else of the process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+
+
+def _matrix(outcome: Outcome) -> list[Any]:
+    """Scores of each champion, and last of the candidate, on the holdout of each cycle."""
+    this = f"cycle-{len(outcome.held)}"
+    rows = [dict(row) for row in outcome.champion.manifest["matrix"]]
+    names = {name: name.removeprefix("history/").replace("new", this) for name in outcome.held}
+
+    def scores(who: str) -> dict[str, float]:
+        score = getattr(outcome.report, who).score
+        return {
+            names[name]: float(score[outcome.report.holdout == name].mean())
+            for name in outcome.held
+        }
+
+    if rows:
+        rows[-1] = {"version": outcome.champion.number, "scores": {**rows[-1]["scores"], **scores("champion")}}
+    else:
+        rows = [{"version": outcome.champion.number, "scores": scores("champion")}]
+    return [*rows, {"version": "candidate", "scores": scores("candidate")}]
+
+
+def _dense(matrix: list[Any]) -> Any:
+    names = list(matrix[-1]["scores"])
+    names = sorted(names, key=lambda name: int(name.rsplit("-", 1)[1]))
+    return np.array(
+        [[row["scores"].get(name, np.nan) for name in names] for row in matrix], dtype=float
+    )
+
+
+def _flipped_images(outcome: Outcome) -> dict[str, Any] | None:
+    """Rows whose verdict changed, as pictures, where a feature looks like one."""
+    report = outcome.report
+    changed = report.champion.score != report.candidate.score
+    for name in outcome.new.train.features:
+        shape = outcome.new.train.features[name].shape[1:]
+        if len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3)):
+            found = {}
+            for holdout, (rows, _) in outcome.held.items():
+                ids = report.row_id[changed & (report.holdout == holdout)]
+                part = rows.take(np.isin(rows.id, ids))
+                found |= dict(zip(part.id.tolist(), part.features[name], strict=True))
+            return found
+    return None
+
+
+def _track(cycle: Cycle, outcome: Outcome, version: Version, result: Mapping[str, Any]) -> None:
+    values: dict[str, Any] = {"decision/verdict": outcome.decision.verdict}
+    values["decision/applied"] = result["decision"]["applied"]
+    for check in outcome.decision.checks:
+        values[f"decision/{check.name}/outcome"] = check.outcome
+        values[f"decision/{check.name}/estimate"] = check.estimate
+    for who, prefix in (("candidate", ""), ("champion", "champion/")):
+        for part, measured in outcome.metrics[who].items():
+            values |= {f"{prefix}{part}/{name}": value for name, value in measured.items()}
+    values |= {f"cost/{name}": value for name, value in result["cost"].items()}
+    for name in ("average_accuracy", "forgetting", "backward_transfer"):
+        values[f"forgetting/{name}"] = result["forgetting"][name]
+    cycle.tracker.summary(values)
+    aliases = ["candidate", *(["champion"] if result["decision"]["applied"] else [])]
+    model = {
+        path: version.open(path) for path in ("model.safetensors", "version.yaml")
+    }
+    cycle.tracker.artifact(
+        name=cycle.name, kind="model", files=model, aliases=aliases, metadata={"id": version.id}
+    )
+    cycle.tracker.artifact(
+        name=f"{cycle.name}-report",
+        kind="report",
+        files={"report.html": version.open("report.html")},
+        aliases=aliases,
+        metadata={"id": version.id, "verdict": outcome.decision.verdict},
+    )
+
+

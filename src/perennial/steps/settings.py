@@ -1,0 +1,151 @@
+"""What a cycle is given: built objects and plain values, from `perennial.cli` or from a test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from perennial.environment import capture
+from perennial.methods.base import Method
+from perennial.promotion.gate import Policy
+from perennial.promotion.registry import Registry, Version
+from perennial.steps.collect import Data, Parts
+from perennial.steps.learner import Constructor, Learner, build_learner
+from perennial.training.fit import Training
+from perennial.training.module import OptimizerFactory
+
+Show = Callable[[int, int, str], None]
+
+
+@dataclass(kw_only=True)
+class Cycle:
+    """One retraining cycle's ingredients.
+
+    Attributes:
+        name: Of the lineage.
+        data: Sources.
+        model: Constructor.
+        task: What the model is for.
+        methods: Builds fresh methods.
+        optimizer: Partial of an optimizer's constructor.
+        training: Length and manner.
+        policy: The gate's.
+        registry: Where versions live.
+        tracker: Logs the run.
+        config: The resolved configuration as plain values, without run and tracking: part of the
+            cycle's identity.
+        seed: Of everything random.
+        checkpoint: Path that founds the lineage, or None.
+        history: ``all`` or ``memory``.
+        promote: Whether a promoted candidate gets the alias.
+        force: Decide again what was decided.
+        folder: Run folder for result and report.
+        dry: Check everything, write nothing.
+        say: Shows a line.
+        progress: Names a phase and gives the function that shows its progress.
+    """
+
+    name: str
+    data: Data
+    model: Constructor
+    task: Any
+    methods: Callable[[], Sequence[Method]]
+    optimizer: OptimizerFactory
+    training: Training
+    policy: Policy
+    registry: Registry
+    tracker: Any
+    folder: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    checkpoint: str | None = None
+    history: str = "all"
+    promote: bool = True
+    force: bool = False
+    dry: bool = False
+    say: Callable[[str], None] = lambda line: None
+    progress: Callable[[str], Show] = lambda phase: lambda step, steps, scores: None
+
+    def seed_everything(self) -> None:
+        """Set every generator; called before each phase, so that a resumed run draws the same."""
+        pl.seed_everything(self.seed, workers=True, verbose=False)
+
+    def learner(self) -> Learner:
+        """A fresh model in its module."""
+        return build_learner(
+            model=self.model,
+            task=self.task,
+            optimizer=self.optimizer,
+            device=self.training.device(),
+            form=self.data.form,
+            label=self.data.label,
+        )
+
+    def work_folder(self, cycle_id: str) -> Path:
+        """Where an interrupted cycle goes on."""
+        return self.registry.work_folder(cycle_id)
+
+    def config_sha256(self) -> str:
+        """Hash of the resolved configuration."""
+        return digest(self.config)
+
+    def founding_id(self, fingerprint: str) -> str:
+        """Identity of the work that makes version 1."""
+        return digest([self.name, fingerprint, self.config])[:32]
+
+    def cycle_id(self, champion: Version, fingerprints: Mapping[str, str]) -> str:
+        """Identity of one pass from these data and this champion under this configuration."""
+        return digest([self.name, champion.number, dict(fingerprints), self.config])[:32]
+
+    def manifest(
+        self,
+        *,
+        parts: Parts,
+        source: Any,
+        cycle: str,
+        parent: Version | None,
+        metrics: Mapping[str, Any],
+        matrix: Sequence[Any],
+        how: str,
+        extra: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """``version.yaml``: constructor names and arguments as data, and where it all came from."""
+        sources = dict(parent.manifest.get("sources", {})) if parent else {}
+        if isinstance(source, str | Path):
+            sources[cycle] = str(source)
+        return {
+            "how": how,
+            "parent": parent.number if parent else None,
+            "model": self.model.describe(),
+            "task": {
+                "target": f"{type(self.task).__module__}.{type(self.task).__qualname__}",
+                "arguments": {"label": self.data.label, "labels": list(parts.label_names)},
+            },
+            "label_names": list(parts.label_names),
+            "schema": dict(parts.schema),
+            "columns": {
+                "label": self.data.label,
+                "features": list(parts.train.features) or list(parts.holdout.features),
+                "form": self.data.form,
+            },
+            "sources": sources,
+            "data": {"fingerprint": parts.fingerprint, "rows": len(parts.train)},
+            "metrics": dict(metrics),
+            "matrix": list(matrix),
+            "seed": self.seed,
+            "config": dict(self.config),
+            "environment": capture(str(self.training.device())),
+            **extra,
+        }
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a plain value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

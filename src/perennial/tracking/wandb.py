@@ -1,0 +1,275 @@
+"""Weights & Biases: a mirror of every cycle that never prompts and never stops training."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perennial.errors import ConfigError
+from perennial.tracking.base import mask_text, plain
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+MODES = ("online", "offline", "disabled")
+
+_log = logging.getLogger(__name__)
+_INIT_SECONDS = 30.0
+_NOT_IN_NAMES = re.compile(r"[^\w.-]+", re.ASCII)
+
+
+class NoTracker:
+    """Records nothing."""
+
+    def start(
+        self,
+        *,
+        name: str,
+        group: str,
+        job_type: str,
+        config: Mapping[str, Any],
+        folder: Path,
+        tags: Sequence[str] = (),
+    ) -> None:
+        """Do nothing."""
+
+    def logger(self, prefix: str = "") -> Logger | None:
+        """No logger."""
+        return None
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def artifact(
+        self,
+        *,
+        name: str,
+        kind: str,
+        files: Mapping[str, Path],
+        aliases: Sequence[str],
+        metadata: Mapping[str, Any],
+    ) -> None:
+        """Do nothing."""
+
+    def identity(self) -> dict[str, str | None]:
+        """All ``None``."""
+        return {"run_id": None, "url": None, "directory": None}
+
+    def finish(self, exit_code: int) -> None:
+        """Do nothing."""
+
+
+class WandbTracker:
+    """One W&B run per cycle.
+
+    Args:
+        project: W&B project.
+        entity: Team or user; ``None`` for the account's default.
+        mode: ``online``, ``offline`` or ``disabled``; ``None`` takes what the environment or
+            ``wandb offline`` set, else online where a key is stored, else offline.
+        log_artifacts: Whether model versions are uploaded too.
+
+    Raises:
+        ConfigError: The mode is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        project: str = "perennial",
+        entity: str | None = None,
+        mode: str | None = None,
+        log_artifacts: bool = True,
+    ) -> None:
+        if mode is not None and mode not in MODES:
+            raise ConfigError(
+                f"Unknown W&B mode {mode!r}.",
+                where="tracking.mode",
+                mend=f"use one of {', '.join(MODES)}, or null",
+            )
+        self._project = project
+        self._entity = entity
+        self._mode = mode
+        self._log_artifacts = log_artifacts
+        self._run: Any = None
+        self._identity: dict[str, str | None] = NoTracker().identity()
+
+    def start(
+        self,
+        *,
+        name: str,
+        group: str,
+        job_type: str,
+        config: Mapping[str, Any],
+        folder: Path,
+        tags: Sequence[str] = (),
+    ) -> None:
+        """Open a run under ``folder``; where W&B cannot be reached, an offline one."""
+        from lightning.pytorch.utilities import rank_zero_only
+
+        self.finish(exit_code=0)
+        self._identity = NoTracker().identity()
+        # Other ranks of one job would each open a run of their own.
+        if getattr(rank_zero_only, "rank", 0) != 0:
+            return
+        folder = folder.absolute()
+        arguments = {
+            "project": self._project,
+            "entity": self._entity,
+            "name": name,
+            "group": group,
+            "job_type": job_type,
+            "config": plain(config),
+            "dir": str(folder),
+            "tags": list(tags),
+        }
+        try:
+            # W&B silently falls back to the system's temporary folder where this one is missing.
+            folder.mkdir(parents=True, exist_ok=True)
+            mode = resolve_mode(self._mode)
+            self._run = _init(arguments, mode=mode)
+            self._run.define_metric("trainer/global_step")
+            self._run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        except Exception as error:
+            _warn("This run is not tracked", error)
+            return
+        if mode != "disabled":
+            self._identity = {
+                "run_id": self._run.id,
+                "url": self._run.url,
+                # `Run.dir` is the run's own `files` folder; `wandb sync` wants the one above.
+                "directory": str(Path(self._run.dir).parent),
+            }
+
+    def logger(self, prefix: str = "") -> Logger | None:
+        """A Lightning logger into this run, or ``None`` without one."""
+        return None if self._run is None else _lightning_logger(self._run, prefix)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Record final values in the run's summary."""
+        if self._run is None:
+            return
+        try:
+            self._run.summary.update(plain(values))
+        except Exception as error:
+            _warn("W&B did not take the summary", error)
+
+    def artifact(
+        self,
+        *,
+        name: str,
+        kind: str,
+        files: Mapping[str, Path],
+        aliases: Sequence[str],
+        metadata: Mapping[str, Any],
+    ) -> None:
+        """Mirror files as one artifact of this run."""
+        if self._run is None or not self._log_artifacts:
+            return
+        try:
+            import wandb
+
+            artifact = wandb.Artifact(
+                _NOT_IN_NAMES.sub("-", name), type=kind, metadata=plain(metadata)
+            )
+            for inside, path in files.items():
+                artifact.add_file(str(path), name=inside)
+            self._run.log_artifact(artifact, aliases=list(aliases))
+        except Exception as error:
+            _warn(f"W&B did not take the artifact {name}", error)
+
+    def identity(self) -> dict[str, str | None]:
+        """The run's ``run_id``, ``url`` (online only) and local ``directory``."""
+        return dict(self._identity)
+
+    def finish(self, exit_code: int) -> None:
+        """Close the run; calling it again does nothing."""
+        run, self._run = self._run, None
+        if run is None:
+            return
+        try:
+            run.finish(exit_code=exit_code)
+        except Exception as error:
+            _warn("W&B did not close the run", error)
+
+
+def resolve_mode(mode: str | None) -> str:
+    """Decide the mode without prompting; see `WandbTracker`.
+
+    Returns:
+        ``online`` only where there is a key, so that W&B has nothing to ask for.
+    """
+    import wandb
+
+    wanted = mode or os.environ.get("WANDB_MODE") or None
+    settings = wandb.setup().settings
+    if wanted is None and settings.mode != "online":
+        wanted = settings.mode
+    wanted = {"dryrun": "offline", "run": "online"}.get(wanted or "", wanted)
+    if wanted in ("offline", "disabled"):
+        return wanted
+    if _has_key(settings):
+        return "online"
+    if wanted == "online":
+        _log.warning("W&B has no API key for %s: this run is offline.", settings.base_url)
+    return "offline"
+
+
+def _has_key(settings: Any) -> bool:
+    import wandb
+    from wandb.sdk.lib import wbauth
+
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    try:
+        return bool(settings.api_key or wbauth.read_netrc_auth(host=settings.base_url))
+    except wandb.Error as error:
+        _warn("W&B's stored key is unusable", error)
+        return False
+
+
+def _init(arguments: Mapping[str, Any], *, mode: str) -> Any:
+    import wandb
+
+    def settings() -> Any:
+        # W&B records the command line, where a registry's URL may carry its password.
+        secret = any(mask_text(argument) != argument for argument in sys.argv)
+        timeout = float(os.environ.get("WANDB_INIT_TIMEOUT", _INIT_SECONDS))
+        return wandb.Settings(
+            silent=True, console="off", init_timeout=timeout, x_disable_meta=secret
+        )
+
+    def begin(chosen: Any) -> Any:
+        return wandb.init(**arguments, mode=chosen, reinit="finish_previous", settings=settings())
+
+    try:
+        return begin(mode)
+    except Exception as error:
+        if mode != "online":
+            raise
+        _warn("W&B cannot be reached, so this run is offline (`wandb sync` uploads it)", error)
+        return begin("offline")
+
+
+def _lightning_logger(run: Any, prefix: str) -> Logger:
+    from lightning.pytorch.loggers import WandbLogger
+
+    class MaskingLogger(WandbLogger):
+        # Lightning's "-" would turn the prefix "bootstrap/" into "bootstrap/-loss".
+        LOGGER_JOIN_CHAR = ""
+
+        def log_hyperparams(self, params: Any) -> None:
+            values = params if isinstance(params, Mapping) else vars(params)
+            super().log_hyperparams(plain(values))
+
+    return MaskingLogger(experiment=run, prefix=prefix)
+
+
+def _warn(what: str, error: Exception) -> None:
+    reason = mask_text(" ".join(str(error).split())) or type(error).__name__
+    _log.warning("%s: %s", what, reason)

@@ -1,0 +1,233 @@
+"""Methods attached to any LightningModule from outside.
+
+The instance's ``training_step`` is wrapped to add loss terms, its ``validation_step`` to score rows
+by the task; one callback carries the gradient and step hooks. The module stays the root, so its own
+hooks and ``self.log`` work as they did.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor, nn
+
+from perennial.data.datamodule import TrainLoader, ValidationLoader
+from perennial.errors import TrainingError
+from perennial.evaluation.predict import eval_mode
+from perennial.methods.base import Method
+from perennial.tasks.base import Task
+from perennial.types import Batch, StepContext
+
+
+class MethodCallback(pl.Callback):
+    """Carries the phases of the methods; see `perennial.methods.base.Method`.
+
+    Args:
+        methods: In the order they run, as `perennial.methods.base.arrange` gives them.
+        model: The model of record.
+        loader: Tells the ids and origins of the rows of the step.
+    """
+
+    def __init__(self, *, methods: Sequence[Method], model: nn.Module, loader: TrainLoader) -> None:
+        self.methods = list(methods)
+        self.model = model
+        self.loader = loader
+        self.step: StepContext | None = None
+        self._handle: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hang ``after_step`` on the optimizer itself, so that a skipped step does not count."""
+        self._handle = trainer.optimizers[0].register_step_post_hook(self._after_step)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the hook off again."""
+        self._handle.remove()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Open the step's context."""
+        current = self.loader.current
+        assert current is not None
+        self.step = StepContext(
+            batch=Batch(data=batch, ids=current.ids, is_new=current.is_new),
+            model=self.model,
+            parameters={n: p for n, p in self.model.named_parameters() if p.requires_grad},
+            global_step=trainer.global_step,
+            is_logging=trainer.global_step % trainer.log_every_n_steps == 0,
+            world_size=trainer.world_size,
+            log=functools.partial(_log, pl_module),
+        )
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any
+    ) -> None:
+        """After unscaling and all-reduce, before clipping: observe, add, project."""
+        assert self.step is not None
+        for method in self.methods:
+            method.observe_gradients(self.step)
+        for method in self.methods:
+            method.add_gradients(self.step)
+        for method in self.methods:
+            method.project_gradients(self.step)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Stop a run whose loss is no longer a number."""
+        assert self.step is not None
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if self.step.is_logging and isinstance(loss, Tensor) and not torch.isfinite(loss).all():
+            raise TrainingError(
+                f"The loss is {loss.item()} at step {trainer.global_step}: training diverged.",
+                where="training",
+                mend="lower optimizer.lr or a method's strength, or set trainer.gradient_clip",
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of every method, by name."""
+        return {method.name: method.state_dict() for method in self.methods}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore every method."""
+        for method in self.methods:
+            method.load_state_dict(state_dict[method.name])
+
+    def _after_step(self, *_: Any) -> None:
+        assert self.step is not None
+        with torch.no_grad():
+            for method in self.methods:
+                method.after_step(self.step)
+
+
+class ValidationScores(pl.Callback):
+    """Scores of the validation rows, new and old, by the task.
+
+    `sums` is filled by the wrapped ``validation_step``; the scores are logged as
+    ``validation/{new,history,combined}``, and appended to `curve`.
+    """
+
+    def __init__(self, *, loader: ValidationLoader) -> None:
+        self.loader = loader
+        self.curve: list[dict[str, float]] = []
+        self._sums: dict[bool, tuple[float, int]] = {}
+
+    def add(self, scores: Tensor) -> None:
+        """Add the scores (B,) of the loader's current batch."""
+        assert self.loader.current is not None
+        values = scores.double().cpu().numpy()
+        for is_new in (True, False):
+            mask = self.loader.current.is_new == is_new
+            total, count = self._sums.get(is_new, (0.0, 0))
+            self._sums[is_new] = (total + float(values[mask].sum()), count + int(mask.sum()))
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin anew."""
+        self._sums = {}
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log and keep the scores."""
+        scores = combine({name: self._mean(name == "new") for name in ("new", "history")})
+        for name, score in scores.items():
+            pl_module.log(f"validation/{name}", score)
+        self.curve.append({"step": trainer.global_step, **scores})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curve so far."""
+        return {"curve": list(self.curve)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with a curve."""
+        self.curve = list(state_dict["curve"])
+
+    def _mean(self, is_new: bool) -> float | None:
+        total, count = self._sums.get(is_new, (0.0, 0))
+        return total / count if count else None
+
+
+def combine(scores: Mapping[str, float | None]) -> dict[str, float]:
+    """Add ``combined``: the mean of the score on new and on history rows, each counted once."""
+    present = {name: score for name, score in scores.items() if score is not None}
+    return {**present, "combined": sum(present.values()) / len(present)}
+
+
+@contextmanager
+def attached(
+    module: pl.LightningModule,
+    *,
+    task: Task,
+    methods: MethodCallback,
+    scores: ValidationScores,
+) -> Iterator[None]:
+    """Wrap the instance's steps while the context is open; the class is left as it is."""
+    own_validation = is_overridden("validation_step", module)
+    training_step = module.training_step
+    validation_step = module.validation_step
+
+    @functools.wraps(training_step)
+    def with_terms(*args: Any, **kwargs: Any) -> Any:
+        result = training_step(*args, **kwargs)
+        assert methods.step is not None
+        methods.step.outputs = result
+        return _add_terms(result, methods)
+
+    def score(batch: Any) -> None:
+        with eval_mode(module):
+            scores.add(task.scores(task.outputs(module, batch), batch))
+
+    module.training_step = with_terms  # type: ignore[method-assign]
+    module.validation_step = (  # type: ignore[method-assign]
+        _score_first(validation_step, score) if own_validation else _score_only(score)
+    )
+    try:
+        yield
+    finally:
+        del module.training_step, module.validation_step
+
+
+def _score_first(own: Callable[..., Any], score: Callable[[Any], None]) -> Callable[..., Any]:
+    @functools.wraps(own)
+    def validation_step(*args: Any, **kwargs: Any) -> Any:
+        score(args[0] if args else kwargs["batch"])
+        return own(*args, **kwargs)
+
+    return validation_step
+
+
+def _score_only(score: Callable[[Any], None]) -> Callable[..., Any]:
+    def validation_step(batch: Any, batch_idx: int) -> None:
+        score(batch)
+
+    return validation_step
+
+
+def _add_terms(result: Any, callback: MethodCallback) -> Any:
+    step = callback.step
+    assert step is not None
+    terms = {
+        f"{method.name}/{name}": term
+        for method in callback.methods
+        for name, term in method.loss_terms(step).items()
+    }
+    if not terms or result is None:
+        return result
+    for name, term in terms.items():
+        step.log(name, term.detach())
+    if isinstance(result, Mapping):
+        return {**result, "loss": result["loss"] + sum(terms.values())}
+    return result + sum(terms.values())
+
+
+def _log(module: pl.LightningModule, name: str, value: Any) -> None:
+    module.log(name, value)

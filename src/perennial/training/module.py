@@ -1,0 +1,58 @@
+"""A plain ``nn.Module`` and a task, as a LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from perennial.tasks.base import Task
+
+OptimizerFactory = Callable[..., Optimizer]
+
+
+class TaskModule(pl.LightningModule):
+    """Trains a module on a task: one LightningModule among others, with no privileges.
+
+    Args:
+        model: The model of record; its parameter names are the version's.
+        task: Gives loss and outputs.
+        optimizer: Called with the trainable parameters (and ``lr`` where `lr` is set).
+    """
+
+    def __init__(self, *, model: nn.Module, task: Task, optimizer: OptimizerFactory) -> None:
+        super().__init__()
+        self.model = model
+        self.task = task
+        self.optimizer_factory = optimizer
+        self.lr: float | None = learning_rate(optimizer)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own forward."""
+        return self.model(*args, **kwargs)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Mean of the per-example losses over the batch, new and replayed rows alike."""
+        outputs = self.task.outputs(self.model, batch)
+        return self.task.per_example_loss(outputs, batch).mean()
+
+    def configure_optimizers(self) -> Optimizer:
+        """The configured optimizer over the trainable parameters."""
+        return build_optimizer(self.optimizer_factory, self.model.parameters(), self.lr)
+
+
+def build_optimizer(
+    factory: OptimizerFactory, parameters: Iterable[nn.Parameter], lr: float | None
+) -> Optimizer:
+    """An optimizer over the parameters that train, with ``lr`` replaced where it is given."""
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    return factory(trainable) if lr is None else factory(trainable, lr=lr)
+
+
+def learning_rate(factory: OptimizerFactory) -> float | None:
+    """The rate that a partial of an optimizer's constructor carries, if any."""
+    rate = getattr(factory, "keywords", {}).get("lr")
+    return None if rate is None else float(rate)

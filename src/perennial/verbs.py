@@ -1,0 +1,103 @@
+"""``perennial registry list|show|path|rollback``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from perennial.errors import ConfigError
+from perennial.paths import home
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise ConfigError(message, where="command line", mend=f"see {self.prog} --help")
+
+
+def registry_verb(arguments: Sequence[str]) -> None:
+    """Run one verb on the registry.
+
+    Raises:
+        RegistryError: What was asked for is not there.
+    """
+    parser = _Parser(prog="perennial registry", description="Look at versions, or roll back.")
+    default = f"sqlite:///{home() / 'registry.db'}"
+    parser.add_argument("--url", default=default, help="the registry.url of the runs")
+    parser.add_argument("--files", default=None, help="the registry.files of the runs")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("list", help="lineages and their versions").add_argument("name", nargs="?")
+    verbs.add_parser("show", help="one version").add_argument("ref", metavar="REF")
+    verbs.add_parser("path", help="a folder with a version's files").add_argument(
+        "ref", metavar="REF"
+    )
+    back = verbs.add_parser("rollback", help="the previous champion serves again")
+    back.add_argument("name")
+    back.add_argument("--to", type=int, default=None, metavar="NUMBER")
+    chosen = parser.parse_args(arguments)
+
+    from perennial.promotion.registry import Registry
+
+    registry = Registry(url=chosen.url, files=chosen.files)
+    console = Console(soft_wrap=True)
+    if chosen.verb == "list":
+        _list(registry, chosen.name, console)
+    elif chosen.verb == "show":
+        _show(registry, chosen.ref, console)
+    elif chosen.verb == "path":
+        console.print(str(registry.export(chosen.ref)), highlight=False)
+    else:
+        version = registry.rollback(chosen.name, to=chosen.to)
+        console.print(f"{chosen.name}: {version.id} is the champion again", highlight=False)
+
+
+def _list(registry: Any, name: str | None, console: Console) -> None:
+    names = [name] if name else registry.lineages()
+    if not names:
+        console.print("The registry is empty: run python train.py first.", highlight=False)
+        return
+    table = Table("version", "created", "how", "new", "history", "aliases", box=None)
+    for lineage in names:
+        aliases = registry.aliases(lineage)
+        for version in registry.versions(lineage):
+            metrics = version.manifest.get("metrics", {})
+            old = metrics.get("history") or metrics.get("history/cycle-1")
+            verdict = version.manifest["how"]
+            record = registry.cycle(version.manifest.get("cycle_id", ""))
+            table.add_row(
+                version.id,
+                version.created[:19],
+                record.verdict if record else verdict,
+                _percent(metrics.get("new")),
+                _percent(old),
+                ", ".join(sorted(alias for alias, n in aliases.items() if n == version.number)),
+            )
+    console.print(table)
+
+
+def _show(registry: Any, ref: str, console: Console) -> None:
+    version = registry.version(ref)
+    manifest = version.manifest
+    record = registry.cycle(manifest.get("cycle_id", ""))
+    shown = {
+        "version": version.id,
+        "created": version.created,
+        "parent": version.parent,
+        "how": manifest["how"],
+        "verdict": record.verdict if record else None,
+        "model": manifest["model"],
+        "labels": manifest["label_names"],
+        "metrics": manifest["metrics"],
+        "seed": manifest["seed"],
+        "environment": manifest["environment"],
+        "files": version.files,
+    }
+    console.print_json(json.dumps(shown, default=str))
+
+
+def _percent(metrics: dict[str, float] | None) -> str:
+    return f"{metrics['accuracy']:.1%}" if metrics and "accuracy" in metrics else ""

@@ -1,0 +1,170 @@
+"""The registry on a real PostgreSQL server."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from perennial.errors import ChampionChangedError, RegistryError
+from perennial.promotion.registry import Registry, Version
+
+BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+pytestmark = pytest.mark.skipif(not BINARIES, reason="PostgreSQL server not installed")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    # PostgreSQL refuses to run as root, and its user must be able to enter the folder.
+    folder = Path(tempfile.mkdtemp(prefix="perennial-pg-"))
+    is_root = os.getuid() == 0
+    prefix = ["runuser", "-u", "postgres", "--"] if is_root else []
+    if is_root:
+        shutil.chown(folder, "postgres")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data, password = folder / "data", folder / "password"
+    password.write_text("s3cret")
+    password.chmod(0o644)
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+
+    def call(program: str, *arguments: str) -> None:
+        command = [*prefix, str(BINARIES[-1] / program), "-D", str(data), *arguments]
+        log = folder.parent / f"{folder.name}.log"
+        with log.open("a") as output:
+            subprocess.run(command, check=True, cwd=folder, stdout=output, stderr=output)
+
+    call("initdb", "-U", "team", "-A", "scram-sha-256", "--pwfile", str(password), "-N")
+    call("pg_ctl", "-w", "-o", options, "start")
+    try:
+        yield f"postgresql+psycopg://team:s3cret@127.0.0.1:{port}/postgres"
+    finally:
+        call("pg_ctl", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+        (folder.parent / f"{folder.name}.log").unlink()
+
+
+@pytest.fixture
+def url(server: str) -> str:
+    with sa.create_engine(server, poolclass=sa.NullPool).begin() as connection:
+        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
+    return server
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("PERENNIAL_HOME", str(tmp_path / "home"))
+    return str(tmp_path / "files")
+
+
+def commit(registry: Registry, cycle_id: str, expected: int | None, **changes: Any) -> Version:
+    settings: dict[str, Any] = {
+        "name": "digits",
+        "files": {"model.safetensors": cycle_id.encode()},
+        "manifest": {"seed": 0, "names": ["één"]},
+        "decision": {"verdict": "promoted"},
+        "verdict": "promoted",
+        "cycle_id": cycle_id,
+        "expected_champion": expected,
+        "promote": True,
+        "new_holdout": "h",
+    }
+    return registry.commit(**(settings | changes))
+
+
+def race(
+    url: str, files: str, cycle_id: str, expected: int | None, barrier: Any, results: Any
+) -> None:
+    registry = Registry(url=url, files=files)
+    barrier.wait()
+    try:
+        results.put(commit(registry, cycle_id, expected, promote=expected != 0).id)
+    except ChampionChangedError:
+        results.put("changed")
+
+
+def run_race(url: str, files: str, expected: int | None) -> list[str]:
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(3), context.Queue()
+    runs = [
+        context.Process(target=race, args=(url, files, name, expected, barrier, results))
+        for name in ("a", "b", "c")
+    ]
+    for run in runs:
+        run.start()
+    found = sorted(results.get(timeout=60) for _ in runs)
+    for run in runs:
+        run.join()
+        run.close()
+    results.close()
+    results.join_thread()
+    return found
+
+
+def test_commit_promote_and_roll_back(url: str, files: str, tmp_path: Path) -> None:
+    registry = Registry(url=url, files=files)
+    assert registry.champion("digits") is None
+    assert registry.sweep() == 0
+    first = commit(registry, "c1", None, checkpoint_sha256="ab")
+    commit(registry, "c2", 1)
+    commit(registry, "c3", 2, promote=False)
+    assert registry.version("digits@previous") == Registry(url=url, files=files).version("digits@1")
+    assert first.read_text("model.safetensors") == "c1"
+    assert first.manifest == {"seed": 0, "names": ["één"]}
+    assert registry.adopted_checkpoint("digits") == "ab"
+    assert registry.decisions_on("digits", "h", other_than="c1") == 2
+    assert registry.apply("c3").applied
+    assert registry.aliases("digits") == {"champion": 3, "previous": 2, "candidate": 3}
+    with pytest.raises(ChampionChangedError):
+        commit(registry, "c4", 2)
+    with pytest.raises(ChampionChangedError):
+        commit(registry, "c4", None)
+    assert len(registry.versions()) == 3
+    assert registry.rollback("digits", to=1) == first
+    assert registry.export("digits@1") == tmp_path / "home" / "versions" / "digits" / "1"
+    assert registry.scratch(tmp_path / "scratch").cycles("digits") == registry.cycles("digits")
+    assert registry.sweep() == 0
+
+
+@pytest.mark.parametrize("expected", [None, 1])
+def test_of_racing_processes_one_promotes(url: str, files: str, expected: int | None) -> None:
+    """Without a champion the three also race to create the tables."""
+    registry = Registry(url=url, files=files)
+    if expected is not None:
+        commit(registry, "c1", None)
+    number = (expected or 0) + 1
+    assert run_race(url, files, expected) == ["changed", "changed", f"digits@{number}"]
+    assert registry.aliases("digits")["champion"] == number
+    assert len(registry.versions()) == number
+
+
+def test_racing_commits_that_do_not_promote_all_succeed(url: str, files: str) -> None:
+    assert run_race(url, files, 0) == ["digits@1", "digits@2", "digits@3"]
+
+
+def test_errors_name_the_server_without_the_password(url: str, files: str) -> None:
+    registry = Registry(url=url.replace("s3cret", "wr0ng"), files=files)
+    with pytest.raises(RegistryError, match="cannot be reached") as caught:
+        registry.champion("digits")
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_a_newer_schema_is_refused(url: str, files: str) -> None:
+    registry = Registry(url=url, files=files)
+    commit(registry, "c1", None)
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        connection.execute(sa.text("UPDATE meta SET schema_version = 99"))
+    with pytest.raises(RegistryError, match="upgrade perennial"):
+        commit(registry, "c2", 1)

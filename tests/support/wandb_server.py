@@ -1,0 +1,162 @@
+# ruff: noqa: N802  (methods are named as the client names its operations)
+"""A local stand-in for the W&B server: keeps what the real client sends, in memory."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class WandbServer:
+    """Runs, history lines, final summaries and artifacts, by run name; a context manager."""
+
+    def __init__(self):
+        self.runs: dict[str, dict] = {}
+        self.lines: dict[str, dict[str, list[dict]]] = {}
+        self.exit_codes: dict[str, int] = {}
+        self.artifacts: list[dict] = []
+        self.uploads: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def __enter__(self):
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._http.shutdown()
+        self._http.server_close()
+
+    def history(self, run):
+        return self.lines.get(run, {}).get("wandb-history.jsonl", [])
+
+    def summary(self, run):
+        return (self.lines.get(run, {}).get("wandb-summary.json") or [{}])[-1]
+
+    def config(self, run):
+        found = json.loads(self.runs[run].get("config") or "{}")
+        return {key: item["value"] for key, item in found.items() if isinstance(item, dict)}
+
+    def stream(self, run, body):
+        with self._lock:
+            for name, part in (body.get("files") or {}).items():
+                lines = self.lines.setdefault(run, {}).setdefault(name, [])
+                lines.extend(json.loads(line) for line in part["content"] if line[:1] == "{")
+            if body.get("complete"):
+                self.exit_codes[run] = body.get("exitcode")
+
+    def answer(self, operation, sent):
+        with self._lock:
+            method = getattr(self, f"_{operation}", None)
+            return method(sent) if method else {}
+
+    def _Viewer(self, _):
+        viewer = {"id": "u", "entity": "team", "username": "team", "email": "a@example.org"}
+        return {"viewer": {**viewer, "flags": "{}", "teams": {"edges": []}}}
+
+    def _ServerFeaturesQuery(self, _):
+        return {"serverInfo": {"features": []}}
+
+    def _UpsertBucket(self, sent):
+        name = sent["name"]
+        fresh = name not in self.runs
+        run = self.runs.setdefault(name, {})
+        run.update({key: item for key, item in sent.items() if item is not None})
+        project = {"name": run.get("project"), "id": "p", "entity": {"name": "team", "id": "e"}}
+        bucket = {
+            "id": base64.b64encode(name.encode()).decode(), "name": name, "sweepName": None,
+            "displayName": run.get("displayName") or name, "description": None,
+            "config": run.get("config") or "{}", "historyLineCount": 0, "project": project,
+        }  # fmt: skip
+        return {"upsertBucket": {"inserted": fresh, "bucket": bucket}}
+
+    def _CreateRunFiles(self, sent):
+        files = [
+            {"name": name, "uploadUrl": f"{self.url}/put/run/{name}"} for name in sent["files"]
+        ]
+        return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}
+
+    def _ArtifactType(self, _):
+        return {"project": {"artifact": None}}
+
+    def _CreateArtifact(self, sent):
+        self.artifacts.append(sent["input"])
+        found = {"id": str(len(self.artifacts) - 1), "state": "PENDING"}
+        found["artifactSequence"] = {"latestArtifact": None}
+        return {"createArtifact": {"artifact": found}}
+
+    def _manifest(self, identity):
+        file = {"id": "f", "uploadUrl": f"{self.url}/put/manifest/{identity}", "uploadHeaders": []}
+        return {"artifactManifest": {"id": identity, "file": file}}
+
+    def _CreateArtifactManifest(self, sent):
+        return {"createArtifactManifest": self._manifest(sent["artifactID"])}
+
+    def _UpdateArtifactManifest(self, sent):
+        return {"updateArtifactManifest": self._manifest(sent["artifactManifestID"])}
+
+    def _CreateArtifactFiles(self, sent):
+        edges = [
+            {"node": {
+                "storagePath": None, "uploadHeaders": [], "uploadMultipartUrls": None,
+                "uploadUrl": f"{self.url}/put/{file['artifactID']}/{file['name']}",
+                "artifact": {"id": file["artifactID"]},
+            }}
+            for file in sent["input"]["artifactFiles"]
+        ]  # fmt: skip
+        return {"createArtifactFiles": {"files": {"edges": edges}}}
+
+    def _CommitArtifact(self, sent):
+        self.artifacts[int(sent["artifactID"])]["committed"] = True
+        return {"commitArtifact": {"artifact": {"id": sent["artifactID"], "digest": "d"}}}
+
+
+def _handler(server):
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def _body(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+            return gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+
+        def _reply(self, value, code=200):
+            content = json.dumps(value).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def do_GET(self):
+            self._reply({}, 404)
+
+        def do_PUT(self):
+            server.uploads[self.path] = self._body()
+            self._reply({})
+
+        def do_POST(self):
+            raw = self._body()
+            if "json" not in self.headers.get("Content-Type", "") or not raw.strip():
+                return self._reply({})  # telemetry in another format
+            body = json.loads(raw)
+            if stream := re.search(r"/([^/]+)/file_stream$", self.path):
+                server.stream(stream[1], body)
+                return self._reply({"exitcode": None, "limits": {}})
+            query = re.search(r"(?:query|mutation)\s+(\w+)", body.get("query", ""))
+            name = query[1] if query else ""
+            return self._reply({"data": server.answer(name, body.get("variables") or {})})
+
+    return Handler
