@@ -66,7 +66,6 @@ def train() -> None:
     """``python train.py``: one retraining cycle; exits with the verdict's code."""
     codes: list[int] = []
 
-    @hydra.main(version_base="1.3", config_path=str(CONF_DIR.absolute()), config_name="train")
     def job(config: DictConfig) -> float | None:
         from perennial.launch import run_job
 
@@ -78,20 +77,19 @@ def train() -> None:
         codes.append(int(result["exit_code"]))
         return objective
 
-    _run(job, "train")
+    _run(_hydra("train", job), "train")
     raise SystemExit(max(codes, default=0) if len(codes) == 1 else 0)
 
 
 def evaluate() -> None:
     """``perennial evaluate``: score a version without training."""
 
-    @hydra.main(version_base="1.3", config_path=str(CONF_DIR.absolute()), config_name="evaluate")
     def job(config: DictConfig) -> None:
         from perennial.launch import evaluate_job
 
         evaluate_job(_plain(config))
 
-    _run(job, "evaluate")
+    _run(_hydra("evaluate", job), "evaluate")
 
 
 def registry() -> None:
@@ -102,6 +100,14 @@ def registry() -> None:
         registry_verb(sys.argv[1:])
     except PerennialError as error:
         _stop(error)
+
+
+def _hydra(name: str, job: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+    decorate = hydra.main(
+        version_base="1.3", config_path=str(CONF_DIR.absolute()), config_name=name
+    )
+    wrapped: Callable[[], Any] = decorate(job)
+    return wrapped
 
 
 def _run(job: Callable[[], Any], name: str) -> None:

@@ -73,9 +73,7 @@ def run(cycle: Cycle) -> dict[str, Any]:
     )
 
 
-def _learn(
-    cycle: Cycle, champion: Version, new: Parts, history: History, cycle_id: str
-) -> Outcome:
+def _learn(cycle: Cycle, champion: Version, new: Parts, history: History, cycle_id: str) -> Outcome:
     """Fit, evaluate and decide; nothing is recorded yet."""
     held = holdouts(champion)
     seen_rows = sum(len(rows) for rows, _ in held.values())

@@ -193,8 +193,8 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
 def _keep_traceback(result: dict[str, Any], folder: Path, *, dry: bool) -> None:
     """An error nobody foresaw: the traceback goes into a file, the message names it."""
     text = traceback.format_exc()
-    result["error"]["what"] = "An error that Perennial did not foresee: " + (
-        text.strip().splitlines()[-1]
+    result["error"]["what"] = (
+        "An error that Perennial did not foresee: " + (text.strip().splitlines()[-1])
     )
     result["error"]["mend"] = "run with debug=dry to find out more"
     if not dry:

@@ -86,6 +86,4 @@ def load(
     module, _, name = target.rpartition(".")
     model = getattr(importlib.import_module(module), name)(**version.manifest["model"]["arguments"])
     model.load_state_dict(dict(read_safetensors(version.open("model.safetensors"))))
-    return Predictor(
-        model=model, label_names=tuple(version.manifest["label_names"]), id=version.id
-    )
+    return Predictor(model=model, label_names=tuple(version.manifest["label_names"]), id=version.id)

@@ -93,6 +93,8 @@ def race(
         results.put(commit(registry, cycle_id, expected, promote=expected != 0).id)
     except ChampionChangedError:
         results.put("changed")
+    except RegistryError as error:
+        results.put(str(error))
 
 
 def run_race(url: str, files: str, expected: int | None) -> list[str]:

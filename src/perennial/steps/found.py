@@ -172,9 +172,7 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
                 where="data.history",
                 mend="give data.history=PATH, or use method=none gate.retention=waived",
             )
-        probe = cycle.data.read(
-            cycle.data.new, name="new", label_names=parts.label_names
-        ).rows
+        probe = cycle.data.read(cycle.data.new, name="new", label_names=parts.label_names).rows
     names = fit_label_names(
         parts.label_names, output_width(learner, probe), target=cycle.model.target
     )
@@ -225,8 +223,14 @@ def _register(
         name=cycle.name,
         files=stored,
         manifest=cycle.manifest(
-            parts=parts, source=cycle.data.history, cycle=FIRST, parent=None,
-            metrics=scores, matrix=matrix, how=how, extra=extra,
+            parts=parts,
+            source=cycle.data.history,
+            cycle=FIRST,
+            parent=None,
+            metrics=scores,
+            matrix=matrix,
+            how=how,
+            extra=extra,
         ),
         decision=None,
         verdict=how,
@@ -270,5 +274,3 @@ def check_checkpoint_path(path: str | None) -> None:
             where=f"checkpoint={path}",
             mend="check the path; it is taken relative to the folder the command runs in",
         )
-
-

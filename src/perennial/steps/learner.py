@@ -211,9 +211,7 @@ def method_context(
     present = "logits" not in missing
 
     def loss(data: Any) -> Tensor:
-        return learner.task.per_example_loss(
-            learner.task.outputs(learner.module, data), data
-        )
+        return learner.task.per_example_loss(learner.task.outputs(learner.module, data), data)
 
     def rows(part: Rows | None, is_new: bool) -> Callable[[], Iterable[Batch]]:
         return lambda: () if part is None else learner.batches(part, is_new=is_new)
@@ -248,4 +246,4 @@ def _give_optimizer(module: pl.LightningModule, factory: OptimizerFactory) -> No
     def configure_optimizers() -> torch.optim.Optimizer:
         return build_optimizer(factory, module.parameters(), module.lr)  # type: ignore[arg-type]
 
-    module.configure_optimizers = configure_optimizers  # type: ignore[method-assign, assignment]
+    module.configure_optimizers = configure_optimizers  # type: ignore[method-assign]

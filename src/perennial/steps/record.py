@@ -115,9 +115,7 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
     return result
 
 
-def nothing_new(
-    cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool
-) -> dict[str, Any]:
+def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool) -> dict[str, Any]:
     """The lineage has learned these rows already."""
     return {
         **blank(cycle, "skipped", "every row of data.new was learned in an earlier cycle"),
@@ -198,9 +196,7 @@ def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> di
     }
 
 
-def _result(
-    cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool
-) -> dict[str, Any]:
+def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool) -> dict[str, Any]:
     fit = outcome.trained.fit
     device = outcome.learner.device
     memory = outcome.champion.files.get("memory/train.arrow")
@@ -220,7 +216,9 @@ def _result(
             "replayed_rows": fit.replayed_rows,
             "optimizer_steps": fit.optimizer_steps,
             "peak_memory_bytes": peak_memory(device),
-            "labels": len(outcome.new.train) + len(outcome.new.validation) + len(outcome.new.holdout),
+            "labels": len(outcome.new.train)
+            + len(outcome.new.validation)
+            + len(outcome.new.holdout),
             "energy": None,
         },
         "data": {
@@ -258,7 +256,10 @@ def _matrix(outcome: Outcome) -> list[Any]:
         }
 
     if rows:
-        rows[-1] = {"version": outcome.champion.number, "scores": {**rows[-1]["scores"], **scores("champion")}}
+        rows[-1] = {
+            "version": outcome.champion.number,
+            "scores": {**rows[-1]["scores"], **scores("champion")},
+        }
     else:
         rows = [{"version": outcome.champion.number, "scores": scores("champion")}]
     return [*rows, {"version": "candidate", "scores": scores("candidate")}]
@@ -279,7 +280,7 @@ def _flipped_images(outcome: Outcome) -> dict[str, Any] | None:
     for name in outcome.new.train.features:
         shape = outcome.new.train.features[name].shape[1:]
         if len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3)):
-            found = {}
+            found: dict[str, Any] = {}
             for holdout, (rows, _) in outcome.held.items():
                 ids = report.row_id[changed & (report.holdout == holdout)]
                 part = rows.take(np.isin(rows.id, ids))
@@ -302,9 +303,7 @@ def _track(cycle: Cycle, outcome: Outcome, version: Version, result: Mapping[str
         values[f"forgetting/{name}"] = result["forgetting"][name]
     cycle.tracker.summary(values)
     aliases = ["candidate", *(["champion"] if result["decision"]["applied"] else [])]
-    model = {
-        path: version.open(path) for path in ("model.safetensors", "version.yaml")
-    }
+    model = {path: version.open(path) for path in ("model.safetensors", "version.yaml")}
     cycle.tracker.artifact(
         name=cycle.name, kind="model", files=model, aliases=aliases, metadata={"id": version.id}
     )
@@ -315,5 +314,3 @@ def _track(cycle: Cycle, outcome: Outcome, version: Version, result: Mapping[str
         aliases=aliases,
         metadata={"id": version.id, "verdict": outcome.decision.verdict},
     )
-
-

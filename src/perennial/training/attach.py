@@ -32,10 +32,14 @@ class MethodCallback(pl.Callback):
         methods: In the order they run, as `perennial.methods.base.arrange` gives them.
         model: The model of record.
         loader: Tells the ids and origins of the rows of the step.
+        log_every: Optimizer steps between steps whose values are logged.
     """
 
-    def __init__(self, *, methods: Sequence[Method], model: nn.Module, loader: TrainLoader) -> None:
+    def __init__(
+        self, *, methods: Sequence[Method], model: nn.Module, loader: TrainLoader, log_every: int
+    ) -> None:
         self.methods = list(methods)
+        self.log_every = log_every
         self.model = model
         self.loader = loader
         self.step: StepContext | None = None
@@ -60,7 +64,7 @@ class MethodCallback(pl.Callback):
             model=self.model,
             parameters={n: p for n, p in self.model.named_parameters() if p.requires_grad},
             global_step=trainer.global_step,
-            is_logging=trainer.global_step % trainer.log_every_n_steps == 0,
+            is_logging=trainer.global_step % self.log_every == 0,
             world_size=trainer.world_size,
             log=functools.partial(_log, pl_module),
         )

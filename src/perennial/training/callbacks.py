@@ -165,7 +165,7 @@ def rng_state() -> dict[str, Any]:
     version, internal, gauss = random.getstate()
     return {
         "python": [version, list(internal), gauss],
-        "numpy": [kind, [int(key) for key in keys], *rest],  # type: ignore[union-attr]
+        "numpy": [kind, [int(key) for key in keys], *rest],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }

@@ -15,7 +15,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner.tuning import Tuner
 from torch import Tensor, nn
 
 from perennial import files
@@ -193,7 +193,9 @@ def fit(
     scores = ValidationScores(loader=data.validation_loader)
     if start_scores:
         scores.curve.append({"step": 0, **start_scores})
-    callback = MethodCallback(methods=methods, model=model, loader=loader)
+    callback = MethodCallback(
+        methods=methods, model=model, loader=loader, log_every=training.log_every
+    )
     best = BestWeights(model=model, folder=folder, scores=scores)
     point = ResumePoint(
         folder=folder,
@@ -379,7 +381,7 @@ def _resume_from(folder: Path) -> Path | None:
     if not pointer.exists():
         return None
     stored = json.loads(pointer.read_text())
-    path = folder / stored["file"]
+    path = folder / str(stored["file"])
     _verify(path, stored["sha256"])
     return path
 

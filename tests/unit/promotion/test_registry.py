@@ -276,6 +276,8 @@ def race(url: str, files: str | None, cycle_id: str, barrier: Any, results: Any)
         results.put(commit(registry, cycle_id, 1).id)
     except ChampionChangedError:
         results.put("changed")
+    except RegistryError as error:
+        results.put(str(error))
 
 
 def test_of_two_racing_processes_one_promotes(registry: Registry, tmp_path: Path) -> None:

@@ -1,0 +1,212 @@
+"""Open a source: files, folders, hub ids and built data sets alike.
+
+Files are read by Arrow straight into memory: no cache is filled, no progress bar is drawn.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from perennial.errors import DataError
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+_SPLITS = {"train", "training", "validation", "valid", "val", "dev", "test", "holdout"}
+
+
+def open_source(spec: Any, *, name: str) -> datasets.Dataset:
+    """Open a source.
+
+    Args:
+        spec: A file (parquet, csv, tsv, json, jsonl, arrow, feather); a folder of such files of
+            one kind, of images in one folder per class, or that ``save_to_disk`` wrote; a hub id
+            ``org/name``; or a built ``datasets.Dataset``. Several splits of one source are
+            joined, with their names in a column ``split``.
+        name: The source's name, for messages: ``data.<name>``.
+
+    Raises:
+        DataError: The source is missing, empty, unreadable or of an unknown kind.
+    """
+    if isinstance(spec, datasets.DatasetDict):
+        dataset = _join_splits(dict(spec))
+    elif isinstance(spec, datasets.Dataset):
+        dataset = spec
+    elif isinstance(spec, str | Path):
+        dataset = _open(spec, name)
+    else:
+        raise DataError(
+            f"A source cannot be a {type(spec).__name__}.",
+            where=f"data.{name}",
+            mend="give a path, a hub id such as org/name, or a constructor of a datasets.Dataset",
+        )
+    if not len(dataset):
+        raise DataError(
+            "The data set has no rows.",
+            where=_where(name, spec if isinstance(spec, str | Path) else "built data set"),
+            mend="name a source with rows",
+        )
+    return dataset
+
+
+def _open(spec: str | Path, name: str) -> datasets.Dataset:
+    path = Path(spec).expanduser()
+    where = _where(name, spec)
+    try:
+        if path.is_dir():
+            return _open_folder(path, where)
+        if path.is_file():
+            return _wrap(_read_file(path, where))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"The source cannot be read: {reason}",
+            where=where,
+            mend="check that the file is whole and of the kind that its name says",
+        ) from error
+    if isinstance(spec, str) and _HUB_ID.fullmatch(spec) and path.suffix not in _READERS:
+        return _open_hub(spec, where)
+    raise DataError("There is no such file or folder.", where=where, mend=_close_path(path))
+
+
+def _open_folder(path: Path, where: str) -> datasets.Dataset:
+    if (path / "dataset_dict.json").exists():
+        return _join_splits(dict(datasets.load_from_disk(str(path))))
+    if (path / "state.json").exists():
+        return datasets.load_from_disk(str(path))
+    found = sorted(item for item in path.rglob("*") if item.is_file() and item.name[0] != ".")
+    if any(item.suffix.lower() in _IMAGES for item in found):
+        return _image_folder(path, found, where)
+    tables = [item for item in found if item.suffix.lower() in _READERS]
+    kinds = {item.suffix.lower() for item in tables}
+    if len(kinds) != 1:
+        raise DataError(
+            f"The folder holds files of {len(kinds)} kinds that Perennial can read.",
+            where=where,
+            mend=f"keep files of one kind in it: {', '.join(_READERS)}, or images",
+        )
+    return _wrap(pa.concat_tables([_read_file(item, where) for item in tables]))
+
+
+def _image_folder(path: Path, found: Sequence[Path], where: str) -> datasets.Dataset:
+    parts = [item.relative_to(path).parts for item in found if item.suffix.lower() in _IMAGES]
+    has_splits = all(len(part) >= 3 and part[0].lower() in _SPLITS for part in parts)
+    depth = 1 if has_splits else 0
+    if any(len(part) != depth + 2 for part in parts):
+        raise DataError(
+            "Images must lie in one folder per class.",
+            where=where,
+            mend="arrange them as <class>/<image>, or <split>/<class>/<image>",
+        )
+    names = sorted({part[depth] for part in parts})
+    columns: dict[str, list[Any]] = {
+        "image": [str(path.joinpath(*part)) for part in parts],
+        "label": [part[depth] for part in parts],
+    }
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
+    if has_splits:
+        columns["split"] = [part[0].lower() for part in parts]
+        features["split"] = datasets.Value("string")
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def _open_hub(spec: str, where: str) -> datasets.Dataset:
+    datasets.disable_progress_bars()
+    try:
+        loaded = datasets.load_dataset(spec)
+    # what fails here is the network's, the hub's, or one of a dozen parsers'
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"Neither a file nor a hub data set could be opened: {reason}",
+            where=where,
+            mend=f"check the name and the network; {_close_path(Path(spec))}",
+        ) from error
+    return _join_splits(dict(loaded))
+
+
+def _join_splits(splits: dict[str, datasets.Dataset]) -> datasets.Dataset:
+    if len(splits) == 1:
+        return next(iter(splits.values()))
+    named = [
+        part if "split" in part.column_names else part.add_column("split", [key] * len(part))
+        for key, part in splits.items()
+    ]
+    return datasets.concatenate_datasets(named)
+
+
+def _wrap(table: pa.Table) -> datasets.Dataset:
+    for index, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(index, field.name, table[index].cast(field.type.value_type))
+    return datasets.Dataset(datasets.table.InMemoryTable(table))
+
+
+def _read_file(path: Path, where: str) -> pa.Table:
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(
+            f"Files of kind {path.suffix or 'without a suffix'} cannot be read.",
+            where=where,
+            mend=f"convert it to one of {', '.join(_READERS)}",
+        )
+    if not path.stat().st_size:
+        raise DataError(f"The file {path.name} is empty.", where=where, mend="write it again")
+    return reader(path)
+
+
+def _read_csv(path: Path) -> pa.Table:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    return pa.csv.read_csv(path, parse_options=pa.csv.ParseOptions(delimiter=delimiter))
+
+
+def _read_json(path: Path) -> pa.Table:
+    with open(path, "rb") as file:
+        is_list = file.read(1) == b"["
+    if is_list:
+        return pa.Table.from_pylist(json.loads(path.read_text()))
+    return pa.json.read_json(path)
+
+
+def _read_arrow(path: Path) -> pa.Table:
+    source = pa.memory_map(str(path))
+    try:
+        return pa.ipc.open_file(source).read_all()
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_stream(source).read_all()
+
+
+_READERS: dict[str, Callable[[Path], pa.Table]] = {
+    ".parquet": lambda path: pa.parquet.read_table(path),
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".json": _read_json,
+    ".jsonl": _read_json,
+    ".arrow": _read_arrow,
+    ".feather": _read_arrow,
+}
+
+
+def _close_path(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return (
+            f"the folder {folder} does not exist either; relative paths start at the run's folder"
+        )
+    close = difflib.get_close_matches(path.name, [item.name for item in folder.iterdir()], n=1)
+    return f"did you mean {folder / close[0]}?" if close else f"look into {folder.resolve()}"
+
+
+def _where(name: str, spec: object) -> str:
+    return f"data.{name}: {spec}"

@@ -1,0 +1,229 @@
+"""Sources: open, validate, fingerprint.
+
+`open_source` turns a path, a hub id or a built data set into one `datasets.Dataset`; `read_rows`
+turns its columns into `Rows`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from perennial.data.columns import content_hashes, to_images, to_numpy, to_strings, to_times
+from perennial.data.labels import read_labels
+from perennial.data.opening import open_source
+from perennial.data.rows import Rows
+from perennial.errors import DataError
+from perennial.types import Strings
+
+__all__ = ["SourceRows", "check_schema", "open_source", "read_rows"]
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """A source, read.
+
+    Attributes:
+        rows: N rows.
+        declared_role: The split column's values (N,), or None.
+        time: The time column's values (N,), or None.
+        label_names: Class names in the order of the labels.
+        schema: Feature column to dtype and shape of a row.
+        fingerprint: SHA-256 over the ordered content hashes, ids, clusters, roles and times.
+    """
+
+    rows: Rows
+    declared_role: Strings | None
+    time: npt.NDArray[Any] | None
+    label_names: tuple[str, ...]
+    schema: dict[str, str]
+    fingerprint: str
+
+
+def read_rows(
+    dataset: datasets.Dataset,
+    *,
+    name: str,
+    label: str = "label",
+    features: Sequence[str] | None = None,
+    id_column: str | None = None,
+    group_column: str | None = None,
+    split_column: str | None = None,
+    time_column: str | None = None,
+    label_names: Sequence[str] | None = None,
+) -> SourceRows:
+    """Columns to rows with identity.
+
+    Args:
+        dataset: N rows, at least 1.
+        name: The source's name, for messages.
+        label: Label column: class labels, text or whole numbers from 0.
+        features: Feature columns; None takes all that have no other purpose.
+        id_column: Column of row ids, or None for content hashes.
+        group_column: Column of split keys, or None for content hashes.
+        split_column: Column that declares train, validation and holdout.
+        time_column: Column that orders the rows.
+        label_names: The lineage's class names; labels are matched with them by name.
+
+    Raises:
+        DataError: A column is missing, or its values cannot be used; the message names column,
+            row and count.
+    """
+    if not len(dataset):
+        raise DataError(
+            "The data set has no rows.", where=f"data.{name}", mend="name a source with rows"
+        )
+    table: pa.Table = dataset.with_format("arrow")[:]
+    roles = {
+        "label": label,
+        "id_column": id_column,
+        "group_column": group_column,
+        "split_column": split_column,
+        "time_column": time_column,
+    }
+    for setting, column in roles.items():
+        if column is not None:
+            _require(column, table.column_names, name, f"data.{setting}")
+    taken = {column for column in roles.values() if column is not None}
+    chosen = list(features or [column for column in table.column_names if column not in taken])
+    if not chosen:
+        raise DataError(
+            "No feature column is left.",
+            where=f"data.{name}, data.features",
+            mend=f"columns are {', '.join(table.column_names)}; name some in data.features",
+        )
+    columns = {}
+    for column in chosen:
+        _require(column, table.column_names, name, "data.features")
+        read = to_images if isinstance(dataset.features[column], datasets.Image) else to_numpy
+        columns[column] = read(table[column], where=_where(name, column))
+    target, names = read_labels(
+        table[label],
+        class_names=getattr(dataset.features[label], "names", None),
+        label_names=label_names,
+        where=_where(name, label),
+    )
+    content = content_hashes(columns, np.array(names, dtype=np.str_)[target])
+
+    def keys(column: str | None) -> Strings | None:
+        return None if column is None else to_strings(table[column], where=_where(name, column))
+
+    ids, groups = keys(id_column), keys(group_column)
+    if ids is not None:
+        _refuse_repeated(ids, _where(name, str(id_column)))
+    role = keys(split_column)
+    time = (
+        None
+        if time_column is None
+        else to_times(table[time_column], where=_where(name, time_column))
+    )
+    rows = Rows(
+        features=columns,
+        label=target,
+        id=content if ids is None else ids,
+        content=content,
+        cluster=content if groups is None else groups,
+    )
+    return SourceRows(
+        rows=rows,
+        declared_role=role,
+        time=time,
+        label_names=names,
+        schema={key: f"{value.dtype} {value.shape[1:]}" for key, value in columns.items()},
+        fingerprint=_fingerprint(rows, role, time),
+    )
+
+
+def check_schema(
+    a: SourceRows | Mapping[str, str],
+    b: SourceRows | Mapping[str, str],
+    name_a: str,
+    name_b: str,
+) -> None:
+    """Refuse two sources whose feature columns differ.
+
+    Args:
+        a: The first source, or its schema.
+        b: The second one, or its schema.
+        name_a: The first one's name, for messages.
+        name_b: The second one's.
+
+    Raises:
+        DataError: A column is missing on one side, or differs in dtype or shape.
+    """
+    first = a.schema if isinstance(a, SourceRows) else a
+    second = b.schema if isinstance(b, SourceRows) else b
+    for column in dict.fromkeys([*first, *second]):
+        if column in first and column in second:
+            if first[column] != second[column]:
+                raise DataError(
+                    f"Column {column!r} is {first[column]} in {name_a} and {second[column]} in "
+                    f"{name_b}.",
+                    where=_where(name_b, column),
+                    mend="convert one of them, so that both have one dtype and shape",
+                )
+            continue
+        lacking, other, names = (
+            (name_b, name_a, second) if column in first else (name_a, name_b, first)
+        )
+        raise DataError(
+            f"Column {column!r} is in {other} but not in {lacking}.",
+            where=_where(lacking, column),
+            mend=_close(column, list(names)) + "name the columns that both have in data.features",
+        )
+    if list(first) != list(second):
+        # modules take columns by position, so another order would feed them silently wrong
+        raise DataError(
+            f"The columns of {name_b} are those of {name_a} in another order.",
+            where=f"data.{name_b}",
+            mend=f"set data.features=[{','.join(first)}]",
+        )
+
+
+def _require(column: str, columns: Sequence[str], name: str, setting: str) -> None:
+    if column not in columns:
+        raise DataError(
+            f"There is no column {column!r}.",
+            where=f"data.{name}, {setting}",
+            mend=_close(column, columns) + f"columns are {', '.join(columns)}",
+        )
+
+
+def _close(word: str, words: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, words, n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def _where(name: str, column: str) -> str:
+    return f"data.{name}, column {column!r}"
+
+
+def _refuse_repeated(ids: Strings, where: str) -> None:
+    distinct, first, counts = np.unique(ids, return_index=True, return_counts=True)
+    if len(distinct) < len(ids):
+        worst = np.flatnonzero(counts > 1)
+        index = worst[np.argmin(first[worst])]
+        raise DataError(
+            f"{len(ids) - len(distinct)} rows repeat the id of another row; "
+            f"{str(distinct[index])!r}, first in row {first[index]}, occurs {counts[index]} times.",
+            where=where,
+            mend="make the ids unique, or set data.id_column=null to tell rows by their content",
+        )
+
+
+def _fingerprint(rows: Rows, role: Strings | None, time: npt.NDArray[Any] | None) -> str:
+    digest = hashlib.sha256()
+    for values in (rows.content, rows.id, rows.cluster, role, time):
+        text = [] if values is None else values.astype(np.str_).tolist()
+        digest.update(f"{len(text)}\0".encode())
+        for value in text:
+            digest.update(value.encode() + b"\0")
+    return digest.hexdigest()

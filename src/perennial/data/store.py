@@ -1,0 +1,104 @@
+"""Rows in Arrow files: memory, holdouts and the index of what was learned.
+
+Each column is one contiguous buffer in one record batch, so reading maps the file and copies
+nothing but strings. NumPy dtype and shape of a row lie in the schema's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from perennial import files
+from perennial.data.rows import Rows
+from perennial.errors import DataError
+
+_KEY = b"perennial"
+_FORMAT = 1
+_IDENTITY = ("label", "id", "content", "cluster")
+
+
+def write_rows(path: Path, rows: Rows, extra: Mapping[str, npt.NDArray[Any]] | None = None) -> str:
+    """Write rows durably and return the file's SHA-256; equal rows give equal files.
+
+    Args:
+        path: Target.
+        rows: N rows.
+        extra: Further columns (N, ...), numeric or strings.
+
+    Raises:
+        StorageError: The file could not be written.
+    """
+    columns = {f"feature/{name}": column for name, column in rows.features.items()}
+    columns |= {name: getattr(rows, name) for name in _IDENTITY}
+    columns |= {f"extra/{name}": column for name, column in (extra or {}).items()}
+    layout = {
+        name: {"dtype": column.dtype.str, "shape": column.shape[1:]}
+        for name, column in columns.items()
+    }
+    metadata = {_KEY: json.dumps({"format": _FORMAT, "columns": layout}).encode()}
+    arrays = [_to_arrow(column) for column in columns.values()]
+    schema = pa.schema(
+        [pa.field(name, array.type) for name, array in zip(columns, arrays, strict=True)],
+        metadata=metadata,
+    )
+    batch = pa.record_batch(arrays, schema=schema)
+
+    def writer(file: BinaryIO) -> None:
+        with pa.ipc.new_file(file, schema) as sink:
+            sink.write_batch(batch)
+
+    return files.write(Path(path), writer)
+
+
+def read_rows_file(path: Path) -> tuple[Rows, dict[str, npt.NDArray[Any]]]:
+    """Rows and extra columns of a file that `write_rows` wrote; numeric ones are read-only maps.
+
+    Raises:
+        DataError: The file is missing, cut off, or of another kind.
+    """
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        described = json.loads((table.schema.metadata or {})[_KEY])
+        assert described["format"] == _FORMAT
+        layout = described["columns"]
+        columns = {name: _to_numpy(table[name], layout[name]) for name in table.column_names}
+        identity = {name: columns[name] for name in _IDENTITY}
+    except (pa.ArrowException, OSError, KeyError, ValueError, AssertionError) as error:
+        raise DataError(
+            f"A file of rows cannot be read: {str(error) or type(error).__name__}.",
+            where=str(path),
+            mend="restore the file from its version, or start the cycle over",
+        ) from error
+    features = {name[8:]: column for name, column in columns.items() if name[:8] == "feature/"}
+    extra = {name[6:]: column for name, column in columns.items() if name[:6] == "extra/"}
+    return Rows(features=features, **identity), extra
+
+
+def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
+    if column.dtype.kind == "U":
+        return pa.array(column.tolist(), type=pa.string())
+    if column.dtype.kind == "b":
+        # Arrow packs booleans into bits, which cannot be mapped
+        column = column.view(np.uint8)
+    flat = pa.array(np.ascontiguousarray(column).reshape(-1))
+    if column.ndim == 1:
+        return flat
+    return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(column.shape[1:])))
+
+
+def _to_numpy(column: pa.ChunkedArray, layout: Mapping[str, Any]) -> npt.NDArray[Any]:
+    dtype, shape = np.dtype(layout["dtype"]), tuple(layout["shape"])
+    if dtype.kind == "U":
+        return np.array(column.to_pylist(), dtype=dtype)
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if shape:
+        array = array.flatten()
+    values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False).view(dtype)
+    return values.reshape(len(column), *shape)

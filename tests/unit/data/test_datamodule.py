@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from perennial.data.datamodule import TrainLoader, ValidationLoader, split_batch_size, to_data
+from perennial.data.rows import Rows
+from perennial.errors import ConfigError
+
+
+def rows(count: int, prefix: str = "n", **features: Any) -> Rows:
+    names = np.array([f"{prefix}{i}" for i in range(count)])
+    columns = features or {"x": np.arange(count, dtype=np.float32)[:, None]}
+    label = np.arange(count) % 3
+    return Rows(features=columns, label=label, id=names, content=names, cluster=names)
+
+
+def loader(**changes: Any) -> TrainLoader:
+    settings: dict[str, Any] = {
+        "new": rows(10),
+        "history": rows(20, "h"),
+        "new_per_batch": 3,
+        "replayed_per_batch": 5,
+        "form": "tuple",
+        "label": "label",
+        "seed": 0,
+    }
+    return TrainLoader(**{**settings, **changes})
+
+
+def test_a_batch_knows_the_origin_and_id_of_each_row() -> None:
+    source = loader()
+    for inputs, targets in source:
+        assert source.current is not None
+        assert len(inputs) == len(targets) == len(source.current) == 8
+        for value, name, is_new in zip(
+            inputs[:, 0].tolist(), source.current.ids, source.current.is_new, strict=True
+        ):
+            assert name == f"{'n' if is_new else 'h'}{int(value)}"
+
+
+def test_going_on_from_a_state_gives_the_batches_that_were_still_to_come() -> None:
+    whole = loader()
+    expected = [inputs.clone() for _ in range(2) for inputs, _ in whole]
+    first = loader()
+    stream = iter(first)
+    for _ in range(3):
+        next(stream)
+    second = loader()
+    second.load_state_dict(first.state_dict())
+    rest = [inputs for _ in range(2) for inputs, _ in second]
+    assert len(rest) == len(expected) - 3
+    assert all(torch.equal(a, b) for a, b in zip(rest, expected[3:], strict=True))
+    assert second.replayed == whole.replayed
+
+
+def test_scalars_become_one_table_and_images_lie_between_0_and_1() -> None:
+    table, targets = to_data(
+        rows(2, a=np.array([1, 2]), b=np.array([0.5, 0.25])), form="tuple", label="label"
+    )
+    assert table.tolist() == [[1.0, 0.5], [2.0, 0.25]]
+    assert targets.dtype == torch.int64
+    image, _ = to_data(
+        rows(1, x=np.full((1, 3, 2, 2), 255, dtype=np.uint8)), form="tuple", label="label"
+    )
+    assert image.dtype == torch.float32
+    assert image.max() == 1.0
+
+
+def test_a_dict_has_the_columns_by_name() -> None:
+    data = to_data(rows(2, tokens=np.array([[1, 2], [3, 4]])), form="dict", label="y")
+    assert set(data) == {"tokens", "y"}
+    assert data["tokens"].dtype == torch.int64
+
+
+def test_an_unknown_form_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"data\.form"):
+        to_data(rows(1), form="list", label="label")
+
+
+def test_validation_marks_new_and_history_rows() -> None:
+    source = ValidationLoader(
+        new=rows(3), history=rows(4, "h"), size=2, form="tuple", label="label"
+    )
+    seen = [flag for _ in source for flag in source.current.is_new.tolist()]  # type: ignore[union-attr]
+    assert seen == [True] * 3 + [False] * 4
+    assert len(source) == 4
+
+
+def test_a_batch_keeps_at_least_one_row_of_each_kind() -> None:
+    assert split_batch_size(64, 0.2) == 13
+    assert split_batch_size(4, 0.01) == 1
+    assert split_batch_size(4, 0.99) == 3
+    assert split_batch_size(4, None) == 4
+    with pytest.raises(ConfigError, match="one row"):
+        split_batch_size(1, 0.2)

@@ -1,0 +1,147 @@
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from perennial.data.digits import digits
+from perennial.data.source import check_schema, open_source, read_rows
+from perennial.errors import DataError
+
+TABLE = pa.table({"b": [1.5, -0.5, 3.0], "a": [1, 2, 3], "label": ["cat", "dog", "cat"]})
+
+
+def read(columns, **options):
+    return read_rows(datasets.Dataset.from_dict(columns), name="new", **options)
+
+
+def test_every_format_gives_the_same_rows(tmp_path):
+    pa.parquet.write_table(TABLE, tmp_path / "x.parquet")
+    pa.csv.write_csv(TABLE, tmp_path / "x.csv")
+    tabs = pa.csv.WriteOptions(delimiter="\t")
+    pa.csv.write_csv(TABLE, tmp_path / "x.tsv", tabs)
+    pa.feather.write_feather(TABLE, str(tmp_path / "x.feather"))
+    frame = datasets.Dataset(datasets.table.InMemoryTable(TABLE))
+    lines = [str(row).replace("'", '"') for row in TABLE.to_pylist()]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    (tmp_path / "x.json").write_text("[" + ",".join(lines) + "]")
+    datasets.disable_progress_bars()
+    frame.save_to_disk(str(tmp_path / "saved"))
+    (tmp_path / "folder").mkdir()
+    pa.parquet.write_table(TABLE[:2], tmp_path / "folder" / "1.parquet")
+    pa.parquet.write_table(TABLE[2:], tmp_path / "folder" / "2.parquet")
+    expected = read_rows(frame, name="new").fingerprint
+    suffixes = ("parquet", "csv", "tsv", "feather", "jsonl", "json")
+    for path in [*(f"x.{kind}" for kind in suffixes), "saved", "folder"]:
+        source = read_rows(open_source(str(tmp_path / path), name="new"), name="new")
+        assert source.fingerprint == expected, path
+        assert source.label_names == ("cat", "dog")
+        assert list(source.rows.features) == ["b", "a"]
+
+
+def test_errors_of_opening(tmp_path, monkeypatch):
+    (tmp_path / "weeks.csv").write_text("a,label\n")
+    with pytest.raises(DataError, match=r"did you mean .*weeks\.csv"):
+        open_source(tmp_path / "week.csv", name="new")
+    with pytest.raises(DataError, match="no rows"):
+        open_source(tmp_path / "weeks.csv", name="new")
+    (tmp_path / "bad.parquet").write_bytes(b"not parquet")
+    with pytest.raises(DataError, match=r"cannot be read[\s\S]*data.new: .*bad.parquet") as error:
+        open_source(tmp_path / "bad.parquet", name="new")
+    assert error.value.exit_code == 30
+
+    def offline(spec):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(DataError, match="offline"):
+        open_source("org/name", name="new")
+
+
+def test_image_folder(tmp_path):
+    for kind, shade in (("cat", 10), ("dog", 200)):
+        (tmp_path / kind).mkdir()
+        Image.new("RGB", (4, 3), (shade, 0, 1)).save(tmp_path / kind / "1.png")
+    source = read_rows(open_source(tmp_path, name="new"), name="new")
+    image = source.rows.features["image"]
+    assert image.shape == (2, 3, 3, 4)
+    assert image.dtype == np.uint8
+    assert image[:, 0, 0, 0].tolist() == [10, 200]
+    Image.new("RGB", (5, 3)).save(tmp_path / "dog" / "2.png")
+    with pytest.raises(DataError, match="differ in shape"):
+        read_rows(open_source(tmp_path, name="new"), name="new")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"x": [1.0, None, 2.0], "label": [0, 1, 0]}, "missing values in 1 of 3 rows.*row 1"),
+        ({"x": [1.0, 2.0, float("nan")], "label": [0, 1, 0]}, "NaN.*1 of 3 rows.*row 2"),
+        ({"x": [[1.0, 2.0], [float("inf"), 0.0]], "label": [0, 1]}, "infinite.*row 1"),
+        ({"x": [[1, 2], [1], [3]], "label": [0, 1, 0]}, "2 in row 0 and 1 in row 1"),
+        ({"x": ["a", "b"], "label": [0, 1]}, "preprocessing"),
+        ({"x": [1, 2], "label": [0, -1]}, "-1 in row 1 is negative"),
+        ({"x": [1, 2], "label": [0.5, 1.0]}, "not a whole number"),
+        ({"x": [1, 2], "label": [0, None]}, "missing values in 1 of 2"),
+        ({"x": [1, 2], "lable": [0, 1]}, r"did you mean 'lable'"),
+    ],
+)
+def test_malformed_values(columns, message):
+    with pytest.raises(DataError, match=f"(?s){message}"):
+        read(columns)
+
+
+def test_labels_match_by_name():
+    source = read({"x": [1, 2], "label": ["b", "c"]}, label_names=["c", "a", "b"])
+    assert source.rows.label.tolist() == [2, 0]
+    with pytest.raises(DataError, match="'d' in row 1 is unknown"):
+        read({"x": [1, 2], "label": ["b", "d"]}, label_names=["c", "a", "b"])
+    whole = read({"x": [1, 2], "label": [0.0, 2.0]})
+    assert whole.label_names == ("0", "1", "2")
+
+
+def test_content_is_canonical():
+    a = read({"x": np.array([1, 0], np.int32), "y": [0.0, 1.0], "label": ["b", "a"]})
+    b = read({"y": [-0.0, 1.0], "x": [1, 0], "label": ["b", "a"]}, label_names=["b", "a"])
+    assert a.rows.content.tolist() == b.rows.content.tolist()
+    assert len(set(a.rows.content.tolist())) == 2
+    c = read({"x": [1, 0], "y": [0.0, 1.0], "label": ["a", "a"]})
+    assert (a.rows.content == c.rows.content).tolist() == [False, True]
+
+
+def test_ids_and_groups():
+    columns = {"x": [1, 2], "i": [7, 8], "g": ["u", "u"], "label": [0, 1]}
+    source = read(columns, id_column="i", group_column="g")
+    assert source.rows.id.tolist() == ["7", "8"]
+    assert source.rows.cluster.tolist() == ["u", "u"]
+    with pytest.raises(DataError, match="'u', first in row 0, occurs 2 times"):
+        read(columns, id_column="g", group_column="i")
+
+
+def test_schema():
+    a = read({"x": [1, 2], "label": [0, 1]})
+    b = read({"x": [1.0, 2.0], "label": [0, 1]})
+    check_schema(a, a, "history", "new")
+    with pytest.raises(DataError, match=r"int64.*history.*float64"):
+        check_schema(a, b, "history", "new")
+    with pytest.raises(DataError, match="did you mean 'amounts'"):
+        check_schema({"amount": "i ()"}, {"amounts": "i ()"}, "history", "new")
+    with pytest.raises(DataError, match=r"data\.features=\[x,y\]"):
+        check_schema({"x": "i ()", "y": "i ()"}, {"y": "i ()", "x": "i ()"}, "history", "new")
+
+
+def test_digits():
+    clean, inverted = (
+        read_rows(digits(part=p, inverted=i), name=p, group_column="group", split_column="split")
+        for p, i in (("history", False), ("new", True))
+    )
+    assert (len(clean.rows), len(inverted.rows)) == (1397, 1000)
+    assert clean.schema == {"image": "float32 (8, 8)"}
+    held = [s.rows.take(s.declared_role == "holdout") for s in (clean, inverted)]
+    assert held[0].cluster.tolist() == held[1].cluster.tolist()
+    assert np.array_equal(held[0].features["image"], 1 - held[1].features["image"])
+    train = [s.rows.take(s.declared_role == "train").cluster for s in (clean, inverted)]
+    assert len(np.unique(np.concatenate([*train, held[0].cluster]))) == 1797

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from perennial.data.rows import Rows
+from perennial.data.source import SourceRows
+from perennial.data.split import assign_roles, components, exclude, split_salt, uniform
+from perennial.errors import ConfigError, DataError
+
+OPTIONS = {"salt": split_salt("m", 0), "validation_fraction": 0.2, "holdout_fraction": 0.3}
+
+
+def source(content, *, cluster=None, role=None, time=None):
+    content = np.array(content, dtype=str)
+    ids = np.array([f"{i}" for i in range(len(content))])
+    cluster = content if cluster is None else np.array(cluster, dtype=str)
+    rows = Rows(
+        features={}, label=np.zeros(len(ids), int), id=ids, content=content, cluster=cluster
+    )
+    role = None if role is None else np.array(role, dtype=str)
+    return SourceRows(rows, role, time, ("0",), {}, "")
+
+
+def test_hash_is_uniform_and_stable():
+    keys = np.array([str(i) for i in range(4000)])
+    share = uniform(keys, salt="s")
+    assert stats.kstest(share, "uniform").pvalue > 0.001
+    assert np.array_equal(uniform(keys[::-1], salt="s")[::-1], share)
+    assert not np.allclose(uniform(keys, salt="t"), share)
+    role = assign_roles(source(keys), **OPTIONS).role
+    for kind, fraction in (("holdout", 0.3), ("validation", 0.2)):
+        assert stats.binomtest(int((role == kind).sum()), 4000, fraction).pvalue > 0.001
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=25))
+def test_components_match_brute_force(pairs):
+    cluster = [f"g{a:02}" for a, _ in pairs]
+    content = [f"c{b:02}" for _, b in pairs]
+    key = list(cluster)
+    for _ in pairs:
+        for i in range(len(pairs)):
+            for j in range(len(pairs)):
+                if cluster[i] == cluster[j] or content[i] == content[j]:
+                    key[i] = key[j] = min(key[i], key[j])
+    found = components(np.array(cluster), np.array(content))
+    assert found.tolist() == key
+    assigned = assign_roles(source(content, cluster=cluster), **OPTIONS)
+    sides = {}
+    for k, role in zip(key, assigned.role.tolist(), strict=True):
+        assert sides.setdefault(k, role) == role
+
+
+def test_declared_split():
+    role = ["train"] * 200 + ["test"] * 50
+    assigned = assign_roles(source(range(250), role=role), **OPTIONS)
+    assert (assigned.role[200:] == "holdout").all()
+    assert 15 < (assigned.role[:200] == "validation").sum() < 70
+    kept = assign_roles(source(range(3), role=["train", "val", "test"]), **OPTIONS)
+    assert kept.role.tolist() == ["train", "validation", "holdout"]
+    with pytest.raises(DataError, match="'tarin', first in row 1"):
+        assign_roles(source(range(2), role=["train", "tarin"]), **OPTIONS)
+
+
+def test_duplicates_over_a_declared_split():
+    parted = source(["a", "b", "a", "c"], role=["train", "val", "test", "train"])
+    assigned = assign_roles(parted, **OPTIONS)
+    assert assigned.rows.id.tolist() == ["1", "2", "3"]
+    assert (assigned.removed, assigned.duplicate_share) == (1, 0.25)
+    dropped = assign_roles(source(["a", "a", "b"]), **OPTIONS, duplicates="drop")
+    assert dropped.rows.id.tolist() == ["0", "2"]
+    assert len(assign_roles(parted, **OPTIONS, duplicates="allow").rows) == 4
+
+
+def test_time_split_keeps_ties_together():
+    time = np.array([1, 2, 3, 4, 5, 6, 7, 8, 8, 8])
+    role = assign_roles(source(range(10), time=time), **OPTIONS | {"holdout_fraction": 0.2}).role
+    assert np.flatnonzero(role == "holdout").tolist() == [7, 8, 9]
+    with pytest.raises(DataError, match="share their time"):
+        assign_roles(source(range(3), time=np.ones(3)), **OPTIONS)
+
+
+@pytest.mark.parametrize(("validation", "holdout"), [(-0.1, 0.2), (0.5, 0.5), (0.1, 1.0)])
+def test_bad_fractions(validation, holdout):
+    with pytest.raises(ConfigError, match="Fractions"):
+        assign_roles(
+            source(range(3)), salt="", validation_fraction=validation, holdout_fraction=holdout
+        )
+
+
+def test_exclude():
+    rows = source(["a", "b", "c"]).rows
+    left = exclude(rows, ids=np.array(["0"]), contents=np.array(["c"]))
+    assert left.content.tolist() == ["b"]
