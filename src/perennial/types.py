@@ -103,6 +103,7 @@ class MethodContext:
         generator: For draws that belong to no row.
         device: Where the model lies.
         warn: Shows the user one line.
+        targets: Batch data to observed labels (B,).
     """
 
     model: nn.Module
@@ -119,6 +120,7 @@ class MethodContext:
     generator: Generator
     device: device
     warn: Callable[[str], None] = lambda message: None
+    targets: Callable[[Any], Tensor] | None = None
 
 
 @dataclass(frozen=True)
