@@ -1,0 +1,172 @@
+"""A cycle killed at any instant leaves the registry whole, and the same command then finishes.
+
+Everything heavy is imported once; each case is a fork that kills itself with SIGKILL at its n-th
+write, sync, rename or database call, or is killed from outside after a random time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from perennial import files, launch
+from perennial.promotion.registry import Registry
+from perennial.steps.candidate import view
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
+
+OVERRIDES = (
+    "tracking=none",
+    "trainer.accelerator=cpu",
+    "trainer.max_steps=6",
+    "trainer.validate_every=3",
+    "trainer.resume_seconds=0",
+    "trainer.batch_size=32",
+)
+
+
+class Points:
+    """Counts Perennial's own writes, syncs, renames and database calls; kills at one of them."""
+
+    def __init__(self, kill_at: int | None) -> None:
+        self.kill_at = kill_at
+        self.count = 0
+
+    def install(self) -> None:
+        for name in ("replace", "fsync"):
+            original = getattr(os, name)
+            setattr(files.os, name, self._counted(original))
+        original_open = open
+        files.open = self._counted(original_open)  # type: ignore[attr-defined]
+        event.listen(Engine, "before_cursor_execute", self._hit)
+        event.listen(Engine, "commit", self._hit)
+
+    def _counted(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._hit()
+            return original(*args, **kwargs)
+
+        return call
+
+    def _hit(self, *_: Any, **__: Any) -> None:
+        self.count += 1
+        if self.count == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_fork(config: dict[str, Any], folder: Path, kill_at: int | None = None) -> int:
+    """Start a cycle in a fork; returns its process id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        os.environ["PERENNIAL_HOME"] = str(folder / "home")
+        torch.set_num_threads(1)
+        points = Points(kill_at)
+        points.install()
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), 1)
+            run_folder = folder / f"run-{time.time_ns()}"
+            run_folder.mkdir()
+            result, _ = launch.run_job(config, folder=run_folder, multirun=False)
+        (folder / "count").write_text(str(points.count))
+        code = result["exit_code"]
+    finally:
+        os._exit(code)
+
+
+def wait(child: int) -> int | None:
+    """Exit code, or None where the process was killed."""
+    _, status = os.waitpid(child, 0)
+    return None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def check_and_finish(config: dict[str, Any], folder: Path, *, finished: bool) -> None:
+    """The registry is consistent now, and after the same command too, which ends as it should."""
+    check_registry(folder)
+    code = wait(in_fork(config, folder))
+    # 10: killed after the commit, so the cycle had been decided
+    assert code in ((0, 20, 21, 10) if not finished else (10,))
+    assert check_registry(folder) is not None
+    left = [path for path in (folder / "home").rglob(".tmp-*")]
+    assert left == []
+
+
+def check_registry(folder: Path) -> str | None:
+    url = config_url(folder)
+    registry = Registry(url=url)
+    champion = registry.champion("digits")
+    if champion is None:
+        assert registry.versions("digits") == []
+        return None
+    for path in champion.files:
+        champion.open(path)
+    assert view(champion).weights
+    return champion.id
+
+
+def config_url(folder: Path) -> str:
+    return f"sqlite:///{folder}/home/registry.db"
+
+
+@pytest.fixture
+def config(compose: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return compose(*OVERRIDES)
+
+
+def placed(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    return {**config, "registry": {**config["registry"], "url": config_url(folder)}}
+
+
+@pytest.fixture
+def points(config: dict[str, Any], tmp_path: Path) -> int:
+    folder = tmp_path / "count"
+    assert wait(in_fork(placed(config, folder), folder)) in (0, 20, 21)
+    return int((folder / "count").read_text())
+
+
+@pytest.mark.parametrize("share", range(4))
+def test_killed_at_every_write_and_database_call(
+    config: dict[str, Any], points: int, tmp_path: Path, share: int
+) -> None:
+    assert points > 50
+    for point in range(1 + share, points + 1, 4):
+        folder = tmp_path / f"at-{point}"
+        here = placed(config, folder)
+        assert wait(in_fork(here, folder, kill_at=point)) is None, point
+        check_and_finish(here, folder, finished=False)
+
+
+def test_killed_at_random_moments(config: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "whole"
+    started = time.monotonic()
+    assert wait(in_fork(placed(config, folder), folder)) in (0, 20, 21)
+    duration = time.monotonic() - started
+    generator = random.Random(0)
+    killed = 0
+    for case in range(20):
+        folder = tmp_path / f"random-{case}"
+        here = placed(config, folder)
+        child = in_fork(here, folder)
+        time.sleep(generator.uniform(0.05, 0.95) * duration)
+        os.kill(child, signal.SIGKILL)
+        code = wait(child)
+        killed += code is None
+        check_and_finish(here, folder, finished=code is not None)
+    assert killed >= 10

@@ -1,0 +1,191 @@
+"""A fit that was interrupted goes on where it stopped, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from perennial.data.datamodule import CycleData
+from perennial.data.rows import Rows
+from perennial.methods.base import Method
+from perennial.tasks.classification import Classification
+from perennial.training.fit import FitResult, Training, fit
+from perennial.training.module import TaskModule
+from perennial.types import StepContext
+
+
+class Stopped(Exception):  # noqa: N818
+    """The process was killed here."""
+
+
+class Counting(Method):
+    """A method with state: pulls on the gradient by a number that grows with each step taken."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def add_gradients(self, step: StepContext) -> None:
+        for parameter in step.parameters.values():
+            assert parameter.grad is not None
+            parameter.grad.add_(parameter.detach(), alpha=1e-3 * self.steps)
+
+    def after_step(self, step: StepContext) -> None:
+        self.steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.steps = state["steps"]
+
+
+def rows(count: int, seed: int) -> Rows:
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=(count, 6)).astype(np.float32)
+    names = np.array([f"{seed}-{i}" for i in range(count)])
+    label = (values[:, 0] > 0).astype(np.int64)
+    return Rows(features={"x": values}, label=label, id=names, content=names, cluster=names)
+
+
+def train(folder: Path, *, stop_at: int | None = None, **settings: Any) -> tuple[FitResult, Any]:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    # dropout draws from the generator at every step, so a resume must restore it
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
+    task = Classification()
+    new_rows = settings.pop("new_rows", 40)
+    data = CycleData(
+        new=rows(new_rows, 1),
+        history=rows(30, 2),
+        new_validation=rows(20, 3),
+        history_validation=rows(20, 4),
+        batch_size=10,
+        new_fraction=0.3,
+        form="tuple",
+        label="label",
+        seed=0,
+    )
+
+    def show(step: int, steps: int, scores: str) -> None:
+        if stop_at is not None and step >= stop_at:
+            raise Stopped
+
+    training = Training(
+        **{
+            "max_steps": 40,
+            "validate_every": 7,
+            "resume_seconds": 0.0,
+            "accelerator": "cpu",
+            **settings,
+        }
+    )
+    result = fit(
+        module=TaskModule(
+            model=model,
+            task=task,
+            optimizer=lambda parameters, lr=0.01: torch.optim.Adam(parameters, lr=lr),
+        ),
+        model=model,
+        task=task,
+        data=data,
+        methods=[Counting()],
+        training=training,
+        folder=folder,
+        show=show,
+    )
+    return result, {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "settings"),
+    [
+        (5, {}),
+        (14, {}),
+        (23, {}),
+        (30, {"patience": 2}),
+        (17, {"accumulate": 2}),
+        (9, {"new_rows": 3}),
+    ],
+)
+def test_a_resumed_fit_equals_the_uninterrupted_one(
+    tmp_path: Path, stop_at: int, settings: dict[str, Any]
+) -> None:
+    whole, expected = train(tmp_path / "whole", **settings)
+    with pytest.raises(Stopped):
+        train(tmp_path / "parts", stop_at=stop_at, **settings)
+    assert (tmp_path / "parts" / "resume.json").exists()
+    result, weights = train(tmp_path / "parts", **settings)
+    assert result.curve == whole.curve
+    assert result.optimizer_steps == whole.optimizer_steps
+    assert result.replayed_rows == whole.replayed_rows
+    assert result.sha256 == whole.sha256
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_a_finished_fit_is_not_done_again(tmp_path: Path) -> None:
+    first, expected = train(tmp_path)
+    again, weights = train(tmp_path, stop_at=0)
+    assert again == first
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_a_damaged_resume_point_is_noticed(tmp_path: Path) -> None:
+    from perennial.errors import TrainingError
+
+    with pytest.raises(Stopped):
+        train(tmp_path, stop_at=12)
+    path = next(tmp_path.glob("step-*.ckpt"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(TrainingError, match="damaged"):
+        train(tmp_path)
+
+
+def test_diverging_training_is_refused(tmp_path: Path) -> None:
+    from perennial.errors import PerennialError
+
+    class Exploding(Method):
+        name = "exploding"
+
+        def add_gradients(self, step: StepContext) -> None:
+            for parameter in step.parameters.values():
+                assert parameter.grad is not None
+                parameter.grad.fill_(float("nan"))
+
+    model = nn.Linear(6, 2)
+    task = Classification()
+    data = CycleData(
+        new=rows(40, 1),
+        history=None,
+        new_validation=rows(20, 3),
+        history_validation=None,
+        batch_size=10,
+        new_fraction=None,
+        form="tuple",
+        label="label",
+        seed=0,
+    )
+    factory: Callable[..., torch.optim.Optimizer] = torch.optim.SGD
+    with pytest.raises(PerennialError, match="diverged"):
+        fit(
+            module=TaskModule(
+                model=model, task=task, optimizer=lambda p, lr=0.1: factory(p, lr=lr)
+            ),
+            model=model,
+            task=task,
+            data=data,
+            methods=[Exploding()],
+            training=Training(
+                max_steps=20, validate_every=5, accelerator="cpu", log_every=1, gradient_clip=None
+            ),
+            folder=tmp_path,
+        )
