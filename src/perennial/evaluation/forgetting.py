@@ -1,0 +1,67 @@
+"""Forgetting measures from the matrix of scores.
+
+Shapes: T versions by T holdouts; ``matrix[i, j]`` is version i's score on the holdout of cycle j,
+NaN where it was not measured.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Matrix = npt.NDArray[np.float64]
+
+
+def average_accuracy(matrix: Matrix) -> float:
+    """Mean of the last version's scores over all holdouts."""
+    return float(np.nanmean(matrix[-1]))
+
+
+def forgetting(matrix: Matrix) -> float:
+    """Mean loss of the last version against the best earlier one, over earlier holdouts.
+
+    Chaudhry et al., Riemannian Walk for Incremental Learning (2018); NaN with one version.
+    """
+    earlier = matrix[:-1, : matrix.shape[1] - 1]
+    return _mean(_best(earlier) - matrix[-1, :-1]) if earlier.size else math.nan
+
+
+def backward_transfer(matrix: Matrix) -> float:
+    """Mean change on each earlier holdout since the version that first learned it.
+
+    Lopez-Paz and Ranzato, Gradient Episodic Memory (2017); NaN with one version.
+    """
+    if len(matrix) < 2:
+        return math.nan
+    count = min(len(matrix) - 1, matrix.shape[1])
+    return _mean(matrix[-1, :count] - np.diagonal(matrix)[:count])
+
+
+def summary(matrix: Matrix) -> dict[str, Any]:
+    """All measures and the matrix, with None in the place of NaN."""
+    values = {
+        "average_accuracy": average_accuracy(matrix),
+        "forgetting": forgetting(matrix),
+        "backward_transfer": backward_transfer(matrix),
+    }
+    return {
+        **{name: _plain(value) for name, value in values.items()},
+        "matrix": [[_plain(float(value)) for value in row] for row in matrix],
+    }
+
+
+def _best(earlier: Matrix) -> Matrix:
+    best: Matrix = np.where(np.isnan(earlier), -np.inf, earlier).max(axis=0)
+    return np.where(np.isinf(best), np.nan, best)
+
+
+def _mean(values: Matrix) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value

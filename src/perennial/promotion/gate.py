@@ -1,0 +1,390 @@
+"""The gate: a pure function from paired predictions and a policy to a decision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from perennial import statistics
+from perennial.errors import ConfigError, DataError, EvaluationError
+from perennial.types import Booleans, EvaluationReport
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question that the gate asked.
+
+    Attributes:
+        name: ``retention``, ``improvement``, ``harm/<holdout>``.
+        outcome: ``pass``, ``reject``, ``inconclusive``, ``not_evaluable`` or ``waived``.
+        estimate: Candidate minus champion, a fraction.
+        interval: One-sided bounds at the decision's alpha.
+        threshold: What a bound is held against.
+        n: Rows.
+        p_value: Of the test that decides.
+        power: At ``alternative``.
+        alternative: True difference at which the power is stated.
+        reason: For a person.
+    """
+
+    name: str
+    outcome: str
+    estimate: float | None
+    interval: tuple[float, float] | None
+    threshold: float | None
+    n: int
+    p_value: float | None
+    power: float | None
+    alternative: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The gate's verdict.
+
+    Attributes:
+        verdict: ``promoted``, ``rejected`` or ``inconclusive``.
+        checks: What it rests on.
+        alpha: Level of each test after the charge for repetition.
+        decision_number: The how-manieth decision on this new holdout.
+    """
+
+    verdict: str
+    checks: tuple[Check, ...]
+    alpha: float
+    decision_number: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers; no value is NaN."""
+        value = asdict(self)
+        value["checks"] = [
+            {**asdict(c), "interval": None if c.interval is None else list(c.interval)}
+            for c in self.checks
+        ]
+        return value
+
+
+class Policy:
+    """What a candidate must show.
+
+    Args:
+        alpha: Level of each one-sided test, in (0, 0.5).
+        retention: ``{"margin": m}``: largest loss on history, in (0, 1); or ``"waived"``.
+        improvement: ``minimum_effect`` in [0, 1) that must be exceeded on new rows, and
+            ``alternative``, the true difference at which power is stated.
+
+    Raises:
+        ConfigError: A value out of range, or an unknown key.
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.05,
+        retention: Mapping[str, float] | str | None = None,
+        improvement: Mapping[str, float] | None = None,
+    ) -> None:
+        retention = {"margin": 0.02} if retention is None else retention
+        self.alpha = _within("gate.alpha", alpha, 0, 0.5)
+        self.waived = retention == "waived"
+        self.margin = 0.02
+        if isinstance(retention, Mapping):
+            _known("gate.retention", retention, {"margin"})
+            self.margin = _within("gate.retention.margin", retention["margin"], 0, 1)
+        elif not self.waived:
+            raise ConfigError(
+                f"gate.retention is {retention!r}.",
+                where="gate.retention",
+                mend="set gate.retention.margin=0.02, or gate.retention=waived",
+            )
+        wanted = {"minimum_effect": 0.0, "alternative": 0.02, **(improvement or {})}
+        _known("gate.improvement", wanted, {"minimum_effect", "alternative"})
+        self.minimum_effect = float(wanted["minimum_effect"])
+        if self.minimum_effect != 0:
+            _within("gate.improvement.minimum_effect", self.minimum_effect, 0, 1)
+        self.alternative = _within(
+            "gate.improvement.alternative", wanted["alternative"], self.minimum_effect, 1
+        )
+
+
+def decide(report: EvaluationReport, policy: Policy, *, decision_number: int = 1) -> Decision:
+    """Compare candidate with champion.
+
+    Any reject wins, then anything undecided; a harm veto only passes or rejects.
+
+    Args:
+        report: Both models on the same rows.
+        policy: What must be shown.
+        decision_number: k; the k-th decision on one new holdout is tested at alpha / 2^(k-1).
+
+    Raises:
+        EvaluationError: The report is not one to decide on; nothing is promoted.
+    """
+    _validate(report)
+    alpha = policy.alpha / 2 ** (decision_number - 1)
+    checks = [_retention(report, policy, alpha), _improvement(report, policy, alpha)]
+    checks += _harm(report, policy, alpha)
+    outcomes = {check.outcome for check in checks}
+    if "reject" in outcomes:
+        verdict = "rejected"
+    elif outcomes & {"inconclusive", "not_evaluable"}:
+        verdict = "inconclusive"
+    else:
+        verdict = "promoted"
+    return Decision(verdict, tuple(checks), alpha, decision_number)
+
+
+def require_decidable(n_history: int, n_new: int, policy: Policy, *, has_history: bool) -> None:
+    """Refuse, before any training, holdouts too small to decide anything.
+
+    Raises:
+        DataError: Even no discordant row could not clear the margin, z² / (n + z²) >= margin, or
+            even an all-correct candidate could not be significant, 0.5^n > alpha.
+    """
+    z2 = float(stats.norm.isf(policy.alpha)) ** 2
+    if has_history and not policy.waived and z2 / (n_history + z2) >= policy.margin:
+        need = math.floor(z2 / policy.margin - z2) + 1
+        raise DataError(
+            f"The history holdout has {n_history} rows: even with no difference at all they could "
+            f"not show that less than {policy.margin:.1%} is lost.",
+            where="data.history holdout",
+            mend=f"hold out at least {need} rows (data.holdout_fraction, data.history_holdout), "
+            "allow a larger gate.retention.margin, or set gate.retention=waived",
+        )
+    need = max(math.ceil(math.log2(1 / policy.alpha)), 1)
+    if n_new < need:
+        raise DataError(
+            f"The new holdout has {n_new} rows: no result on them could be significant.",
+            where="data.new holdout",
+            mend=f"hold out at least {need} new rows, better several hundred: "
+            "collect more, or raise data.holdout_fraction",
+        )
+
+
+def _retention(report: EvaluationReport, policy: Policy, alpha: float) -> Check:
+    history = ~report.is_new
+    empty = Check("retention", "waived", None, None, None, int(history.sum()), None, None, None, "")
+    if policy.waived:
+        return replace(empty, reason="Retention was waived: a loss on history is not looked at.")
+    if not history.any():
+        return replace(
+            empty,
+            outcome="not_evaluable",
+            reason="There are no history rows to test on: give data.history or "
+            "data.history_holdout, or set gate.retention=waived.",
+        )
+    seen = bool(report.seen_by_champion[history].any())
+    unseen = history & ~report.seen_by_champion
+    z2 = float(stats.norm.isf(alpha)) ** 2
+    enough = z2 / (int(unseen.sum()) + z2) < policy.margin
+    mask = unseen if seen and enough else history
+    found = _compare(report, mask, alpha, threshold=-policy.margin)
+    low, high = found.interval
+    if low > -policy.margin:
+        outcome = "pass"
+    elif high < -policy.margin:
+        outcome = "inconclusive" if seen and not enough else "reject"
+    else:
+        outcome = "inconclusive"
+    reason = (
+        f"History: {_change(report, mask)}, at worst {100 * low:+.1f} with "
+        f"{1 - alpha:.1%} confidence; a loss of up to {100 * policy.margin:.1f} points is allowed."
+    )
+    if outcome == "inconclusive":
+        reason += _more(found.discordance, policy.margin, alpha)
+    if seen and not enough:
+        reason += (
+            " The adopted model was trained on these rows, so a loss on them cannot reject: "
+            "give data.history_holdout."
+        )
+    return Check(
+        name="retention",
+        outcome=outcome,
+        estimate=found.estimate,
+        interval=found.interval,
+        threshold=-policy.margin,
+        n=int(mask.sum()),
+        p_value=found.p_above,
+        power=statistics.tango_power(
+            int(mask.sum()), discordance=found.discordance, margin=policy.margin, alpha=alpha
+        ),
+        alternative=0.0,
+        reason=reason,
+    )
+
+
+def _improvement(report: EvaluationReport, policy: Policy, alpha: float) -> Check:
+    mask = report.is_new
+    found = _compare(report, mask, alpha, threshold=policy.minimum_effect)
+    p_value, p_worse = found.p_above, found.p_below
+    if found.binary and policy.minimum_effect == 0:
+        p_value = statistics.mcnemar_exact(found.b, found.c)
+        p_worse = statistics.mcnemar_exact(found.c, found.b)
+    outcome = "inconclusive"
+    if p_value <= alpha:
+        outcome = "pass"
+    elif p_worse <= alpha:
+        outcome = "reject"
+    words = (
+        "better" if not policy.minimum_effect else f"by {100 * policy.minimum_effect:.1f} points"
+    )
+    reason = f"New: {_change(report, mask)}; must be {words} beyond chance (p = {p_value:.2g})."
+    if outcome == "inconclusive":
+        reason += _more(found.discordance, policy.alternative - policy.minimum_effect, alpha)
+    return Check(
+        name="improvement",
+        outcome=outcome,
+        estimate=found.estimate,
+        interval=found.interval,
+        threshold=policy.minimum_effect,
+        n=int(mask.sum()),
+        p_value=p_value,
+        power=statistics.mcnemar_power(
+            int(mask.sum()),
+            discordance=found.discordance,
+            alternative=policy.alternative,
+            alpha=alpha,
+        )
+        if policy.minimum_effect == 0
+        else None,
+        alternative=policy.alternative,
+        reason=reason,
+    )
+
+
+def _harm(report: EvaluationReport, policy: Policy, alpha: float) -> list[Check]:
+    """A veto for each single history holdout, Holm over the vetoes."""
+    names = [name for name in dict.fromkeys(report.holdout.tolist()) if name != "new"]
+    if len(names) < 2 or policy.waived:
+        return []
+    masks = [(report.holdout == name) & ~report.seen_by_champion for name in names]
+    tested = [(name, mask) for name, mask in zip(names, masks, strict=True) if mask.sum() > 1]
+    found = [_compare(report, mask, alpha, threshold=-policy.margin) for _, mask in tested]
+    adjusted = statistics.holm([one.p_below for one in found]) if found else []
+    return [
+        Check(
+            name=f"harm/{name}",
+            outcome="reject" if p <= alpha else "pass",
+            estimate=one.estimate,
+            interval=one.interval,
+            threshold=-policy.margin,
+            n=int(mask.sum()),
+            p_value=float(p),
+            power=None,
+            alternative=None,
+            reason=f"{name}: {_change(report, mask)}; a loss beyond "
+            f"{100 * policy.margin:.1f} points is {'' if p <= alpha else 'not '}significant.",
+        )
+        for (name, mask), one, p in zip(tested, found, adjusted, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Compared:
+    estimate: float
+    interval: tuple[float, float]
+    p_above: float
+    p_below: float
+    discordance: float
+    b: int
+    c: int
+    binary: bool
+
+
+def _compare(
+    report: EvaluationReport, mask: Booleans, alpha: float, *, threshold: float
+) -> _Compared:
+    """Tango for independent 0/1 scores, cluster-robust for anything else."""
+    champion, candidate = report.champion.score[mask], report.candidate.score[mask]
+    cluster = report.cluster[mask]
+    n = int(mask.sum())
+    zero_one = bool(np.isin(np.concatenate([champion, candidate]), (0.0, 1.0)).all())
+    b, c = int((candidate > champion).sum()), int((candidate < champion).sum())
+    clusters = len(np.unique(cluster))
+    if zero_one and clusters == n:
+        return _Compared(
+            estimate=(b - c) / n,
+            interval=statistics.tango_interval(b, c, n, alpha=alpha),
+            p_above=statistics.tango_test(b, c, n, delta=threshold),
+            p_below=statistics.tango_test(c, b, n, delta=-threshold),
+            discordance=(b + c) / n,
+            b=b,
+            c=c,
+            binary=True,
+        )
+    if clusters < 2:
+        raise EvaluationError(
+            "All rows of a holdout are in one group: nothing can be tested on them.",
+            where="data.group_column",
+            mend="hold out rows of several groups",
+        )
+    difference = statistics.clustered_difference(
+        candidate - champion, cluster, alpha=alpha, threshold=threshold
+    )
+    return _Compared(
+        estimate=difference.estimate,
+        interval=difference.interval,
+        p_above=difference.p_above,
+        p_below=difference.p_below,
+        discordance=(b + c) / n,
+        b=b,
+        c=c,
+        binary=False,
+    )
+
+
+def _change(report: EvaluationReport, mask: Booleans) -> str:
+    before = 100 * float(report.champion.score[mask].mean())
+    after = 100 * float(report.candidate.score[mask].mean())
+    return f"{before:.1f}% → {after:.1f}%, {after - before:+.1f} points on {int(mask.sum())} rows"
+
+
+def _more(discordance: float, margin: float, alpha: float) -> str:
+    """How many rows would decide with 80% power, by the normal approximation."""
+    if margin <= 0 or discordance <= 0:
+        return " More rows are needed to decide."
+    z = float(stats.norm.isf(alpha) + stats.norm.isf(0.2))
+    return f" About {math.ceil(discordance * (z / margin) ** 2):,} rows would decide."
+
+
+def _validate(report: EvaluationReport) -> None:
+    problem = None
+    lengths = {len(report), len(report.champion), len(report.candidate), len(report.holdout)}
+    if len(report) == 0 or not report.is_new.any():
+        problem = "There are no predictions on new rows."
+    elif len(lengths) > 1:
+        problem = "Champion and candidate were not scored on the same rows."
+    elif not all(
+        np.isfinite(who.score).all() and np.isfinite(who.loss).all()
+        for who in (report.champion, report.candidate)
+    ):
+        problem = "A score or loss is not a finite number."
+    if problem:
+        raise EvaluationError(
+            problem, where="evaluation", mend="nothing is promoted; check the model's outputs"
+        )
+
+
+def _within(name: str, value: Any, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
+        raise ConfigError(
+            f"{name} is {value!r}; it must lie between {low:g} and {high:g}.",
+            where=name,
+            mend=f"give a number above {low:g} and below {high:g}",
+        )
+    return float(value)
+
+
+def _known(where: str, given: Mapping[str, Any], known: set[str]) -> None:
+    if unknown := sorted(set(given) - known):
+        raise ConfigError(
+            f"{where}.{unknown[0]} is not a setting.",
+            where=f"{where}.{unknown[0]}",
+            mend=f"settings are {', '.join(sorted(known))}",
+        )

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from perennial.errors import ConfigError, MethodError
+from perennial.methods import ewc as room
+from perennial.methods.ewc import EWC
+from perennial.types import Batch, MethodContext, StepContext, VersionView
+
+
+def batches(x: Tensor) -> Iterator[Batch]:
+    for start in range(0, len(x), 16):
+        part = x[start : start + 16]
+        ids = np.array([f"{start + i}-{float(row.sum()):.6f}" for i, row in enumerate(part)])
+        yield Batch(data=(part,), ids=ids, is_new=np.ones(len(part), dtype=bool))
+
+
+def context(
+    model: nn.Module, new: Tensor, history: Tensor | None = None, methods: Any = None
+) -> MethodContext:
+    return MethodContext(
+        model=model,
+        champion=VersionView(id="m@1", weights=model.state_dict(), methods=methods or {}),
+        logits=lambda data: model(data[0]),
+        per_example_loss=None,
+        features=None,
+        history=lambda: () if history is None else batches(history),
+        new=lambda: batches(new),
+        validate=dict,
+        history_count=0 if history is None else len(history),
+        new_count=len(new),
+        seed=0,
+        generator=torch.Generator(),
+        device=torch.device("cpu"),
+    )
+
+
+def step(model: nn.Module, **changes: Any) -> StepContext:
+    batch = Batch(data=(), ids=np.array([]), is_new=np.array([], dtype=bool))
+    return StepContext(
+        batch=batch, model=model, parameters=dict(model.named_parameters()), **changes
+    )
+
+
+def prepared(strength: float = 3.0) -> tuple[EWC, nn.Module, Tensor]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))
+    new = torch.randn(40, 5)
+    method = EWC(strength=strength)
+    method.prepare(context(model, new, history=torch.randn(90, 5)))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    return method, model, new
+
+
+@pytest.mark.parametrize("chunk", [3, 1 << 16])
+def test_the_gradient_is_that_of_the_penalty(
+    monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(room, "CHUNK", chunk)
+    method, model, new = prepared()
+    penalty = sum(
+        (method.precision[name] * (p - method.anchor[name]).square()).sum()
+        for name, p in model.named_parameters()
+    )
+    penalty = 3.0 / (2 * len(new)) * penalty
+    expected = torch.autograd.grad(penalty, list(model.parameters()))
+    logged: dict[str, float] = {}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    method.add_gradients(step(model, is_logging=True, log=logged.__setitem__))
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad - 1, gradient, rtol=1e-4, atol=1e-6)
+    assert logged["ewc/penalty"] == pytest.approx(float(penalty.detach()), rel=1e-5)
+
+
+def test_the_first_step_from_the_anchor_is_zero_and_a_missing_gradient_is_made() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 2)
+    method = EWC()
+    method.prepare(context(model, torch.randn(9, 4), history=torch.randn(9, 4)))
+    method.add_gradients(step(model))
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+
+
+def test_precision_is_a_sum_over_rows_over_cycles() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    first, second = torch.randn(64, 4), torch.randn(16, 4)
+    one = EWC(fisher="true").finish(context(model, first))
+    method = EWC(fisher="true", decay=0.5)
+    method.prepare(context(model, second, methods={"ewc": one}))
+    both = method.finish(context(model, second))
+
+    def summed(x: Tensor) -> Tensor:
+        p = torch.softmax(model(x), dim=1).detach()
+        return (p * (1 - p)).T @ x.square()
+
+    torch.testing.assert_close(one["weight"], summed(first), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        both["weight"], 0.5 * summed(first) + summed(second), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_the_optimum_of_a_quadratic_is_the_precision_weighted_mean() -> None:
+    # loss ½ N_new h (θ - a)² / N_new with one parameter, penalty s/(2 N_new) P (θ - θ*)²
+    theta = nn.Linear(1, 1, bias=False)
+    method = EWC(strength=2.0)
+    method.precision = {"weight": torch.tensor([[6.0]])}
+    method.anchor = {"weight": torch.tensor([[1.0]])}
+    method.new_count = 4
+    optimizer = torch.optim.SGD(theta.parameters(), lr=0.1)
+    for _ in range(500):
+        theta.weight.grad = (theta.weight.detach() - 5.0) * 0.5
+        method.add_gradients(step(theta))
+        optimizer.step()
+    # stationary: 0.5 (θ - 5) + 2/4 · 6 (θ - 1) = 0
+    assert float(theta.weight.detach()) == pytest.approx((0.5 * 5 + 3 * 1) / 3.5, rel=1e-5)
+
+
+def test_a_resumed_method_goes_on_exactly() -> None:
+    method, model, _ = prepared()
+    other = EWC(strength=3.0)
+    other.load_state_dict(method.state_dict())
+    method.add_gradients(step(model))
+    expected = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    for parameter in model.parameters():
+        parameter.grad = None
+    other.add_gradients(step(model))
+    assert all(
+        torch.equal(p.grad, g)
+        for p, g in zip(model.parameters(), expected, strict=True)
+        if p.grad is not None
+    )
+
+
+def test_without_history_or_precision_it_refuses() -> None:
+    with pytest.raises(MethodError, match="no history"):
+        EWC().prepare(context(nn.Linear(2, 2), torch.randn(4, 2)))
+
+
+def test_a_precision_of_another_shape_is_named() -> None:
+    stored = {"ewc": {"weight": torch.ones(3, 3), "bias": torch.ones(2)}}
+    with pytest.raises(MethodError, match="weight"):
+        EWC().prepare(context(nn.Linear(2, 2), torch.randn(4, 2), methods=stored))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"strength": -1}, {"decay": 1.5}, {"fisher": "squared"}, {"max_classes": 1}]
+)
+def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=rf"method\.ewc\.{next(iter(settings))}"):
+        EWC(**settings)

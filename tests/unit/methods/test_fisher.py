@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from perennial.errors import ConfigError, MethodError
+from perennial.methods.fisher import diagonal_fisher
+from perennial.types import Batch
+
+
+class Shared(nn.Module):
+    """One layer used twice in a forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = nn.Linear(6, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.inside(torch.tanh(self.inside(x)))))
+
+
+class Sequence(nn.Module):
+    """Layer norm and linear over positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.mix, self.head = nn.LayerNorm(4), nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.gelu(self.mix(self.norm(x))).mean(dim=1))
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(8, 3)
+    )
+
+
+def cnn() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 6, 2, dilation=2, bias=False),
+        nn.GroupNorm(3, 6),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.LazyLinear(3),
+    )
+
+
+def temporal() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv1d(4, 6, 3, padding="same"), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3)
+    )
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "mlp": (mlp, (6,)),
+    "cnn": (cnn, (4, 9, 9)),
+    "temporal": (temporal, (4, 7)),
+    "shared": (Shared, (6,)),
+    "sequence": (Sequence, (5, 4)),
+}
+
+
+def made(name: str, rows: int = 24) -> tuple[nn.Module, Tensor, Tensor]:
+    torch.manual_seed(0)
+    build, shape = MODELS[name]
+    model, x = build(), torch.randn(rows, *shape)
+    model(x)  # lazy layers, and running statistics other than 0 and 1
+    return model, x, torch.randint(0, 3, (rows,))
+
+
+def batches(x: Tensor, y: Tensor, size: int, order: list[int] | None = None) -> Iterator[Batch]:
+    index = torch.tensor(order if order is not None else list(range(len(x))))
+    for part in index.split(size):
+        ids = np.array([f"row-{i}" for i in part.tolist()])
+        yield Batch(data=(x[part], y[part]), ids=ids, is_new=np.ones(len(part), dtype=bool))
+
+
+def estimate(
+    model: nn.Module, x: Tensor, y: Tensor, kind: str, size: int = 10, order: list[int] | None = None
+) -> dict[str, Tensor]:
+    values, count = diagonal_fisher(
+        model,
+        batches(x, y, size, order),
+        logits=lambda data: model(data[0]),
+        kind=kind,
+        seed=5,
+        targets=lambda data: data[1],
+    )
+    assert count == len(x)
+    return values
+
+
+def by_loop(model: nn.Module, x: Tensor, y: Tensor, *, true: bool) -> dict[str, Tensor]:
+    """Per-example gradients one by one."""
+    model.eval()
+    parameters = dict(model.named_parameters())
+    sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    for row in range(len(x)):
+        log_p = F.log_softmax(model(x[row : row + 1]), dim=1)[0]
+        for label in range(3) if true else [int(y[row])]:
+            weight = float(log_p[label].exp()) if true else 1.0
+            gradients = torch.autograd.grad(
+                log_p[label], list(parameters.values()), retain_graph=True
+            )
+            for name, gradient in zip(parameters, gradients, strict=True):
+                sums[name] += weight * gradient.square()
+    model.train()
+    return {name: value / len(x) for name, value in sums.items()}
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("kind", ["empirical", "true"])
+def test_layer_wise_equals_a_loop_over_examples(name: str, kind: str) -> None:
+    model, x, y = made(name)
+    found = estimate(model, x, y, kind)
+    expected = by_loop(model, x, y, true=kind == "true")
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-8)
+        assert value.sum() > 0
+
+
+def test_softmax_regression_in_closed_form() -> None:
+    torch.manual_seed(1)
+    model, x = nn.Linear(4, 3), torch.randn(50, 4)
+    p = torch.softmax(model(x), dim=1).detach()
+    found = estimate(model, x, torch.zeros(50, dtype=torch.long), "true")
+    expected = (p * (1 - p)).T @ x.square() / 50
+    torch.testing.assert_close(found["weight"], expected, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(found["bias"], (p * (1 - p)).mean(dim=0), rtol=1e-5, atol=1e-8)
+
+
+def test_sampled_lies_within_four_standard_errors_of_true() -> None:
+    torch.manual_seed(2)
+    model, x = nn.Linear(3, 3), torch.randn(1, 3).repeat(4000, 1)
+    y = torch.zeros(4000, dtype=torch.long)
+    p = torch.softmax(model(x[:1]), dim=1)[0].detach()
+    found = estimate(model, x, y, "sampled", size=500)["bias"]
+    # one draw's squared gradient for class k: (1[y = k] - p_k)²
+    values = (torch.eye(3) - p).square()
+    mean = p @ values
+    error = ((p @ (values - mean).square()) / 4000).sqrt()
+    assert ((found - mean).abs() < 4 * error).all()
+
+
+def test_sampled_does_not_depend_on_batch_size_or_order() -> None:
+    model, x, y = made("mlp", rows=37)
+    reference = estimate(model, x, y, "sampled", size=37)
+    for size, order in ((1, None), (10, None), (10, list(reversed(range(37))))):
+        found = estimate(model, x, y, "sampled", size=size, order=order)
+        for name, value in reference.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-9)
+
+
+def test_estimation_leaves_everything_as_it_was() -> None:
+    model, x, y = made("cnn")
+    model.train()
+    model[1].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model(x).sum().backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    rng = torch.get_rng_state()
+    estimate(model, x, y, "sampled")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(p.grad, gradients[name])
+        for name, p in model.named_parameters()
+        if p.grad is not None
+    )
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_frozen_parameters_have_none_and_unused_ones_are_an_error() -> None:
+    model, x, y = made("mlp")
+    model[0].weight.requires_grad_(False)
+    assert "0.weight" not in estimate(model, x, y, "sampled")
+    model.register_module("unused", nn.Linear(2, 2))
+    with pytest.raises(MethodError, match=r"unused\.(bias|weight)"):
+        diagonal_fisher(
+            model, batches(x, y, 8), logits=lambda data: nn.Sequential(*model[:4])(data[0])
+        )
+
+
+def test_an_uncovered_layer_is_named() -> None:
+    model = nn.Sequential(nn.Embedding(4, 3), nn.Flatten(), nn.Linear(6, 2))
+    with pytest.raises(MethodError, match="Embedding"):
+        diagonal_fisher(model, [], logits=lambda data: model(data[0]))
+
+
+def test_an_input_changed_in_place_is_noticed() -> None:
+    class Careless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x * 1.0
+            out = self.a(h)
+            with torch.no_grad():
+                h.add_(1.0)
+            return self.b(out)
+
+    model, x = Careless(), torch.randn(4, 3)
+    with pytest.raises(MethodError, match="in place"):
+        estimate(model, x, torch.zeros(4, dtype=torch.long), "empirical")
+
+
+def test_bad_settings_are_refused() -> None:
+    model, x, y = made("mlp")
+    with pytest.raises(ConfigError, match="no kind"):
+        estimate(model, x, y, "squared")
+    with pytest.raises(ConfigError, match="max_classes"):
+        diagonal_fisher(
+            model,
+            batches(x, y, 8),
+            logits=lambda data: model(data[0]),
+            kind="true",
+            max_classes=2,
+        )
