@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 from torch import Tensor
 
 from perennial.data.datamodule import CycleData
@@ -18,10 +17,10 @@ from perennial.data.rows import Rows, concatenate
 from perennial.data.store import read_rows_file, write_rows
 from perennial.methods.base import Method, arrange, check_capabilities
 from perennial.methods.replay import Replay
-from perennial.models.checkpoint import read_safetensors
+from perennial.models.checkpoint import read_safetensors, to_bytes
 from perennial.promotion.registry import Version
 from perennial.steps.collect import ROLES, Parts
-from perennial.steps.learner import Learner, capabilities, method_context, weights_of
+from perennial.steps.learner import Learner, capabilities, method_context
 from perennial.training.fit import FitResult, Training, fit
 from perennial.types import VersionView
 
@@ -160,9 +159,9 @@ def version_files(
         for path in parent.files:
             if path.startswith(("holdout/", "rows/")):
                 kept[path] = parent.open(path)
-    kept["model.safetensors"] = safetensors.torch.save(_contiguous(weights_of(learner.model)))
+    kept["model.safetensors"] = to_bytes(learner.model.state_dict())
     for name, state in methods.items():
-        kept[f"methods/{name}.safetensors"] = safetensors.torch.save(_contiguous(state))
+        kept[f"methods/{name}.safetensors"] = to_bytes(state)
     for kind in ("train", "validation"):
         previous = _previous(parent, kind)
         remembered = memory.update(previous, getattr(parts, kind))
@@ -200,7 +199,3 @@ def _previous(parent: Version | None, kind: str) -> Rows | None:
     if parent is None or path not in parent.files:
         return None
     return read_rows_file(parent.open(path))[0]
-
-
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}

@@ -22,7 +22,7 @@ from perennial import files
 from perennial.data.datamodule import CycleData
 from perennial.errors import ConfigError, TrainingError
 from perennial.methods.base import Method, arrange
-from perennial.models.checkpoint import read_safetensors
+from perennial.models.checkpoint import not_finite, read_safetensors
 from perennial.tasks.base import Task
 from perennial.training.attach import MethodCallback, ValidationScores, attached
 from perennial.training.callbacks import (
@@ -389,8 +389,7 @@ def _resume_from(folder: Path) -> Path | None:
 def _load(model: nn.Module, path: Path, sha256: str) -> None:
     _verify(path, sha256)
     weights: Mapping[str, Tensor] = read_safetensors(path)
-    wrong = [name for name, value in weights.items() if not torch.isfinite(value).all()]
-    if wrong:
+    if wrong := not_finite(weights):
         raise TrainingError(
             f"The trained weights are not finite: {', '.join(wrong[:3])}.",
             where="training",

@@ -61,9 +61,7 @@ def prepared(strength: float = 3.0) -> tuple[EWC, nn.Module, Tensor]:
 
 
 @pytest.mark.parametrize("chunk", [3, 1 << 16])
-def test_the_gradient_is_that_of_the_penalty(
-    monkeypatch: pytest.MonkeyPatch, chunk: int
-) -> None:
+def test_the_gradient_is_that_of_the_penalty(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     monkeypatch.setattr(room, "CHUNK", chunk)
     method, model, new = prepared()
     penalty = sum(

@@ -37,9 +37,7 @@ class Sequence(nn.Module):
 
 
 def mlp() -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(8, 3)
-    )
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(8, 3))
 
 
 def cnn() -> nn.Module:
@@ -86,7 +84,12 @@ def batches(x: Tensor, y: Tensor, size: int, order: list[int] | None = None) -> 
 
 
 def estimate(
-    model: nn.Module, x: Tensor, y: Tensor, kind: str, size: int = 10, order: list[int] | None = None
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    kind: str,
+    size: int = 10,
+    order: list[int] | None = None,
 ) -> dict[str, Tensor]:
     values, count = diagonal_fisher(
         model,
@@ -108,7 +111,7 @@ def by_loop(model: nn.Module, x: Tensor, y: Tensor, *, true: bool) -> dict[str, 
     for row in range(len(x)):
         log_p = F.log_softmax(model(x[row : row + 1]), dim=1)[0]
         for label in range(3) if true else [int(y[row])]:
-            weight = float(log_p[label].exp()) if true else 1.0
+            weight = float(log_p[label].detach().exp()) if true else 1.0
             gradients = torch.autograd.grad(
                 log_p[label], list(parameters.values()), retain_graph=True
             )

@@ -20,9 +20,7 @@ def test_secret_keys_are_masked(key):
     assert plain({key: {"inner": "hunter2"}}) == {key: MASK}
 
 
-@pytest.mark.parametrize(
-    "key", ["max_tokens", "tokenizer", "keyboard", "key", "monkey", "art"]
-)
+@pytest.mark.parametrize("key", ["max_tokens", "tokenizer", "keyboard", "key", "monkey", "art"])
 def test_ordinary_keys_stay(key):
     assert plain({key: 8}) == {key: 8}
 

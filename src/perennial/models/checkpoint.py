@@ -1,0 +1,195 @@
+"""Weights in and out of files, checked against the model they are for; no code is ever run."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from perennial import files
+from perennial.errors import CheckpointError
+from perennial.models.unpickle import read_archive
+
+_NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights read from a user's file.
+
+    Attributes:
+        weights: By the names they carry there.
+        kind: ``lightning``, ``state_dict`` or ``safetensors``.
+        sha256: Of the file.
+    """
+
+    weights: dict[str, Tensor]
+    kind: str
+    sha256: str
+
+
+def read_state(path: Path) -> Checkpoint:
+    """Read a Lightning ``.ckpt``, a ``state_dict`` or safetensors, told apart by their content.
+
+    Raises:
+        CheckpointError: Missing, damaged, of another kind, or it would execute code.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(
+            f"The checkpoint {what}.",
+            where=f"checkpoint={path}",
+            mend="name a .ckpt, .pt, .pth, .bin or .safetensors file",
+        )
+    if zipfile.is_zipfile(path):
+        content = read_archive(path)
+        weights, kind = _weights(content, path)
+        return Checkpoint(weights=weights, kind=kind, sha256=files.hash_file(path))
+    try:
+        tensors = read_safetensors(path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            "This is no checkpoint that can be read without running code.",
+            where=f"checkpoint={path}",
+            mend="save it again with torch.save(model.state_dict(), path) (torch ≥ 1.6) or as "
+            ".safetensors; files of older torch and plain pickles are not read",
+        ) from error
+    return Checkpoint(weights=tensors, kind="safetensors", sha256=files.hash_file(path))
+
+
+def match(weights: Mapping[str, Tensor], model: nn.Module, *, where: str) -> dict[str, Tensor]:
+    """Weights under the model's own names, checked to fit it.
+
+    A common prefix (``model.``, ``module.``, ``_orig_mod.``) is taken away or put before the names.
+
+    Args:
+        weights: As read.
+        model: What they are for.
+        where: Shown in messages.
+
+    Raises:
+        CheckpointError: Names the tensors that are missing, left over, of another shape, or not
+            finite, and the likely cause.
+    """
+    wanted = model.state_dict()
+    renamed = _renamed(weights, wanted)
+    wrong = [
+        f"{name}: {tuple(renamed[name].shape)} in the checkpoint, {tuple(value.shape)} in the model"
+        for name, value in wanted.items()
+        if name in renamed and renamed[name].shape != value.shape
+    ]
+    missing = [f"{name}: not in the checkpoint" for name in wanted if name not in renamed]
+    extra = [f"{name}: not in the model" for name in renamed if name not in wanted]
+    if problems := wrong + missing + extra:
+        more = f"\n         and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise CheckpointError(
+            "The checkpoint does not fit the model:\n         "
+            + "\n         ".join(problems[:_SHOWN])
+            + more,
+            where=where,
+            mend=_cause(wrong, missing, wanted, renamed),
+        )
+    if odd := not_finite(renamed):
+        raise CheckpointError(
+            f"The checkpoint's {odd[0]!r} holds values that are not finite.",
+            where=where,
+            mend="it was saved after training had diverged; use an earlier one",
+        )
+    return {name: renamed[name].to(value.dtype) for name, value in wanted.items()}
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors durably; returns the SHA-256."""
+    return files.write_bytes(path, to_bytes(tensors))
+
+
+def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors in the safetensors format, on the CPU, each with a memory of its own."""
+    return safetensors.torch.save(
+        {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    )
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read tensors.
+
+    Raises:
+        CheckpointError: Truncated or no safetensors file.
+    """
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"The weights are unreadable: {error}.",
+            where=str(path),
+            mend="the file is damaged; restore it from a copy",
+        ) from error
+    return tensors
+
+
+def _weights(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
+    lightning = isinstance(content, dict) and "pytorch-lightning_version" in content
+    found = _tensors(content)
+    for key in _NESTED if found is None and isinstance(content, dict) else ():
+        found = found or _tensors(content.get(key))
+    if found is None:
+        raise CheckpointError(
+            f"The file holds a {type(content).__name__} and no weights by name.",
+            where=f"checkpoint={path}",
+            mend="save model.state_dict(), not the model itself",
+        )
+    return found, "lightning" if lightning else "state_dict"
+
+
+def _tensors(value: Any) -> dict[str, Tensor] | None:
+    if not isinstance(value, dict) or not value:
+        return None
+    good = all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    return dict(value) if good else None
+
+
+def _renamed(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The renaming under which most names agree: none, a prefix off, or a prefix on."""
+    candidates = [dict(weights)]
+    prefixes = {name[: i + 1] for name in weights for i, c in enumerate(name) if c == "."}
+    for prefix in sorted(prefixes):
+        candidates.append(
+            {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
+        )
+    heads = {name[: i + 1] for name in wanted for i, c in enumerate(name) if c == "."}
+    candidates += [{f"{p}{n}": v for n, v in weights.items()} for p in sorted(heads)]
+    return max(candidates, key=lambda one: (len(one.keys() & wanted.keys()), len(one)))
+
+
+def _cause(
+    wrong: list[str],
+    missing: list[str],
+    wanted: Mapping[str, Tensor],
+    renamed: Mapping[str, Tensor],
+) -> str:
+    last = [name for name in wanted if wanted[name].ndim == 2][-1:]
+    if last and last[0] in renamed and renamed[last[0]].shape != wanted[last[0]].shape:
+        theirs, ours = renamed[last[0]].shape, wanted[last[0]].shape
+        if theirs[1:] == ours[1:]:
+            return (
+                f"the last layer has {theirs[0]} outputs in the checkpoint and {ours[0]} in the "
+                "model: another number of classes"
+            )
+    if wrong:
+        return "give the model the arguments it was trained with (model.* in --cfg job)"
+    if len(missing) == len(wanted):
+        return "no name agrees: the checkpoint is of another model class (model._target_)"
+    return "the model was changed since: build the one that was saved (model.*)"
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors with values that are not finite."""
+    return [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]

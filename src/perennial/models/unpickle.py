@@ -1,0 +1,205 @@
+"""Tensors out of torch's files without running anything.
+
+A torch file is a zip archive: ``data.pkl`` says how to build the object, ``data/<key>`` hold raw
+storages. The pickle is read by an unpickler that knows tensors and plain containers; every other
+global becomes an inert placeholder, and one that plainly executes is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from perennial.errors import CheckpointError
+
+MAX_PICKLE_BYTES = 64 << 20
+_EXECUTING_MODULES = {
+    "os", "posix", "nt", "subprocess", "sys", "importlib", "runpy", "pty", "socket", "shutil",
+    "ctypes", "webbrowser", "code", "codeop", "pdb", "timeit", "pickle", "_pickle", "marshal",
+    "multiprocessing", "threading", "signal", "tempfile", "pathlib._local", "urllib", "http",
+    "ftplib", "smtplib", "asyncio", "bdb", "cProfile", "profile", "pip", "site", "platform",
+}  # fmt: skip
+_EXECUTING = {
+    "builtins": {
+        "eval", "exec", "compile", "open", "__import__", "getattr", "setattr", "delattr", "input",
+        "breakpoint", "globals", "locals", "vars", "map", "filter",
+    },
+    "__builtin__": {"eval", "exec", "compile", "open", "__import__", "getattr", "execfile"},
+    "operator": {"attrgetter", "methodcaller", "itemgetter"},
+    "torch": {"load", "compile"},
+    "torch.serialization": {"load"},
+    "numpy": {"load"},
+    "joblib": {"load"},
+    "sympy": {"sympify"},
+    "functools": {"reduce"},
+}  # fmt: skip
+_DTYPES = {
+    "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool, "UntypedStorage": torch.uint8,
+    "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128,
+}  # fmt: skip
+
+
+class Inert:
+    """Stands for an object of a class that is not built; takes everything, does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Inert:
+        return Inert()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        """Take an item of a list-like."""
+
+    def extend(self, values: Any) -> None:
+        """Take items of a list-like."""
+
+    def add(self, value: Any) -> None:
+        """Take an item of a set-like."""
+
+
+class _Storage:
+    """A storage's type in the pickle: only its dtype matters."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+
+def read_archive(path: Path) -> Any:
+    """The object that a torch zip file holds, with tensors on the CPU.
+
+    Raises:
+        CheckpointError: Not such a file, truncated, compressed, beyond bounds, or executing.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive, path)
+    except CheckpointError:
+        raise
+    except (
+        zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError,
+        ValueError, AttributeError, RuntimeError, OverflowError, MemoryError, RecursionError,
+        NotImplementedError, UnicodeDecodeError,
+    ) as error:  # fmt: skip
+        raise CheckpointError(
+            f"The checkpoint is damaged or no torch file ({type(error).__name__}: {error}).",
+            where=str(path),
+            mend="save it again with torch.save(model.state_dict(), path) or as .safetensors",
+        ) from error
+
+
+def _read(archive: zipfile.ZipFile, path: Path) -> Any:
+    names = {info.filename: info for info in archive.infolist()}
+    size = path.stat().st_size
+    for info in names.values():
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
+            _refuse(path, f"entry {info.filename!r} is compressed or larger than the file")
+    pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        _refuse(path, "it holds no data.pkl (TorchScript and .pt2 files are not read)")
+    root = pickles[0].removesuffix("data.pkl")
+    if f"{root}constants.pkl" in names or any(name.startswith(f"{root}code/") for name in names):
+        _refuse(path, "it is TorchScript, which carries code")
+    if names[pickles[0]].file_size > MAX_PICKLE_BYTES:
+        _refuse(path, f"its pickle is larger than {MAX_PICKLE_BYTES >> 20} MiB")
+    order = archive.read(f"{root}byteorder") if f"{root}byteorder" in names else b"little"
+    if order.strip() != b"little":
+        _refuse(path, "it was written on a big-endian machine")
+
+    def storage(key: str) -> bytes:
+        return archive.read(f"{root}data/{key}")
+
+    return _Unpickler(io.BytesIO(archive.read(pickles[0])), storage=storage, path=path).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, *, storage: Callable[[str], bytes], path: Path) -> None:
+        super().__init__(file)
+        self._storage = storage
+        self._path = path
+        self._read: dict[str, Tensor] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        root = module.partition(".")[0]
+        executing = {part for part in name.split(".")} & _EXECUTING.get(module, set())
+        if root in _EXECUTING_MODULES or module in _EXECUTING_MODULES or executing:
+            raise CheckpointError(
+                f"The checkpoint would run {module}.{name} when loaded; it was not.",
+                where=str(self._path),
+                mend="do not use this file; get the weights from a source you trust, "
+                "best as .safetensors",
+            )
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch._utils" and name.startswith("_rebuild_tensor"):
+            return self._tensor
+        if module == "torch._utils" and name.startswith("_rebuild_parameter"):
+            return lambda data, *_: data
+        if module in ("torch", "torch.storage") and name in _DTYPES:
+            return _Storage(_DTYPES[name])
+        if module == "torch":
+            found = getattr(torch, name, None)
+            if isinstance(found, torch.dtype):
+                return found
+            if name == "Size":
+                return tuple
+        if module == "builtins" and name in ("set", "frozenset", "complex", "slice", "range"):
+            return {"set": set, "frozenset": frozenset}.get(name, Inert)
+        return type("Inert", (Inert,), {"__module__": __name__})
+
+    def persistent_load(self, pid: Any) -> Any:
+        kind, storage_type, key, _, count = pid
+        if kind != "storage" or not isinstance(storage_type, _Storage):
+            _refuse(self._path, "it refers to something that is no storage")
+        name = f"{key}:{storage_type.dtype}"
+        if name not in self._read:
+            content = bytearray(self._storage(str(key)))
+            width = torch.empty(0, dtype=storage_type.dtype).element_size()
+            if len(content) < count * width:
+                _refuse(self._path, f"storage {key!r} is shorter than it claims")
+            self._read[name] = (
+                torch.frombuffer(content, dtype=storage_type.dtype)
+                if content
+                else torch.empty(0, dtype=storage_type.dtype)
+            )
+        return self._read[name]
+
+    def _tensor(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+        size, stride = tuple(size), tuple(stride)
+        whole = all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride))
+        if not isinstance(storage, Tensor) or not whole or len(size) != len(stride):
+            _refuse(self._path, "a tensor's shape is malformed")
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        # without the second bound a stride of 0 would claim any size from one number
+        if math.prod(size) and (last >= len(storage) or math.prod(size) > len(storage)):
+            _refuse(self._path, f"a tensor of shape {size} does not lie within its storage")
+        return storage.as_strided(size, stride, offset).clone()
+
+
+def _refuse(path: Path, why: str) -> NoReturn:
+    raise CheckpointError(
+        f"The checkpoint is not read: {why}.",
+        where=str(path),
+        mend="save it again with torch.save(model.state_dict(), path) or as .safetensors",
+    )

@@ -1,0 +1,5 @@
+"""Stub."""
+
+
+def render_report(**k):
+    return "<html></html>"
