@@ -142,9 +142,8 @@ def _explain(error: Exception, name: str) -> ConfigError:
 
     text = str(error).strip()
     key = None
-    if found := re.search(r"[Cc]ould not override '([^']+)'", text):
-        key = found.group(1)
-    elif found := re.search(r"Could not append to config.*'([^']+)'", text):
+    pattern = r"(?:[Cc]ould not override|Could not append to config.*?) '([^']+)'"
+    if found := re.search(pattern, text):
         key = found.group(1)
     if isinstance(error, ConfigCompositionException) and key:
         close = nearest(key.lstrip("+~"), flatten(_defaults(name)))

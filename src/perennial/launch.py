@@ -1,4 +1,4 @@
-"""From plain configuration to a built cycle, and from its result to what a person and a scheduler see."""
+"""From plain configuration to a built cycle, and from its result to what a person sees."""
 
 from __future__ import annotations
 

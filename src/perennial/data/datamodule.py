@@ -1,4 +1,4 @@
-"""Batches for Lightning: rows gathered by an index vector, in the form that the user's module takes.
+"""Batches for Lightning: rows gathered by an index vector, in the form a user's module takes.
 
 Shapes: B rows of a batch, N rows of a set.
 """

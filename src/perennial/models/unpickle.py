@@ -142,7 +142,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         root = module.partition(".")[0]
-        executing = {part for part in name.split(".")} & _EXECUTING.get(module, set())
+        executing = set(name.split(".")) & _EXECUTING.get(module, set())
         if root in _EXECUTING_MODULES or module in _EXECUTING_MODULES or executing:
             raise CheckpointError(
                 f"The checkpoint would run {module}.{name} when loaded; it was not.",
