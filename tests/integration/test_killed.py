@@ -103,8 +103,7 @@ def check_and_finish(config: dict[str, Any], folder: Path, *, finished: bool) ->
     # 10: killed after the commit, so the cycle had been decided
     assert code in ((0, 20, 21, 10) if not finished else (10,))
     assert check_registry(folder) is not None
-    left = [path for path in (folder / "home").rglob(".tmp-*")]
-    assert left == []
+    assert list((folder / "home").rglob(".tmp-*")) == []
 
 
 def check_registry(folder: Path) -> str | None:

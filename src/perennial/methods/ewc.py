@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,15 +23,15 @@ class EWC(Method):
     r"""Online EWC (Kirkpatrick et al., 2017; Schwarz et al., Progress & Compress, 2018).
 
     Adds the gradient of ``strength / (2 N_new) · Δᵀ P Δ`` with Δ = θ − θ*, θ* the champion's
-    weights and P the accumulated precision: after each cycle P ← decay · P + N_t · F̄_t, where F̄_t is
-    the mean over that cycle's rows of squared per-example gradients. With P a sum over rows, a
-    cycle counts by its size, and no part of history twice.
+    weights and P the accumulated precision: after each cycle P ← decay · P + N_t · F̄_t, where
+    F̄_t is the mean over that cycle's rows of squared per-example gradients. With P a sum over
+    rows, a cycle counts by its size, and no part of history twice.
 
-    The term enters once per optimizer step, after unscaling and before clipping. Cost: about one pass
-    over the new rows per cycle, one fused sweep over the parameters per step, and two float32 values
-    per parameter. Under SGD keep lr · strength · max P / N_new below 2; under Adam the optimizer
-    rescales the penalty, so a strength found with one does not carry over to the other. Replay
-    represents history a second time: with it, a much smaller strength is right.
+    The term enters once per optimizer step, after unscaling and before clipping. Cost: about one
+    pass over the new rows per cycle, one fused sweep over the parameters per step, and two float32
+    values per parameter. Under SGD keep lr · strength · max P / N_new below 2; under Adam the
+    optimizer rescales the penalty, so a strength found with one does not carry over to the other.
+    Replay represents history a second time: with it, a much smaller strength is right.
 
     Choose it with replay where memory is small, alone where rows may not be kept.
 
@@ -56,7 +57,7 @@ class EWC(Method):
         fisher: str = "sampled",
         max_classes: int = 100,
     ) -> None:
-        _check(strength >= 0, "strength", strength, "at least 0")
+        _check(0 <= strength < math.inf, "strength", strength, "at least 0 and finite")
         _check(0 <= decay <= 1, "decay", decay, "from 0 to 1")
         _check(fisher in KINDS, "fisher", fisher, f"one of {', '.join(KINDS)}")
         _check(max_classes >= 2, "max_classes", max_classes, "at least 2")
@@ -102,10 +103,17 @@ class EWC(Method):
 
     @torch.no_grad()
     def add_gradients(self, step: StepContext) -> None:
-        """Add strength / N_new · P (θ − θ*), in chunks: nothing of a parameter's size is allocated."""
+        """Add strength / N_new · P (θ − θ*), in chunks of one scratch buffer."""
         factor = self.strength / self.new_count
         penalty = torch.zeros((), dtype=torch.float64) if step.is_logging else None
         for name, parameter in step.parameters.items():
+            if name not in self.precision:
+                raise MethodError(
+                    f"Parameter {name!r} became trainable after EWC was prepared; it has no "
+                    "precision.",
+                    where="method.ewc",
+                    mend="unfreeze it before training, or leave ewc out",
+                )
             precision, anchor = self._on(name, parameter.device)
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

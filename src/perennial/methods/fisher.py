@@ -10,6 +10,8 @@ Shapes: B rows, L positions, I inputs, O outputs, C classes, G groups.
 from __future__ import annotations
 
 import hashlib
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from torch.autograd.graph import get_gradient_edge as edge
 from perennial.errors import ConfigError, MethodError
 from perennial.types import Batch, Strings
 
+CHUNK = 1 << 24  # elements formed at a time, 64 MiB
 KINDS = ("sampled", "true", "empirical")
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -37,6 +40,7 @@ class _Call:
     inputs: Tensor
     version: int
     output: Any
+    rows: int
 
 
 def diagonal_fisher(
@@ -91,17 +95,32 @@ def diagonal_fisher(
         for batch in batches:
             with torch.enable_grad(), _recording(layers) as calls:
                 log_p = F.log_softmax(logits(batch.data).float(), dim=1)
+            if count == 0:
+                _check_uses(model, log_p, calls, names)
+            _check_rows(model, calls, len(batch))
             for weight_B, label_B in _labels(log_p, batch, kind, seed, max_classes, targets):
                 chosen = log_p.gather(1, label_B[:, None]).sum()
                 _accumulate(chosen, calls, names, weight_B, sums, touched)
             count += len(batch)
+    if count == 0:
+        raise MethodError(
+            "The Fisher needs rows, and there are none.",
+            where="method.ewc",
+            mend="give data.history=PATH, or leave ewc out",
+        )
     if unused := sorted(set(sums) - touched):
         raise MethodError(
             f"Parameter {unused[0]!r} has no part in the output, so its importance is unknown.",
             where=type(model).__name__,
             mend="freeze it (requires_grad=False), or leave ewc out",
         )
-    return {name: value / max(count, 1) for name, value in sums.items()}, count
+    if wrong := sorted(name for name, value in sums.items() if not value.isfinite().all()):
+        raise MethodError(
+            f"The Fisher of parameter {wrong[0]!r} is not finite.",
+            where=type(model).__name__,
+            mend="check the rows and the weights for NaN and infinity, or leave ewc out",
+        )
+    return {name: value / count for name, value in sums.items()}, count
 
 
 def uniform_by_id(ids: Strings, seed: int) -> Tensor:
@@ -123,7 +142,12 @@ def _labels(
 ) -> Iterator[tuple[Tensor | None, Tensor]]:
     """Labels (B,) to differentiate at, each with the weights (B,) of its squares or None for 1."""
     if kind == "empirical":
-        assert targets is not None
+        if targets is None:
+            raise MethodError(
+                "The empirical Fisher needs observed labels, and none are given.",
+                where="method.ewc.fisher",
+                mend="use method.ewc.fisher=sampled",
+            )
         yield None, targets(batch.data)
         return
     p = log_p.detach().double().exp()
@@ -183,13 +207,26 @@ def _squares(uses: list[tuple[nn.Module, str, Tensor, Tensor]], weight_B: Tensor
     if len(uses) == 1 and isinstance(layer, nn.Linear) and gradient.ndim == 2 and field == "weight":
         g2_BO = gradient.square() if weight_B is None else gradient.square() * weight_B[:, None]
         return (g2_BO.T @ inputs.square()).flatten()
-    per_example = _per_example(*uses[0])
-    for use in uses[1:]:
-        per_example = per_example + _per_example(*use)
-    squares = per_example.flatten(1).square()
-    if weight_B is not None:
-        squares = squares * weight_B[:, None]
-    return squares.sum(dim=0)
+    rows = max(1, CHUNK // max(_size(*use) for use in uses))
+    total = torch.zeros((), device=gradient.device)
+    for start in range(0, len(gradient), rows):
+        part = slice(start, start + rows)
+        squares = sum(_per_example(one, f, x[part], g[part]) for one, f, x, g in uses)
+        assert isinstance(squares, Tensor)
+        squares = squares.flatten(1).square()
+        if weight_B is not None:
+            squares = squares * weight_B[part, None]
+        total = total + squares.sum(dim=0)
+    return total
+
+
+def _size(layer: nn.Module, field: str, inputs: Tensor, gradient: Tensor) -> int:
+    """Largest number of elements that `_per_example` forms for one row."""
+    parameter = layer.get_parameter(field).numel()
+    windows = 0
+    if isinstance(layer, _CONVOLUTIONS) and field == "weight":
+        windows = inputs.shape[1] * math.prod(layer.kernel_size) * math.prod(gradient.shape[2:])
+    return max(parameter, windows, 1)
 
 
 def _per_example(layer: nn.Module, field: str, inputs: Tensor, gradient: Tensor) -> Tensor:
@@ -218,26 +255,25 @@ def _per_example(layer: nn.Module, field: str, inputs: Tensor, gradient: Tensor)
 
 
 def _convolution_weight(layer: nn.Module, inputs: Tensor, gradient: Tensor) -> Tensor:
-    """Per-example weight gradients (B, O, I/G, ...): one grouped convolution with B·G groups."""
+    """Per-example weight gradients (B, O, I/G, ...): one matrix product over sliding windows."""
     assert isinstance(layer, _CONVOLUTIONS)
-    rows, dimensions = len(gradient), gradient.ndim - 2
-    inputs = _padded(layer, inputs)
-    groups, channels = layer.groups, inputs.shape[1] // layer.groups
-    outputs = gradient.shape[1] // groups
-    # gradient with respect to the weight of y = conv(x, w) is conv(x, g) with stride and dilation
-    # exchanged; rows, groups and input channels become groups of it
-    x = inputs.reshape(1, rows * groups * channels, *inputs.shape[2:])
-    g = gradient.reshape(rows, groups, 1, outputs, *gradient.shape[2:])
-    g = g.expand(rows, groups, channels, outputs, *gradient.shape[2:])
-    g = g.reshape(rows * groups * channels * outputs, 1, *gradient.shape[2:])
-    convolve = (F.conv1d, F.conv2d, F.conv3d)[dimensions - 1]
-    result = convolve(
-        x, g, stride=layer.dilation, dilation=layer.stride, groups=rows * groups * channels
+    x = _padded(layer, inputs)
+    rows, groups, kernel = len(x), layer.groups, layer.kernel_size
+    positions = gradient.shape[2:]
+    step = x.stride()[2:]
+    # (B, I, kernel..., positions...) as a view; copied once, for one chunk of rows
+    windows = x.as_strided(
+        (*x.shape[:2], *kernel, *positions),
+        (
+            *x.stride()[:2],
+            *(s * d for s, d in zip(step, layer.dilation, strict=True)),
+            *(s * d for s, d in zip(step, layer.stride, strict=True)),
+        ),
+        x.storage_offset(),
     )
-    kernel = layer.kernel_size
-    result = result[(..., *[slice(0, size) for size in kernel])]
-    result = result.reshape(rows, groups, channels, outputs, *kernel)
-    return result.transpose(2, 3).reshape(rows, groups * outputs, channels, *kernel)
+    windows = windows.reshape(rows * groups, -1, math.prod(positions))
+    g = gradient.reshape(rows * groups, -1, math.prod(positions))
+    return (g @ windows.transpose(1, 2)).reshape(rows, -1, x.shape[1] // groups, *kernel)
 
 
 def _padded(layer: Any, inputs: Tensor) -> Tensor:
@@ -252,12 +288,8 @@ def _normalised(layer: nn.Module, inputs: Tensor) -> Tensor:
     if isinstance(layer, nn.GroupNorm):
         return F.group_norm(inputs, layer.num_groups, eps=layer.eps)
     assert isinstance(layer, _BATCH_NORMS)
-    if layer.running_mean is None or layer.running_var is None:
-        raise MethodError(
-            "A batch norm without running statistics mixes rows; a row has no gradient of its own.",
-            where=type(layer).__name__,
-            mend="build it with track_running_stats=True, or leave ewc out",
-        )
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
     return F.batch_norm(
         inputs, layer.running_mean.float(), layer.running_var.float(), eps=layer.eps
     )
@@ -266,6 +298,13 @@ def _normalised(layer: nn.Module, inputs: Tensor) -> Tensor:
 def _covered(model: nn.Module) -> list[nn.Module]:
     layers = []
     for name, module in model.named_modules():
+        if isinstance(module, _BATCH_NORMS) and module.running_mean is None:
+            raise MethodError(
+                f"Batch norm {name!r} has no running statistics and mixes rows, so a row has no "
+                "gradient of its own.",
+                where=type(model).__name__,
+                mend="build it with track_running_stats=True, or leave ewc out (method=replay)",
+            )
         own = [p for p in module.parameters(recurse=False) if p.requires_grad]
         if not own:
             continue
@@ -281,15 +320,64 @@ def _covered(model: nn.Module) -> list[nn.Module]:
     return layers
 
 
+def _check_rows(model: nn.Module, calls: list[_Call], rows: int) -> None:
+    """Refuse a layer whose leading dimension is not the batch: its sums would cross examples."""
+    for call in calls:
+        if call.rows != rows:
+            name = next(n for n, module in model.named_modules() if module is call.layer)
+            raise MethodError(
+                f"Layer {name!r} gets {call.rows} rows where the batch has {rows}; a row's own "
+                "gradient cannot be told.",
+                where=type(model).__name__,
+                mend=f"keep rows first in its input, (B, ..., features), freeze {name}, or leave "
+                "ewc out (method=replay)",
+            )
+
+
+def _check_uses(model: nn.Module, log_p: Tensor, calls: list[_Call], names: dict[int, str]) -> None:
+    """Refuse a parameter that the graph uses more often than its layers were called."""
+    recorded = Counter(
+        names[id(p)]
+        for call in calls
+        for p in call.layer.parameters(recurse=False)
+        if id(p) in names
+    )
+    used: Counter[str] = Counter()
+    seen, left = set(), [log_p.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for following, _ in node.next_functions:
+            variable = getattr(following, "variable", None)
+            if variable is not None and id(variable) in names:
+                used[names[id(variable)]] += 1
+            left.append(following)
+    for name, times in sorted(used.items()):
+        if times > recorded[name]:
+            raise MethodError(
+                f"Parameter {name!r} is used outside of its layer's call, so its importance "
+                "would be incomplete.",
+                where=type(model).__name__,
+                mend=f"call the layer itself, freeze {name}, or leave ewc out (method=replay)",
+            )
+
+
 @contextmanager
 def _recording(layers: list[nn.Module]) -> Iterator[list[_Call]]:
     calls: list[_Call] = []
 
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record(
+        module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
+    ) -> None:
+        if not output.requires_grad:  # a call under no_grad has no part in the gradient
+            return
+        inputs = args[0] if args else kwargs["input"]
         # an edge, not the tensor: an in-place activation behind the layer would replace the tensor
-        calls.append(_Call(module, inputs[0].detach(), inputs[0]._version, edge(output)))
+        calls.append(_Call(module, inputs.detach(), inputs._version, edge(output), len(output)))
 
-    handles = [layer.register_forward_hook(record) for layer in layers]
+    handles = [layer.register_forward_hook(record, with_kwargs=True) for layer in layers]
     try:
         yield calls
     finally:

@@ -54,7 +54,8 @@ _DTYPES = {
 class Inert:
     """Stands for an object of a class that is not built; takes everything, does nothing."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+    def __new__(cls, *_: Any, **__: Any) -> Inert:
+        """Take any arguments."""
         return super().__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -63,7 +64,8 @@ class Inert:
     def __setstate__(self, state: Any) -> None:
         pass
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Inert:
+    def __call__(self, *_: Any, **__: Any) -> Inert:
+        """Take a call; nothing comes of it."""
         return Inert()
 
     def __setitem__(self, key: Any, value: Any) -> None:

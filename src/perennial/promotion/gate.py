@@ -266,7 +266,7 @@ def _harm(report: EvaluationReport, policy: Policy, alpha: float) -> list[Check]
     masks = [(report.holdout == name) & ~report.seen_by_champion for name in names]
     tested = [(name, mask) for name, mask in zip(names, masks, strict=True) if mask.sum() > 1]
     found = [_compare(report, mask, alpha, threshold=-policy.margin) for _, mask in tested]
-    adjusted = statistics.holm([one.p_below for one in found]) if found else []
+    adjusted = statistics.holm([one.p_below for one in found]).tolist()
     return [
         Check(
             name=f"harm/{name}",

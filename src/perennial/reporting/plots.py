@@ -49,15 +49,11 @@ def learning_curve(curve: Sequence[Mapping[str, float]]) -> str:
         if not points:
             continue
         steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, color=colour, linewidth=1.8)
+        axes.plot(steps, values, color=colour, linewidth=1.8, label=name)
         axes.axhline(values[0], color=colour, linewidth=1, linestyle=(0, (4, 3)), alpha=0.6)
-        axes.annotate(
-            name, (steps[-1], values[-1]), xytext=(5, 0), textcoords="offset points",
-            color=colour, fontsize=9, va="center",
-        )  # fmt: skip
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("validation accuracy, %")
-    axes.margins(x=0.12)
+    axes.legend(frameon=False, fontsize=8, labelcolor=_INK, loc="lower right")
     return _svg(figure)
 
 

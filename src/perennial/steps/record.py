@@ -14,6 +14,7 @@ import torch
 
 from perennial import files
 from perennial.data.rows import Rows
+from perennial.data.store import read_rows_file
 from perennial.environment import capture
 from perennial.errors import (
     EXIT_BAD_DATA,
@@ -29,7 +30,7 @@ from perennial.promotion.gate import Decision
 from perennial.promotion.registry import CycleRecord, Version
 from perennial.reporting.html import render_report
 from perennial.steps.candidate import Trained, as_json
-from perennial.steps.collect import History, Parts
+from perennial.steps.collect import ROLES, History, Parts
 from perennial.steps.judge import to_parquet
 from perennial.steps.learner import Learner
 from perennial.steps.settings import Cycle
@@ -216,9 +217,7 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
             "replayed_rows": fit.replayed_rows,
             "optimizer_steps": fit.optimizer_steps,
             "peak_memory_bytes": peak_memory(device),
-            "labels": len(outcome.new.train)
-            + len(outcome.new.validation)
-            + len(outcome.new.holdout),
+            "labels": sum(len(getattr(outcome.new, kind)) for kind in ROLES),
             "energy": None,
         },
         "data": {
@@ -227,11 +226,16 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
                 "rows": 0 if outcome.history.train is None else len(outcome.history.train),
                 "sha256": ",".join(value for name, value in used if name != "memory") or None,
             },
-            "memory": {"rows": None, "sha256": memory} if memory else None,
+            "memory": None if memory is None else {"rows": _remembered(outcome), "sha256": memory},
         },
         "tracking": cycle.tracker.identity(),
         "environment": capture(str(device)),
     }
+
+
+def _remembered(outcome: Outcome) -> int:
+    rows, _ = read_rows_file(outcome.champion.open("memory/train.arrow"))
+    return len(rows)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -210,7 +210,7 @@ def _score_first(own: Callable[..., Any], score: Callable[[Any], None]) -> Calla
 
 
 def _score_only(score: Callable[[Any], None]) -> Callable[..., Any]:
-    def validation_step(batch: Any, batch_idx: int) -> None:
+    def validation_step(batch: Any, *_: Any) -> None:
         score(batch)
 
     return validation_step
