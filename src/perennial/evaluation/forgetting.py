@@ -17,7 +17,7 @@ Matrix = npt.NDArray[np.float64]
 
 def average_accuracy(matrix: Matrix) -> float:
     """Mean of the last version's scores over all holdouts."""
-    return float(np.nanmean(matrix[-1]))
+    return _mean(matrix[-1])
 
 
 def forgetting(matrix: Matrix) -> float:

@@ -96,7 +96,7 @@ class Policy:
         self.margin = 0.02
         if isinstance(retention, Mapping):
             _known("gate.retention", retention, {"margin"})
-            self.margin = _within("gate.retention.margin", retention["margin"], 0, 1)
+            self.margin = _within("gate.retention.margin", retention.get("margin", 0.02), 0, 1)
         elif not self.waived:
             raise ConfigError(
                 f"gate.retention is {retention!r}.",
@@ -105,9 +105,11 @@ class Policy:
             )
         wanted = {"minimum_effect": 0.0, "alternative": 0.02, **(improvement or {})}
         _known("gate.improvement", wanted, {"minimum_effect", "alternative"})
-        self.minimum_effect = float(wanted["minimum_effect"])
-        if self.minimum_effect != 0:
-            _within("gate.improvement.minimum_effect", self.minimum_effect, 0, 1)
+        self.minimum_effect = 0.0
+        if wanted["minimum_effect"] != 0:
+            self.minimum_effect = _within(
+                "gate.improvement.minimum_effect", wanted["minimum_effect"], 0, 1
+            )
         self.alternative = _within(
             "gate.improvement.alternative", wanted["alternative"], self.minimum_effect, 1
         )
@@ -264,7 +266,11 @@ def _harm(report: EvaluationReport, policy: Policy, alpha: float) -> list[Check]
     if len(names) < 2 or policy.waived:
         return []
     masks = [(report.holdout == name) & ~report.seen_by_champion for name in names]
-    tested = [(name, mask) for name, mask in zip(names, masks, strict=True) if mask.sum() > 1]
+    tested = [
+        (name, mask)
+        for name, mask in zip(names, masks, strict=True)
+        if len(np.unique(report.cluster[mask])) > 1
+    ]
     found = [_compare(report, mask, alpha, threshold=-policy.margin) for _, mask in tested]
     adjusted = statistics.holm([one.p_below for one in found]).tolist()
     return [

@@ -141,7 +141,7 @@ class WandbTracker:
         if mode != "disabled":
             self._identity = {
                 "run_id": self._run.id,
-                "url": self._run.url,
+                "url": None if self._run.offline else self._run.url,
                 # `Run.dir` is the run's own `files` folder; `wandb sync` wants the one above.
                 "directory": str(Path(self._run.dir).parent),
             }

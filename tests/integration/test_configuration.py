@@ -1,0 +1,88 @@
+"""Every YAML composes, and every node in it builds what it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from perennial.config import check_node, nearest
+from perennial.errors import ConfigError
+from perennial.launch import build
+from perennial.paths import CONF_DIR
+
+Compose = Callable[..., dict[str, Any]]
+GROUPS = sorted(path for path in CONF_DIR.glob("*/*.yaml"))
+GIVEN = {
+    "data/files": ["data.new=rows.csv"],
+    "model/custom": [
+        "model._target_=torch.nn.Linear",
+        "+model.in_features=2",
+        "+model.out_features=2",
+    ],
+}
+
+
+@pytest.mark.parametrize("path", GROUPS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_choice_composes_and_builds(path: Any, compose: Compose) -> None:
+    choice = f"{path.parent.name}/{path.stem}"
+    config = compose(f"{path.parent.name}={path.stem}", *GIVEN.get(choice, []))
+    for group in ("model", "task", "optimizer", "trainer", "gate", "registry", "tracking"):
+        check_node(config[group], where=group)
+        assert build(config[group], where=group) is not None
+    for name, node in config["method"].items():
+        check_node(node, where=name)
+        assert build(node, where=name).name == name
+
+
+@pytest.mark.parametrize("path", sorted(CONF_DIR.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_yaml_opens_with_the_command_that_uses_it(path: Any) -> None:
+    head = path.read_text().splitlines()[:2]
+    assert any(line.startswith(("# python train.py", "# perennial ")) for line in head)
+
+
+def test_defaults_are_those_of_the_design(compose: Compose, home: Any) -> None:
+    config = compose()
+    assert config["model_name"] == "digits"
+    assert config["registry"]["url"] == f"sqlite:///{home}/registry.db"
+    assert config["seed"] == 0
+    assert config["gate"]["alpha"] == 0.05
+    assert config["gate"]["retention"]["margin"] == 0.02
+    assert config["method"]["replay"]["new_fraction"] == 0.2
+
+
+def test_a_waived_retention_is_one_override(compose: Compose) -> None:
+    assert build(compose("gate.retention=waived")["gate"], where="gate").waived
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"max_stepss": 3}, r"did you mean trainer\.max_steps"),
+        ({"max_steps": "many"}, "takes a whole number"),
+        ({"find_lr": 1}, "true or false"),
+        ({"patience": 1.5}, "a whole number or null"),
+        ({"max_steps": 0}, "at least 1"),
+    ],
+)
+def test_wrong_keys_and_types_are_refused(node: dict[str, Any], message: str) -> None:
+    whole = {"_target_": "perennial.training.fit.Training", **node}
+
+    def both() -> None:
+        check_node(whole, where="trainer")
+        build(whole, where="trainer")
+
+    with pytest.raises(ConfigError, match=message):
+        both()
+
+
+def test_an_import_that_fails_is_named() -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        check_node({"_target_": "nowhere.Net"}, where="model")
+
+
+def test_nearest_looks_at_the_last_part_too() -> None:
+    known = ["trainer.max_steps", "method.replay.new_fraction"]
+    assert nearest("new_fracton", known) == "method.replay.new_fraction"
+    assert nearest("xyz", known) is None

@@ -1,0 +1,77 @@
+"""Forgetting measures against their definitions, written as loops."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from perennial.evaluation.forgetting import (
+    average_accuracy,
+    backward_transfer,
+    forgetting,
+    summary,
+)
+
+NAN = math.nan
+WORKED = np.array([[0.9, NAN, NAN], [0.7, 0.8, NAN], [0.75, 0.6, 0.95]])
+
+
+def test_worked_example() -> None:
+    assert average_accuracy(WORKED) == pytest.approx((0.75 + 0.6 + 0.95) / 3)
+    assert forgetting(WORKED) == pytest.approx((0.15 + 0.2) / 2)
+    assert backward_transfer(WORKED) == pytest.approx((-0.15 - 0.2) / 2)
+
+
+@pytest.mark.parametrize("size", [2, 3, 6])
+def test_full_matrix_by_loops(size: int) -> None:
+    matrix = np.random.default_rng(size).random((size, size))
+    last = size - 1
+    lost = [max(matrix[i][j] for i in range(last)) - matrix[last][j] for j in range(last)]
+    moved = [matrix[last][j] - matrix[j][j] for j in range(last)]
+    assert average_accuracy(matrix) == pytest.approx(sum(matrix[last]) / size)
+    assert forgetting(matrix) == pytest.approx(sum(lost) / last)
+    assert backward_transfer(matrix) == pytest.approx(sum(moved) / last)
+
+
+def test_the_best_earlier_version_counts_for_forgetting_only() -> None:
+    matrix = np.array([[0.5, NAN, NAN], [0.9, 0.8, NAN], [0.6, 0.8, 0.7]])
+    assert forgetting(matrix) == pytest.approx((0.3 + 0.0) / 2)
+    assert backward_transfer(matrix) == pytest.approx((0.1 + 0.0) / 2)
+
+
+def test_forgetting_is_negative_where_earlier_holdouts_got_better() -> None:
+    matrix = np.array([[0.5, NAN], [0.6, 0.7]])
+    assert forgetting(matrix) == pytest.approx(-0.1)
+    assert backward_transfer(matrix) == pytest.approx(0.1)
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    matrix = np.array([[NAN, NAN, NAN], [NAN, 0.8, NAN], [0.4, 0.6, NAN]])
+    assert average_accuracy(matrix) == pytest.approx(0.5)
+    assert forgetting(matrix) == pytest.approx(0.2)
+    assert backward_transfer(matrix) == pytest.approx(-0.2)
+
+
+def test_one_version_has_forgotten_nothing_measurable() -> None:
+    matrix = np.array([[0.9]])
+    assert average_accuracy(matrix) == 0.9
+    assert math.isnan(forgetting(matrix))
+    assert math.isnan(backward_transfer(matrix))
+
+
+def test_nothing_measured() -> None:
+    found = summary(np.full((2, 2), NAN))
+    assert found["average_accuracy"] is None
+    assert found["forgetting"] is None
+    assert found["backward_transfer"] is None
+
+
+def test_summary_is_plain() -> None:
+    found = summary(WORKED)
+    json.dumps(found, allow_nan=False)
+    assert found["matrix"] == [[0.9, None, None], [0.7, 0.8, None], [0.75, 0.6, 0.95]]
+    assert found["forgetting"] == pytest.approx(0.175)
+    assert summary(np.array([[0.9]]))["forgetting"] is None

@@ -1,0 +1,390 @@
+"""The gate: outcomes of each check, the verdict, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from perennial import statistics
+from perennial.errors import ConfigError, DataError, EvaluationError
+from perennial.promotion.gate import Check, Decision, Policy, decide, require_decidable
+from perennial.types import EvaluationReport, Predictions
+
+KEPT, LOST, UNCLEAR = (0, 0, 600), (0, 60, 600), (5, 10, 200)
+BETTER, WORSE, SAME = (20, 2, 100), (2, 20, 100), (5, 4, 100)
+
+
+def predictions(score: np.ndarray) -> Predictions:
+    return Predictions(prediction=score.astype(np.int64), score=score, loss=1.0 - score)
+
+
+def make_report(
+    new: tuple[int, int, int] = BETTER,
+    *history: tuple[int, int, int],
+    seen: tuple[bool, ...] = (),
+    copies: int = 1,
+) -> EvaluationReport:
+    """Each set is (gained, lost, rows); ``copies`` of a row share a cluster."""
+    names = ["new", *(f"history/{i}" for i in range(len(history)))]
+    champion, candidate, holdout, was_seen = [], [], [], []
+    for name, (b, c, n), known in zip(
+        names, (new, *history), (False, *(seen or (False,) * len(history))), strict=True
+    ):
+        champion += [0.0] * b + [1.0] * (n - b)
+        candidate += [1.0] * b + [0.0] * c + [1.0] * (n - b - c)
+        holdout += [name] * n
+        was_seen += [known] * n
+    total = len(holdout) * copies
+    return EvaluationReport(
+        row_id=np.array([f"r{i}" for i in range(total)]),
+        cluster=np.array([f"c{i}" for i in range(len(holdout))]).repeat(copies),
+        holdout=np.array(holdout).repeat(copies),
+        label=np.ones(total, dtype=np.int64),
+        seen_by_champion=np.array(was_seen).repeat(copies),
+        champion=predictions(np.array(champion).repeat(copies)),
+        candidate=predictions(np.array(candidate).repeat(copies)),
+        label_names=("no", "yes"),
+    )
+
+
+def check_of(decision: Decision, name: str) -> Check:
+    return next(check for check in decision.checks if check.name == name)
+
+
+@pytest.mark.parametrize(
+    ("history", "new", "outcomes", "verdict"),
+    [
+        (KEPT, BETTER, ("pass", "pass"), "promoted"),
+        (KEPT, SAME, ("pass", "inconclusive"), "inconclusive"),
+        (KEPT, WORSE, ("pass", "reject"), "rejected"),
+        (UNCLEAR, BETTER, ("inconclusive", "pass"), "inconclusive"),
+        (UNCLEAR, SAME, ("inconclusive", "inconclusive"), "inconclusive"),
+        (UNCLEAR, WORSE, ("inconclusive", "reject"), "rejected"),
+        (LOST, BETTER, ("reject", "pass"), "rejected"),
+        (LOST, SAME, ("reject", "inconclusive"), "rejected"),
+        (LOST, WORSE, ("reject", "reject"), "rejected"),
+    ],
+)
+def test_verdict(
+    history: tuple[int, int, int],
+    new: tuple[int, int, int],
+    outcomes: tuple[str, str],
+    verdict: str,
+) -> None:
+    decision = decide(make_report(new, history), Policy())
+    assert [check.name for check in decision.checks] == ["retention", "improvement"]
+    assert tuple(check.outcome for check in decision.checks) == outcomes
+    assert decision.verdict == verdict
+
+
+def test_checks_carry_their_tests() -> None:
+    decision = decide(make_report((9, 2, 150), (3, 6, 400)), Policy())
+    retention, improvement = decision.checks
+    assert (retention.n, improvement.n) == (400, 150)
+    assert retention.estimate == pytest.approx(-3 / 400)
+    assert retention.threshold == -0.02
+    assert retention.interval == statistics.tango_interval(3, 6, 400, alpha=0.05)
+    assert retention.p_value == statistics.tango_test(3, 6, 400, delta=-0.02)
+    assert retention.alternative == 0
+    assert retention.power == statistics.tango_power(
+        400, discordance=9 / 400, margin=0.02, alpha=0.05
+    )
+    expected = stats.binomtest(9, 11, alternative="greater").pvalue
+    assert improvement.p_value == pytest.approx(expected)
+    assert improvement.estimate == pytest.approx(7 / 150)
+    assert improvement.interval == statistics.tango_interval(9, 2, 150, alpha=0.05)
+    assert improvement.alternative == 0.02
+    assert improvement.power == statistics.mcnemar_power(
+        150, discordance=11 / 150, alternative=0.02, alpha=0.05
+    )
+
+
+@pytest.mark.parametrize("history", [(0, 0, 132), (0, 0, 133), (2, 5, 500), (4, 2, 250)])
+def test_retention_outcome_agrees_with_its_p_value(history: tuple[int, int, int]) -> None:
+    retention = check_of(decide(make_report(BETTER, history), Policy()), "retention")
+    assert retention.p_value is not None
+    assert (retention.outcome == "pass") == (retention.p_value <= 0.05)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 6])
+def test_alpha_is_halved_by_each_decision(number: int) -> None:
+    decision = decide(make_report((5, 0, 100), KEPT), Policy(), decision_number=number)
+    improvement = check_of(decision, "improvement")
+    assert decision.alpha == 0.05 / 2 ** (number - 1)
+    assert decision.decision_number == number
+    assert improvement.p_value == pytest.approx(0.5**5)
+    assert improvement.outcome == ("pass" if number == 1 else "inconclusive")
+    assert improvement.interval == statistics.tango_interval(5, 0, 100, alpha=decision.alpha)
+
+
+def test_retention_alpha_is_halved_too() -> None:
+    report = make_report(BETTER, (0, 0, 150))
+    assert check_of(decide(report, Policy()), "retention").outcome == "pass"
+    later = decide(report, Policy(), decision_number=2)
+    assert check_of(later, "retention").outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(("new", "verdict"), [(BETTER, "inconclusive"), (WORSE, "rejected")])
+def test_without_history_retention_is_not_evaluable(
+    new: tuple[int, int, int], verdict: str
+) -> None:
+    decision = decide(make_report(new), Policy())
+    retention = check_of(decision, "retention")
+    assert retention.outcome == "not_evaluable"
+    assert (retention.n, retention.estimate, retention.interval) == (0, None, None)
+    assert "data.history_holdout" in retention.reason
+    assert decision.verdict == verdict
+
+
+@pytest.mark.parametrize("history", [(), (LOST,), (LOST, LOST, LOST)])
+def test_waived_retention_is_not_looked_at(history: tuple[tuple[int, int, int], ...]) -> None:
+    decision = decide(make_report(BETTER, *history), Policy(retention="waived"))
+    assert [check.name for check in decision.checks] == ["retention", "improvement"]
+    assert check_of(decision, "retention").outcome == "waived"
+    assert decision.verdict == "promoted"
+
+
+def test_rows_that_the_champion_saw_cannot_reject() -> None:
+    decision = decide(make_report(BETTER, LOST, seen=(True,)), Policy())
+    retention = check_of(decision, "retention")
+    assert retention.outcome == "inconclusive"
+    assert "data.history_holdout" in retention.reason
+    assert decision.verdict == "inconclusive"
+
+
+def test_rows_that_the_champion_saw_can_pass() -> None:
+    decision = decide(make_report(BETTER, KEPT, seen=(True,)), Policy())
+    assert decision.verdict == "promoted"
+
+
+@pytest.mark.parametrize(("unseen", "outcome"), [((0, 0, 200), "pass"), ((0, 40, 200), "reject")])
+def test_enough_unseen_rows_decide_alone(unseen: tuple[int, int, int], outcome: str) -> None:
+    report = make_report(BETTER, (0, 90, 300), unseen, seen=(True, False))
+    retention = check_of(decide(report, Policy()), "retention")
+    assert retention.n == 200
+    assert retention.outcome == outcome
+
+
+def test_too_few_unseen_rows_are_pooled_and_cannot_reject() -> None:
+    report = make_report(BETTER, (0, 90, 300), (0, 0, 132), seen=(True, False))
+    retention = check_of(decide(report, Policy()), "retention")
+    assert retention.n == 432
+    assert retention.outcome == "inconclusive"
+
+
+def test_duplicated_rows_do_not_shrink_the_p_value() -> None:
+    twice, often = (
+        check_of(decide(make_report((8, 1, 40), KEPT, copies=k), Policy()), "improvement")
+        for k in (2, 20)
+    )
+    difference = np.array([1.0] * 8 + [-1.0] + [0.0] * 31)
+    expected = stats.ttest_1samp(difference, 0, alternative="greater").pvalue
+    assert twice.p_value == pytest.approx(expected, abs=1e-9)
+    assert often.p_value == pytest.approx(expected, abs=1e-9)
+    assert often.interval == pytest.approx(twice.interval, abs=1e-9)
+    assert often.p_value is not None
+    assert often.p_value > 1000 * statistics.mcnemar_exact(160, 20)
+
+
+def test_duplicated_history_does_not_shrink_the_p_value() -> None:
+    twice, often = (
+        check_of(decide(make_report(BETTER, (2, 4, 150), copies=k), Policy()), "retention")
+        for k in (2, 20)
+    )
+    assert often.p_value == pytest.approx(twice.p_value, abs=1e-9)
+    assert often.outcome == twice.outcome == "inconclusive"
+
+
+def test_new_rows_of_one_group_are_refused() -> None:
+    report = replace(make_report(BETTER), cluster=np.array(["one"] * 100))
+    with pytest.raises(EvaluationError) as caught:
+        decide(report, Policy(retention="waived"))
+    assert caught.value.where == "data.group_column"
+
+
+def test_scores_that_are_not_zero_or_one_get_a_t_test() -> None:
+    generator = np.random.default_rng(2)
+    report = make_report((0, 0, 50))
+    difference = generator.normal(0.1, 0.2, 50)
+    before = generator.random(50)
+    report = replace(
+        report, champion=predictions(before), candidate=predictions(before + difference)
+    )
+    policy = Policy(retention="waived", improvement={"minimum_effect": 0.01, "alternative": 0.05})
+    improvement = check_of(decide(report, policy), "improvement")
+    expected = stats.ttest_1samp(difference, 0.01, alternative="greater").pvalue
+    assert improvement.p_value == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("effect", "outcome"), [(0.0, "pass"), (0.05, "pass"), (0.15, "inconclusive"), (0.4, "reject")]
+)
+def test_minimum_effect_must_be_exceeded(effect: float, outcome: str) -> None:
+    policy = Policy(improvement={"minimum_effect": effect, "alternative": effect + 0.1})
+    improvement = check_of(decide(make_report(BETTER, KEPT), policy), "improvement")
+    assert improvement.outcome == outcome
+    assert improvement.threshold == effect
+    if effect:
+        assert improvement.p_value == statistics.tango_test(20, 2, 100, delta=effect)
+        assert improvement.power is None
+
+
+def test_harm_to_one_of_three_holdouts_vetoes() -> None:
+    decision = decide(make_report(BETTER, (30, 0, 600), (30, 0, 600), (0, 30, 100)), Policy())
+    assert [(check.name, check.outcome) for check in decision.checks] == [
+        ("retention", "pass"),
+        ("improvement", "pass"),
+        ("harm/history/0", "pass"),
+        ("harm/history/1", "pass"),
+        ("harm/history/2", "reject"),
+    ]
+    assert decision.verdict == "rejected"
+    harm = check_of(decision, "harm/history/2")
+    assert harm.p_value == pytest.approx(3 * statistics.tango_test(30, 0, 100, delta=0.02))
+    assert (harm.n, harm.threshold) == (100, -0.02)
+
+
+def test_harm_is_corrected_for_the_number_of_holdouts() -> None:
+    loss = (0, 9, 150)
+    alone = statistics.tango_test(9, 0, 150, delta=0.02)
+    assert 0.05 / 3 < alone < 0.05
+    decision = decide(make_report(BETTER, (30, 0, 600), (30, 0, 600), loss), Policy())
+    assert check_of(decision, "harm/history/2").outcome == "pass"
+    assert decision.verdict == "promoted"
+
+
+def test_harm_looks_at_unseen_rows_only() -> None:
+    report = make_report(
+        BETTER, (30, 0, 600), (30, 0, 600), (0, 30, 100), seen=(False, False, True)
+    )
+    names = [check.name for check in decide(report, Policy()).checks]
+    assert names == ["retention", "improvement", "harm/history/0", "harm/history/1"]
+
+
+def test_a_holdout_of_one_group_has_no_veto() -> None:
+    report = make_report(BETTER, KEPT, KEPT, (0, 0, 2))
+    cluster = report.cluster.copy()
+    cluster[report.holdout == "history/2"] = "one"
+    decision = decide(replace(report, cluster=cluster), Policy())
+    assert "harm/history/2" not in [check.name for check in decision.checks]
+    assert decision.verdict == "promoted"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("who", ["champion", "candidate"])
+@pytest.mark.parametrize("what", ["score", "loss"])
+def test_numbers_that_are_not_finite_are_refused(who: str, what: str, value: float) -> None:
+    report = make_report(BETTER, KEPT)
+    one: Predictions = getattr(report, who)
+    values = getattr(one, what).copy()
+    values[3] = value
+    changed: dict[str, Any] = {who: replace(one, **{what: values})}
+    with pytest.raises(EvaluationError, match="not a finite number"):
+        decide(replace(report, **changed), Policy())
+
+
+def test_a_report_without_new_rows_is_refused() -> None:
+    with pytest.raises(EvaluationError, match="no predictions on new rows"):
+        decide(make_report((0, 0, 0), KEPT), Policy())
+
+
+def test_an_empty_report_is_refused() -> None:
+    with pytest.raises(EvaluationError, match="no predictions on new rows"):
+        decide(make_report((0, 0, 0)), Policy())
+
+
+def test_models_scored_on_different_rows_are_refused() -> None:
+    report = replace(make_report(BETTER, KEPT), candidate=predictions(np.ones(5)))
+    with pytest.raises(EvaluationError, match="not scored on the same rows"):
+        decide(report, Policy())
+
+
+@pytest.mark.parametrize(("n_history", "enough"), [(0, False), (132, False), (133, True)])
+def test_history_must_be_able_to_clear_the_margin(n_history: int, enough: bool) -> None:
+    found = check_of(decide(make_report(BETTER, (0, 0, max(n_history, 1))), Policy()), "retention")
+    assert (found.outcome == "pass") == enough
+    if enough:
+        require_decidable(n_history, 100, Policy(), has_history=True)
+        return
+    with pytest.raises(DataError, match="at least 133 rows") as caught:
+        require_decidable(n_history, 100, Policy(), has_history=True)
+    assert caught.value.where == "data.history holdout"
+
+
+def test_history_is_not_asked_for_where_it_is_not_tested() -> None:
+    require_decidable(0, 100, Policy(), has_history=False)
+    require_decidable(10, 100, Policy(retention="waived"), has_history=True)
+
+
+@pytest.mark.parametrize(("n_new", "enough"), [(0, False), (4, False), (5, True)])
+def test_new_rows_must_be_able_to_be_significant(n_new: int, enough: bool) -> None:
+    assert (statistics.mcnemar_exact(n_new, 0) <= 0.05) == enough
+    if enough:
+        require_decidable(133, n_new, Policy(), has_history=True)
+        return
+    with pytest.raises(DataError, match="at least 5 new rows") as caught:
+        require_decidable(133, n_new, Policy(), has_history=True)
+    assert caught.value.where == "data.new holdout"
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ({"alpha": 0}, "gate.alpha"),
+        ({"alpha": 0.5}, "gate.alpha"),
+        ({"alpha": -0.1}, "gate.alpha"),
+        ({"alpha": True}, "gate.alpha"),
+        ({"alpha": "0.05"}, "gate.alpha"),
+        ({"alpha": float("nan")}, "gate.alpha"),
+        ({"retention": "off"}, "gate.retention"),
+        ({"retention": 0.02}, "gate.retention"),
+        ({"retention": {"margin": 0}}, "gate.retention.margin"),
+        ({"retention": {"margin": 1}}, "gate.retention.margin"),
+        ({"retention": {"margin": None}}, "gate.retention.margin"),
+        ({"retention": {"margin": 0.02, "slack": 1}}, "gate.retention.slack"),
+        ({"improvement": {"minimum_effect": -0.1}}, "gate.improvement.minimum_effect"),
+        ({"improvement": {"minimum_effect": 1}}, "gate.improvement.minimum_effect"),
+        ({"improvement": {"minimum_effect": "much"}}, "gate.improvement.minimum_effect"),
+        ({"improvement": {"minimum_effect": None}}, "gate.improvement.minimum_effect"),
+        ({"improvement": {"minimum_effect": float("nan")}}, "gate.improvement.minimum_effect"),
+        ({"improvement": {"alternative": 0}}, "gate.improvement.alternative"),
+        ({"improvement": {"alternative": 1}}, "gate.improvement.alternative"),
+        ({"improvement": {"minimum_effect": 0.05}}, "gate.improvement.alternative"),
+        ({"improvement": {"effect": 0.1}}, "gate.improvement.effect"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, Any], where: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Policy(**settings)
+    assert caught.value.where == where
+    assert caught.value.mend
+
+
+def test_defaults() -> None:
+    for policy in (Policy(), Policy(retention={}, improvement={})):
+        assert (policy.alpha, policy.margin, policy.waived) == (0.05, 0.02, False)
+        assert (policy.minimum_effect, policy.alternative) == (0.0, 0.02)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        make_report(BETTER, KEPT),
+        make_report(BETTER),
+        make_report((5, 0, 5), (0, 20, 20)),
+        make_report(SAME, (30, 0, 600), (0, 30, 100), (0, 0, 50)),
+        make_report(SAME, UNCLEAR, KEPT, copies=2),
+        make_report((0, 0, 9), KEPT, copies=2),
+    ],
+)
+def test_decision_is_plain(report: EvaluationReport) -> None:
+    decision = decide(report, Policy(), decision_number=2)
+    value = decision.to_dict()
+    assert json.loads(json.dumps(value, allow_nan=False)) == value
+    assert set(value) == {"verdict", "checks", "alpha", "decision_number"}
+    assert [check["name"] for check in value["checks"]] == [c.name for c in decision.checks]

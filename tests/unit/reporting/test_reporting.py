@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import copy
+import io
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from rich.console import Console
+
+from perennial import files
+from perennial.errors import StorageError
+from perennial.promotion.gate import Policy, decide
+from perennial.reporting.console import print_result
+from perennial.reporting.html import render_report
+from perennial.reporting.progress import Display
+from perennial.reporting.result import schema, write_result
+from perennial.types import EvaluationReport, Predictions
+
+NAMES = ("cat", "<script>alert(1)</script>")
+
+
+def report(n: int = 400) -> EvaluationReport:
+    generator = np.random.default_rng(0)
+    label = generator.integers(0, 2, 2 * n)
+    new = np.arange(2 * n) < n
+
+    def predictions(wrong_new: float, wrong_old: float) -> Predictions:
+        wrong = generator.random(2 * n) < np.where(new, wrong_new, wrong_old)
+        predicted = np.where(wrong, 1 - label, label)
+        return Predictions(
+            prediction=predicted,
+            score=(predicted == label).astype(float),
+            loss=np.full(2 * n, 0.5),
+            probabilities=np.full((2 * n, 2), 0.5),
+        )
+
+    ids = np.array([f"row{i}" for i in range(2 * n)])
+    return EvaluationReport(
+        row_id=ids,
+        cluster=ids,
+        holdout=np.where(new, "new", "history/cycle-1"),
+        label=label,
+        seen_by_champion=np.zeros(2 * n, dtype=bool),
+        champion=predictions(0.5, 0.05),
+        candidate=predictions(0.1, 0.05),
+        label_names=NAMES,
+    )
+
+
+def result(status: str = "promoted") -> dict[str, Any]:
+    decision = decide(report(), Policy()).to_dict()
+    measured = {"accuracy": 0.9, "loss": 0.1, "n": 400}
+    both = {"new": measured, "history": measured, "history/cycle-1": measured}
+    judged = status in ("promoted", "rejected", "inconclusive")
+    source = {"rows": 5, "sha256": "ab" * 32}
+    value: dict[str, Any] = {
+        "schema_version": 1,
+        "status": status,
+        "exit_code": {"promoted": 0, "rejected": 20, "inconclusive": 21, "skipped": 10}.get(
+            status, 30
+        ),
+        "cycle_id": "c" * 32 if judged else None,
+        "model_name": "m",
+        "champion": {"id": "m@1"} if judged else None,
+        "candidate": {"id": "m@2"} if judged else None,
+        "bootstrap": False,
+        "trigger": {"kind": "manual", "reason": "nothing new to learn from"},
+        "metrics": {"champion": both, "candidate": both} if judged else None,
+        "decision": {**decision, "verdict": status, "applied": status == "promoted"}
+        if judged
+        else None,
+        "forgetting": None,
+        "cost": {
+            "wall_seconds": 1.0,
+            "device_seconds": 1.0,
+            "train_rows": 10,
+            "replayed_rows": 8,
+            "optimizer_steps": 1,
+            "peak_memory_bytes": 1,
+            "labels": 3,
+            "energy": None,
+        }
+        if judged
+        else None,
+        "config_sha256": "d" * 64,
+        "data": {"new": source, "history": source, "memory": None} if judged else None,
+        "report": "report.html" if judged else None,
+        "tracking": {"run_id": None, "url": None, "directory": None},
+        "environment": {"python": "3.11"},
+        "error": {"what": "w", "where": "h", "mend": "m"} if status == "failed" else None,
+    }
+    return value
+
+
+STATUSES = ("promoted", "rejected", "inconclusive", "skipped", "failed")
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_the_schema_takes_every_status(status: str) -> None:
+    jsonschema.validate(result(status), schema())
+
+
+@pytest.mark.parametrize(
+    ("status", "key", "value"),
+    [
+        ("promoted", "status", "great"),
+        ("promoted", "exit_code", 7),
+        ("promoted", "surprise", 1),
+        ("failed", "error", None),
+        ("failed", "exit_code", 0),
+        ("rejected", "decision", None),
+        ("promoted", "metrics", {"champion": {}}),
+    ],
+)
+def test_the_schema_refuses_what_is_broken(status: str, key: str, value: Any) -> None:
+    broken = {**result(status), key: value}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, schema())
+
+
+def page(**changes: Any) -> str:
+    settings: dict[str, Any] = {
+        "result": result(),
+        "curve": [
+            {"step": 0, "new": 0.5, "history": 0.95, "combined": 0.7},
+            {"step": 9, "new": 0.9, "history": 0.95, "combined": 0.9},
+        ],
+        "report": report(),
+        "images": {f"row{i}": np.eye(8) for i in range(800)},
+        "label_names": NAMES,
+    }
+    return render_report(**{**settings, **changes})
+
+
+def test_the_page_is_self_contained_and_escapes_what_it_shows() -> None:
+    html = page()
+    assert "<script" not in html
+    for marker in ('src="http', 'href="http', "url(http", "@import"):
+        assert marker not in html
+    for check in result()["decision"]["checks"]:
+        assert check["name"] in html
+        assert check["reason"].split(";")[0].replace("→", "")[:20] in html.replace("→", "")
+    assert "data:image/png;base64," in html
+    assert html == page()
+
+
+def test_without_pictures_the_rows_are_named() -> None:
+    html = page(images=None)
+    assert "data:image/png" not in html
+    assert "row" in html
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminal_shows_verdict_and_exit_code(status: str, width: int) -> None:
+    out = io.StringIO()
+    shown = result(status)
+    print_result(shown, Console(file=out, width=width))
+    text = out.getvalue()
+    assert status.upper() in text
+    assert f"exit:   {shown['exit_code']}" in text
+    assert "\x1b" not in text
+    if status == "failed":
+        assert "mend:  m" in text
+    if shown["metrics"]:
+        assert "report.html" in text
+        assert "retention" in text
+
+
+def test_a_full_disk_sends_the_result_to_standard_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise StorageError("The disk is full.")
+
+    monkeypatch.setattr(files, "write_json", full)
+    write_result(tmp_path / "result.json", copy.deepcopy(result("skipped")))
+    assert '"status": "skipped"' in capsys.readouterr().err
+
+
+def test_a_log_gets_a_line_now_and_then() -> None:
+    out, now = io.StringIO(), [0.0]
+    display = Display(Console(file=out, width=80), clock=lambda: now[0])
+    show = display.progress("training")
+    for step in range(1, 1001):
+        now[0] += 0.05
+        show(step, 1000, "new 50.0%")
+    lines = out.getvalue().splitlines()
+    assert 2 <= len(lines) <= 5
+    assert lines[-1] == "training: step 1000 of 1000, new 50.0%"
