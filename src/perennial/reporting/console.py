@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -43,14 +44,13 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
         line.append(f"{check['name']:<12} ")
         line.append(_interval(check))
         console.print(line)
-        console.print(Text(f"    {check['reason']}"), style="dim")
-    headline = Text(status.upper(), style=COLOURS[status])
+        console.print(Padding(Text(check["reason"], style="dim"), (0, 0, 0, 4)))
+    console.print()
+    console.print(Text(status.upper(), style=COLOURS[status]))
     reason = VERDICTS.get(status, "") if result["metrics"] else result["trigger"]["reason"]
     if status == "failed":
         reason = "registry and champion are as they were"
-    headline.append(f"  {_sentence(result, reason)}", style="not bold default")
-    console.print()
-    console.print(headline)
+    console.print(Padding(Text(_sentence(result, reason)), (0, 0, 0, 2)))
     if result["error"]:
         for name in ("what", "where", "mend"):
             if result["error"][name]:

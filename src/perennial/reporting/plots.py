@@ -32,7 +32,14 @@ def bars(metrics: Mapping[str, Any]) -> str:
         for offset, who, colour in ((-0.19, "champion", CHAMPION), (0.19, "candidate", CANDIDATE)):
             value = 100 * metrics[who][name]["accuracy"]
             axes.barh(row + offset, value, height=0.34, color=colour)
-            axes.text(min(value + 1.5, 101), row + offset, f"{value:.1f}", va="center", fontsize=8)
+            axes.text(
+                min(value + 1.5, 101),
+                row + offset,
+                f"{value:.1f}",
+                va="center",
+                fontsize=8,
+                color=_INK,
+            )
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlim(0, 112)
@@ -103,6 +110,7 @@ def interval(check: Mapping[str, Any]) -> str:
 def thumbnail(image: npt.NDArray[Any]) -> str:
     """An image (H, W) or (C, H, W) of any range as a PNG data URI."""
     pixels = np.asarray(image, dtype=np.float64)
+    pixels = np.nan_to_num(pixels, posinf=0.0, neginf=0.0)
     if pixels.ndim == 3:
         pixels = pixels.mean(axis=0)
     low, high = float(pixels.min()), float(pixels.max())
@@ -142,6 +150,8 @@ def _svg(figure: Any) -> str:
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "perennial"}):
         for text in figure.findobj(lambda item: hasattr(item, "set_fontfamily")):
             text.set_fontfamily("sans-serif")
+            # a label name may hold a dollar sign
+            text.set_parse_math(False)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     return svg[svg.index("<svg") :].replace("#000000", "currentColor")

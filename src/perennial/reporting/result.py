@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -24,7 +25,17 @@ def schema() -> dict[str, Any]:
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
     """Write the result durably; where no disk takes it, it goes to standard error."""
+    result = json_safe(result)
     try:
-        files.write_json(path, dict(result))
+        files.write_json(path, result)
     except StorageError as error:
         sys.stderr.write(f"perennial: {error}\n{json.dumps(result, indent=2)}\n")
+
+
+def json_safe(value: Any) -> Any:
+    """The value with None in the place of numbers that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {str(key): json_safe(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

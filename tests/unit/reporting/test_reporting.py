@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,7 @@ def test_the_schema_takes_every_status(status: str) -> None:
         ("promoted", "status", "great"),
         ("promoted", "exit_code", 7),
         ("promoted", "surprise", 1),
+        ("promoted", "exit_code", 20),
         ("failed", "error", None),
         ("failed", "exit_code", 0),
         ("rejected", "decision", None),
@@ -145,6 +148,17 @@ def test_the_page_is_self_contained_and_escapes_what_it_shows() -> None:
         assert check["reason"].split(";")[0].replace("→", "")[:20] in html.replace("→", "")
     assert "data:image/png;base64," in html
     assert html == page()
+
+
+def test_a_label_with_a_dollar_sign_and_a_broken_picture_do_no_harm() -> None:
+    named = dataclasses.replace(report(), label_names=("$x^$", "b"))
+    broken = {f"row{i}": np.full((8, 8), np.nan) for i in range(800)}
+    assert "$x^$" in page(report=named, label_names=named.label_names, images=broken)
+
+
+def test_numbers_that_json_does_not_know_become_null(tmp_path: Path) -> None:
+    write_result(tmp_path / "r.json", {"a": [float("nan"), 1.0], "b": {"c": float("inf")}})
+    assert json.loads((tmp_path / "r.json").read_text()) == {"a": [None, 1.0], "b": {"c": None}}
 
 
 def test_without_pictures_the_rows_are_named() -> None:
