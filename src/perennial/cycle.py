@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from perennial.data.split import split_salt
 from perennial.errors import MethodError
 from perennial.methods.base import arrange
@@ -76,8 +78,13 @@ def run(cycle: Cycle) -> dict[str, Any]:
 def _learn(cycle: Cycle, champion: Version, new: Parts, history: History, cycle_id: str) -> Outcome:
     """Fit, evaluate and decide; nothing is recorded yet."""
     held = holdouts(champion)
-    seen_rows = sum(len(rows) for rows, _ in held.values())
-    require_decidable(seen_rows, len(new.holdout), cycle.policy, has_history=bool(seen_rows))
+    independent = sum(len(np.unique(rows.cluster)) for rows, _ in held.values())
+    require_decidable(
+        independent,
+        len(np.unique(new.holdout.cluster)),
+        cycle.policy,
+        has_history=bool(independent),
+    )
     for note in (*new.notes, *history.notes):
         cycle.say(note)
     cycle.seed_everything()

@@ -139,7 +139,7 @@ def _weights(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
     lightning = isinstance(content, dict) and "pytorch-lightning_version" in content
     found = _tensors(content)
     for key in _NESTED if found is None and isinstance(content, dict) else ():
-        found = found or _tensors(content.get(key))
+        found = found or _tensors(dict.get(content, key))
     if found is None:
         raise CheckpointError(
             f"The file holds a {type(content).__name__} and no weights by name.",
@@ -152,8 +152,10 @@ def _weights(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
 def _tensors(value: Any) -> dict[str, Tensor] | None:
     if not isinstance(value, dict) or not value:
         return None
-    good = all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
-    return dict(value) if good else None
+    # not value.items(): a pickle may have put attributes over an OrderedDict's methods
+    items = list(dict.items(value))
+    good = all(isinstance(k, str) and isinstance(v, Tensor) for k, v in items)
+    return {k: v.as_subclass(Tensor) for k, v in items} if good else None
 
 
 def _renamed(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

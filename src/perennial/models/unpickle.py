@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
+import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,9 +25,9 @@ from perennial.errors import CheckpointError
 
 MAX_PICKLE_BYTES = 64 << 20
 _EXECUTING_MODULES = {
-    "os", "posix", "nt", "subprocess", "sys", "importlib", "runpy", "pty", "socket", "shutil",
-    "ctypes", "webbrowser", "code", "codeop", "pdb", "timeit", "pickle", "_pickle", "marshal",
-    "multiprocessing", "threading", "signal", "tempfile", "pathlib._local", "urllib", "http",
+    "os", "posix", "nt", "subprocess", "commands", "sys", "importlib", "runpy", "pty", "socket",
+    "shutil", "ctypes", "webbrowser", "code", "codeop", "pdb", "timeit", "pickle", "_pickle",
+    "marshal", "multiprocessing", "threading", "signal", "tempfile", "urllib", "http",
     "ftplib", "smtplib", "asyncio", "bdb", "cProfile", "profile", "pip", "site", "platform",
 }  # fmt: skip
 _EXECUTING = {
@@ -34,6 +36,8 @@ _EXECUTING = {
         "breakpoint", "globals", "locals", "vars", "map", "filter",
     },
     "__builtin__": {"eval", "exec", "compile", "open", "__import__", "getattr", "execfile"},
+    "io": {"open", "open_code", "FileIO"},
+    "_io": {"open", "open_code", "FileIO"},
     "operator": {"attrgetter", "methodcaller", "itemgetter"},
     "torch": {"load", "compile"},
     "torch.serialization": {"load"},
@@ -87,6 +91,25 @@ class _Storage:
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
 
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("a storage's type takes no state")
+
+
+class _Built(Tensor):
+    """A tensor that a pickle cannot change: Tensor's own ``__setstate__`` can resize storages."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("a tensor takes no state")
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise pickle.UnpicklingError("a tensor takes no items")
+
+    def add(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Refuse what the pickle's ADDITEMS calls."""
+        raise pickle.UnpicklingError("a tensor takes no items")
+
 
 def read_archive(path: Path) -> Any:
     """The object that a torch zip file holds, with tensors on the CPU.
@@ -102,7 +125,7 @@ def read_archive(path: Path) -> Any:
     except (
         zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError,
         ValueError, AttributeError, RuntimeError, OverflowError, MemoryError, RecursionError,
-        NotImplementedError, UnicodeDecodeError,
+        NotImplementedError, UnicodeDecodeError, OSError, struct.error,
     ) as error:  # fmt: skip
         raise CheckpointError(
             f"The checkpoint is damaged or no torch file ({type(error).__name__}: {error}).",
@@ -117,6 +140,8 @@ def _read(archive: zipfile.ZipFile, path: Path) -> Any:
     for info in names.values():
         if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
             _refuse(path, f"entry {info.filename!r} is compressed or larger than the file")
+    if sum(info.file_size for info in archive.infolist()) > size:
+        _refuse(path, "its entries overlap")
     pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
         _refuse(path, "it holds no data.pkl (TorchScript and .pt2 files are not read)")
@@ -132,7 +157,13 @@ def _read(archive: zipfile.ZipFile, path: Path) -> Any:
     def storage(key: str) -> bytes:
         return archive.read(f"{root}data/{key}")
 
-    return _Unpickler(io.BytesIO(archive.read(pickles[0])), storage=storage, path=path).load()
+    content = archive.read(pickles[0])
+    for opcode, index, _ in pickletools.genops(content):
+        # the unpickler's memo is an array as long as the largest index
+        put = opcode.name in ("PUT", "BINPUT", "LONG_BINPUT")
+        if put and not (isinstance(index, int) and 0 <= index <= len(content)):
+            _refuse(path, "its pickle asks for an absurd amount of memory")
+    return _Unpickler(io.BytesIO(content), storage=storage, path=path).load()
 
 
 class _Unpickler(pickle.Unpickler):
@@ -155,13 +186,13 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch._utils" and name.startswith("_rebuild_tensor"):
-            return self._tensor
+            return lambda *args: self._tensor(*args)  # fresh: BUILD may write on it
         if module == "torch._utils" and name.startswith("_rebuild_parameter"):
             return lambda data, *_: data
         if module in ("torch", "torch.storage") and name in _DTYPES:
             return _Storage(_DTYPES[name])
         if module == "torch":
-            found = getattr(torch, name, None)
+            found = vars(torch).get(name)  # getattr would import lazily
             if isinstance(found, torch.dtype):
                 return found
             if name == "Size":
@@ -184,7 +215,7 @@ class _Unpickler(pickle.Unpickler):
                 torch.frombuffer(content, dtype=storage_type.dtype)
                 if content
                 else torch.empty(0, dtype=storage_type.dtype)
-            )
+            ).as_subclass(_Built)
         return self._read[name]
 
     def _tensor(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
@@ -196,7 +227,8 @@ class _Unpickler(pickle.Unpickler):
         # without the second bound a stride of 0 would claim any size from one number
         if math.prod(size) and (last >= len(storage) or math.prod(size) > len(storage)):
             _refuse(self._path, f"a tensor of shape {size} does not lie within its storage")
-        return storage.as_strided(size, stride, offset).clone()
+        # not a copy: a small pickle could ask for many copies of one storage
+        return storage.as_strided(size, stride, offset).as_subclass(_Built)
 
 
 def _refuse(path: Path, why: str) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from scipy import stats
 
 from perennial import statistics
 from perennial.errors import ConfigError, DataError, EvaluationError
-from perennial.types import Booleans, EvaluationReport
+from perennial.types import Booleans, EvaluationReport, Floats, Strings
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ def decide(report: EvaluationReport, policy: Policy, *, decision_number: int = 1
         EvaluationError: The report is not one to decide on; nothing is promoted.
     """
     _validate(report)
+    assert decision_number >= 1
     alpha = policy.alpha / 2 ** (decision_number - 1)
     checks = [_retention(report, policy, alpha), _improvement(report, policy, alpha)]
     checks += _harm(report, policy, alpha)
@@ -199,7 +200,9 @@ def _retention(report: EvaluationReport, policy: Policy, alpha: float) -> Check:
         f"{1 - alpha:.1%} confidence; a loss of up to {100 * policy.margin:.1f} points is allowed."
     )
     if outcome == "inconclusive":
-        reason += _more(found.discordance, policy.margin, alpha)
+        reason += _more(
+            found.discordance, abs(found.estimate + policy.margin), alpha, int(mask.sum())
+        )
     if seen and not enough:
         reason += (
             " The adopted model was trained on these rows, so a loss on them cannot reject: "
@@ -238,7 +241,12 @@ def _improvement(report: EvaluationReport, policy: Policy, alpha: float) -> Chec
     )
     reason = f"New: {_change(report, mask)}; must be {words} beyond chance (p = {p_value:.2g})."
     if outcome == "inconclusive":
-        reason += _more(found.discordance, policy.alternative - policy.minimum_effect, alpha)
+        reason += _more(
+            found.discordance,
+            abs(found.estimate - policy.minimum_effect),
+            alpha,
+            int(mask.sum()),
+        )
     return Check(
         name="improvement",
         outcome=outcome,
@@ -333,7 +341,7 @@ def _compare(
     difference = statistics.clustered_difference(
         candidate - champion, cluster, alpha=alpha, threshold=threshold
     )
-    return _Compared(
+    found = _Compared(
         estimate=difference.estimate,
         interval=difference.interval,
         p_above=difference.p_above,
@@ -343,6 +351,33 @@ def _compare(
         c=c,
         binary=False,
     )
+    if not zero_one and found.interval[0] < found.interval[1]:
+        return found
+    return _at_least_by_signs(found, candidate - champion, cluster, alpha, threshold)
+
+
+def _at_least_by_signs(
+    found: _Compared, difference: Floats, cluster: Strings, alpha: float, threshold: float
+) -> _Compared:
+    """The wider of two answers: by t over clusters, and by Tango over the clusters' signs.
+
+    The t test knows no uncertainty where clusters agree, and is too sure of few discordant ones
+    (measured: false promotion 8.9% at 2% discordance); the score bound is neither.
+    """
+    _, index = np.unique(cluster, return_inverse=True)
+    total = np.bincount(index, weights=difference)
+    b, c, n = int((total > 0).sum()), int((total < 0).sum()), len(total)
+    low, high = statistics.tango_interval(b, c, n, alpha=alpha)
+    above = statistics.tango_test(b, c, n, delta=threshold)
+    below = statistics.tango_test(c, b, n, delta=-threshold)
+    if threshold == 0:
+        above, below = statistics.mcnemar_exact(b, c), statistics.mcnemar_exact(c, b)
+    return replace(
+        found,
+        interval=(min(low, found.interval[0]), max(high, found.interval[1])),
+        p_above=max(above, found.p_above),
+        p_below=max(below, found.p_below),
+    )
 
 
 def _change(report: EvaluationReport, mask: Booleans) -> str:
@@ -351,17 +386,32 @@ def _change(report: EvaluationReport, mask: Booleans) -> str:
     return f"{before:.1f}% → {after:.1f}%, {after - before:+.1f} points on {int(mask.sum())} rows"
 
 
-def _more(discordance: float, margin: float, alpha: float) -> str:
-    """How many rows would decide with 80% power, by the normal approximation."""
-    if margin <= 0 or discordance <= 0:
-        return " More rows are needed to decide."
+def _more(discordance: float, distance: float, alpha: float, n: int) -> str:
+    """How many rows would decide with 80% power, by the normal approximation.
+
+    Args:
+        discordance: Share of rows on which the two differ.
+        distance: Of the true difference, taken to be the observed one, from the threshold.
+        alpha: Level.
+        n: Rows there are.
+    """
     z = float(stats.norm.isf(alpha) + stats.norm.isf(0.2))
-    return f" About {math.ceil(discordance * (z / margin) ** 2):,} rows would decide."
+    if distance <= 0 or discordance <= 0:
+        return " More rows are needed to decide."
+    need = math.ceil(discordance * (z / distance) ** 2)
+    return f" About {need:,} rows would decide." if need > n else " More rows would decide."
 
 
 def _validate(report: EvaluationReport) -> None:
     problem = None
-    lengths = {len(report), len(report.champion), len(report.candidate), len(report.holdout)}
+    columns: tuple[Sized, ...] = (
+        report.champion,
+        report.candidate,
+        report.holdout,
+        report.cluster,
+        report.label,
+    )
+    lengths = {len(report), len(report.seen_by_champion), *(len(one) for one in columns)}
     if len(report) == 0 or not report.is_new.any():
         problem = "There are no predictions on new rows."
     elif len(lengths) > 1:

@@ -123,7 +123,10 @@ def _foresee(cycle: Cycle, parts: Parts, salt: str) -> Parts:
     check_schema(dict(parts.schema), new.schema, "history", "new")
     divided = split(new, data, salt=salt, name="new")
     require_decidable(
-        len(parts.holdout), len(divided.holdout), cycle.policy, has_history=bool(len(parts.train))
+        len(np.unique(parts.holdout.cluster)),
+        len(np.unique(divided.holdout.cluster)),
+        cycle.policy,
+        has_history=bool(len(parts.train)),
     )
     return parts
 

@@ -1,0 +1,158 @@
+"""Methods attached to a module that knows nothing of Perennial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from perennial.data.datamodule import CycleData
+from perennial.data.rows import Rows
+from perennial.errors import ConfigError
+from perennial.methods.base import Method
+from perennial.tasks.classification import Classification
+from perennial.training.fit import Training, fit
+from perennial.types import StepContext
+
+
+class Foreign(pl.LightningModule):
+    """Its own step, logs, hooks and optimizer."""
+
+    def __init__(self, optimizers: int = 1) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Linear(4, 2)
+        self.optimizers_wanted = optimizers
+        self.hooks: list[str] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: Any) -> dict[str, Tensor]:
+        x, y = batch
+        loss = nn.functional.cross_entropy(self(x), y)
+        self.log("own/loss", loss)
+        return {"loss": loss}
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.hooks.append("batch")
+
+    def configure_optimizers(self) -> Any:
+        made = [torch.optim.SGD(self.parameters(), lr=0.1) for _ in range(self.optimizers_wanted)]
+        return made[0] if len(made) == 1 else made
+
+
+class Recorder(Method):
+    name = "recorder"
+
+    def __init__(self, pull: float = 0.0) -> None:
+        self.pull = pull
+        self.calls: list[str] = []
+        self.seen: list[StepContext] = []
+
+    def loss_terms(self, step: StepContext) -> dict[str, Tensor]:
+        self.calls.append("loss")
+        self.seen.append(step)
+        squares = [p.square().sum() for p in step.parameters.values()]
+        return {"decay": 0.5 * self.pull * torch.stack(squares).sum()}
+
+    def observe_gradients(self, step: StepContext) -> None:
+        self.calls.append("observe")
+
+    def add_gradients(self, step: StepContext) -> None:
+        self.calls.append("add")
+
+    def project_gradients(self, step: StepContext) -> None:
+        self.calls.append("project")
+
+    def after_step(self, step: StepContext) -> None:
+        self.calls.append("after")
+
+
+class Closed(Method):
+    """The same pull as a closed-form gradient."""
+
+    name = "closed"
+
+    def __init__(self, pull: float) -> None:
+        self.pull = pull
+
+    def add_gradients(self, step: StepContext) -> None:
+        for parameter in step.parameters.values():
+            assert parameter.grad is not None
+            parameter.grad.add_(parameter.detach(), alpha=self.pull)
+
+
+def rows(count: int, seed: int) -> Rows:
+    values = np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
+    names = np.array([f"{seed}-{i}" for i in range(count)])
+    label = (values[:, 0] > 0).astype(np.int64)
+    return Rows(features={"x": values}, label=label, id=names, content=names, cluster=names)
+
+
+def train(
+    folder: Path, *methods: Method, module: pl.LightningModule | None = None, **settings: Any
+) -> Any:
+    module = module or Foreign()
+    data = CycleData(
+        new=rows(24, 1),
+        history=rows(24, 2),
+        new_validation=rows(8, 3),
+        history_validation=rows(8, 4),
+        batch_size=8,
+        new_fraction=0.5,
+        form="tuple",
+        label="label",
+        seed=0,
+    )
+    training = {"max_steps": 6, "validate_every": 3, "accelerator": "cpu", **settings}
+    fit(
+        module=module,
+        model=module,
+        task=Classification(),
+        data=data,
+        methods=methods,
+        training=Training(**training),
+        folder=folder,
+    )
+    return module
+
+
+def test_phases_run_in_order_once_per_optimizer_step(tmp_path: Path) -> None:
+    method = Recorder()
+    module = train(tmp_path, method, accumulate=2)
+    one_step = ["loss", "loss", "observe", "add", "project", "after"]
+    assert method.calls == one_step * 6
+    assert module.hooks == ["batch"] * 12
+    assert all(len(step.batch) == 8 and step.batch.is_new.sum() == 4 for step in method.seen)
+    assert "training_step" not in vars(module)
+    assert "validation_step" not in vars(module)
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulate": 3}, {"gradient_clip": 0.05}])
+def test_a_loss_term_and_its_closed_form_train_alike(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """The closed form enters once per step, before clipping, whatever the accumulation."""
+    by_loss = train(tmp_path / "loss", Recorder(pull=0.3), **settings)
+    by_gradient = train(tmp_path / "closed", Closed(pull=0.3), **settings)
+    plain = train(tmp_path / "plain", **settings)
+    for a, b, c in zip(
+        by_loss.parameters(), by_gradient.parameters(), plain.parameters(), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+        assert not torch.allclose(a, c, rtol=1e-3)
+
+
+def test_several_optimizers_and_manual_optimization_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="several optimizers"):
+        train(tmp_path / "a", module=Foreign(optimizers=2))
+    manual = Foreign()
+    manual.automatic_optimization = False
+    with pytest.raises(ConfigError, match="manually"):
+        train(tmp_path / "b", module=manual)
