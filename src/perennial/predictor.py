@@ -42,9 +42,9 @@ class Predictor:
 
         with torch.no_grad():
             if isinstance(inputs, Mapping):
-                outputs = self.model(**{k: torch.as_tensor(v) for k, v in inputs.items()})
+                outputs = self.model(**{k: _tensor(v) for k, v in inputs.items()})
             else:
-                outputs = self.model(torch.as_tensor(inputs))
+                outputs = self.model(_tensor(inputs))
         return torch.softmax(getattr(outputs, "logits", outputs).float(), dim=1)
 
     def predict(self, inputs: Any) -> list[str]:
@@ -87,3 +87,11 @@ def load(
     model = getattr(importlib.import_module(module), name)(**version.manifest["model"]["arguments"])
     model.load_state_dict(dict(read_safetensors(version.open("model.safetensors"))))
     return Predictor(model=model, label_names=tuple(version.manifest["label_names"]), id=version.id)
+
+
+def _tensor(values: Any) -> Tensor:
+    import numpy as np
+    import torch
+
+    # a copy: arrays from Arrow are read-only, and a tensor would promise otherwise
+    return values if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values))

@@ -252,7 +252,7 @@ def test_disk_full(
         return real(*arguments)
 
     monkeypatch.setattr(files.os, call, failing)
-    again = (*SHORT, "data.new.inverted=false", "force=true")
+    again = (*SHORT, "trainer.batch_size=48")
     refused(run(*again), "disk is full", "free some space", str(home), code=1)
     assert state(home) == before
     assert not list(home.rglob(".tmp-*"))

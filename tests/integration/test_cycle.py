@@ -126,7 +126,7 @@ def test_plain_fine_tuning_forgets_and_is_rejected(run: Run, home: Path) -> None
     result = run("method=none")
     assert (result["status"], result["exit_code"]) == ("rejected", 20)
     outcomes = {check["name"]: check["outcome"] for check in result["decision"]["checks"]}
-    assert outcomes["retention"] == "rejected"
+    assert outcomes["retention"] == "reject"
     assert accuracy(result, "candidate", "new") > accuracy(result, "champion", "new")
     assert registry(home).aliases("digits")["champion"] == 1
 
