@@ -126,6 +126,8 @@ def train(
         logger=logger,
         show=show,
     )
+    for name, value in result.tuned.items():
+        warn(f"tuner: {name} = {value:g}")
     learner.model.to(learner.device)
     left = {method.name: method.finish(context) for method in methods}
     return Trained(fit=result, methods={name: state for name, state in left.items() if state})

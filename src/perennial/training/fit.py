@@ -347,7 +347,8 @@ def _tune(
         found["batch_size"] = data.batch_size
     if training.find_lr:
         tuner = Tuner(_trainer(training, folder=folder, logger=None, callbacks=[]))
-        finder = tuner.lr_find(module, datamodule=data, num_training=100)
+        # below 1e-5 the curve is flat, and its steepest point would be noise
+        finder = tuner.lr_find(module, datamodule=data, min_lr=1e-5, max_lr=1.0, num_training=100)
         rate = finder.suggestion() if finder else None
         if rate is None:
             raise TrainingError(

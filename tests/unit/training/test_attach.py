@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from perennial.errors import ConfigError
 from perennial.methods.base import Method
 from perennial.tasks.classification import Classification
 from perennial.training.fit import Training, fit
+from perennial.training.module import TaskModule
 from perennial.types import StepContext
 
 
@@ -95,11 +97,8 @@ def rows(count: int, seed: int) -> Rows:
     return Rows(features={"x": values}, label=label, id=names, content=names, cluster=names)
 
 
-def train(
-    folder: Path, *methods: Method, module: pl.LightningModule | None = None, **settings: Any
-) -> Any:
-    module = module or Foreign()
-    data = CycleData(
+def cycle_data() -> CycleData:
+    return CycleData(
         new=rows(24, 1),
         history=rows(24, 2),
         new_validation=rows(8, 3),
@@ -110,6 +109,13 @@ def train(
         label="label",
         seed=0,
     )
+
+
+def train(
+    folder: Path, *methods: Method, module: pl.LightningModule | None = None, **settings: Any
+) -> Any:
+    module = module or Foreign()
+    data = cycle_data()
     training = {"max_steps": 6, "validate_every": 3, "accelerator": "cpu", **settings}
     fit(
         module=module,
@@ -156,3 +162,34 @@ def test_several_optimizers_and_manual_optimization_are_refused(tmp_path: Path) 
     manual.automatic_optimization = False
     with pytest.raises(ConfigError, match="manually"):
         train(tmp_path / "b", module=manual)
+
+
+def test_the_tuner_finds_rate_and_batch_size_and_training_starts_anew(tmp_path: Path) -> None:
+    model = nn.Linear(4, 2)
+    module = TaskModule(
+        model=model,
+        task=Classification(),
+        optimizer=functools.partial(torch.optim.SGD, lr=0.1),
+    )
+    data = cycle_data()
+    result = fit(
+        module=module,
+        model=model,
+        task=Classification(),
+        data=data,
+        methods=[],
+        training=Training(
+            max_steps=6, validate_every=3, accelerator="cpu", find_lr=True, find_batch_size=True
+        ),
+        folder=tmp_path,
+    )
+    assert result.tuned["lr"] == module.lr
+    assert 1e-5 <= result.tuned["lr"] <= 1.0
+    assert result.tuned["batch_size"] == data.batch_size > 8
+    assert result.train_rows == 6 * data.batch_size
+    assert result.optimizer_steps == 6
+
+
+def test_a_module_without_a_rate_to_tune_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Foreign has no attribute lr"):
+        train(tmp_path, find_lr=True)
