@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +48,7 @@ def read_state(path: Path) -> Checkpoint:
             where=f"checkpoint={path}",
             mend="name a .ckpt, .pt, .pth, .bin or .safetensors file",
         )
-    if zipfile.is_zipfile(path):
+    if _is_zip(path):
         content = read_archive(path)
         weights, kind = _weights(content, path)
         return Checkpoint(weights=weights, kind=kind, sha256=files.hash_file(path))
@@ -158,6 +157,11 @@ def _tensors(value: Any) -> dict[str, Tensor] | None:
     return {k: v.as_subclass(Tensor) for k, v in items} if good else None
 
 
+def _is_zip(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
 def _renamed(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The renaming under which most names agree: none, a prefix off, or a prefix on."""
     candidates = [dict(weights)]
@@ -168,7 +172,20 @@ def _renamed(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dic
         )
     heads = {name[: i + 1] for name in wanted for i, c in enumerate(name) if c == "."}
     candidates += [{f"{p}{n}": v for n, v in weights.items()} for p in sorted(heads)]
-    return max(candidates, key=lambda one: (len(one.keys() & wanted.keys()), len(one)))
+    candidates.sort(key=lambda one: (len(one.keys() & wanted.keys()), len(one)), reverse=True)
+    best = candidates[0]
+    rivals = [
+        other
+        for other in candidates[1:]
+        if other.keys() == best.keys() and any(other[name] is not best[name] for name in best)
+    ]
+    if best.keys() & wanted.keys() and rivals:
+        raise CheckpointError(
+            "The checkpoint holds several models that fit: which one is meant is not clear.",
+            where=", ".join(sorted({name.partition(".")[0] for name in weights})),
+            mend="save the state_dict of the one that serves, and adopt that",
+        )
+    return best
 
 
 def _cause(
@@ -194,4 +211,11 @@ def _cause(
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """Names of tensors with values that are not finite."""
-    return [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    return [
+        name for name, value in tensors.items() if not bool(torch.isfinite(_plain(value)).all())
+    ]
+
+
+def _plain(value: Tensor) -> Tensor:
+    # float8 has no kernel of its own for this
+    return value.float() if value.is_floating_point() and value.element_size() == 1 else value

@@ -185,6 +185,9 @@ class _Unpickler(pickle.Unpickler):
             )
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v3"):
+            # bytes whose dtype comes as a later argument: float8, unsigned integers
+            return lambda *args: self._tensor(*args, dtype=args[6] if len(args) > 6 else None)
         if module == "torch._utils" and name.startswith("_rebuild_tensor"):
             return lambda *args: self._tensor(*args)  # fresh: BUILD may write on it
         if module == "torch._utils" and name.startswith("_rebuild_parameter"):
@@ -218,7 +221,11 @@ class _Unpickler(pickle.Unpickler):
             ).as_subclass(_Built)
         return self._read[name]
 
-    def _tensor(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+    def _tensor(
+        self, storage: Any, offset: int, size: Any, stride: Any, *_: Any, dtype: Any = None
+    ) -> Tensor:
+        if isinstance(storage, Tensor) and isinstance(dtype, torch.dtype):
+            storage = storage.view(dtype)
         size, stride = tuple(size), tuple(stride)
         whole = all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride))
         if not isinstance(storage, Tensor) or not whole or len(size) != len(stride):

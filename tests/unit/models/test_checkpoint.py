@@ -511,3 +511,23 @@ def test_paths_of_newer_pythons_are_inert(tmp_path: Path) -> None:
     data = b"\x80\x02}(X\x01\x00\x00\x00pcpathlib._local\nPosixPath\n(X\x01\x00\x00\x00atR"
     data += b"X\x05\x00\x00\x00model}X\x01\x00\x00\x00w" + _tensor(_ints(4), _ints(1)) + b"su."
     assert checkpoint.read_state(_archive(tmp_path / "w.pt", data)).weights["w"].shape == (4,)
+
+
+def test_dtypes_that_travel_as_bytes_come_back_as_they_were(tmp_path: Path) -> None:
+    stored = {
+        "eight": torch.tensor([0.5, -2.0, 1.5]).to(torch.float8_e4m3fn),
+        "sixteen": torch.tensor([1, 2, 65535], dtype=torch.uint16),
+    }
+    torch.save(stored, tmp_path / "odd.pt")
+    found = checkpoint.read_state(tmp_path / "odd.pt").weights
+    for name, value in stored.items():
+        assert found[name].dtype == value.dtype
+        assert found[name].view(torch.uint8).tolist() == value.view(torch.uint8).tolist()
+
+
+def test_two_models_in_one_checkpoint_are_not_guessed_between() -> None:
+    one, two = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    weights = {f"student.{n}": v for n, v in one.state_dict().items()}
+    weights |= {f"teacher.{n}": v for n, v in two.state_dict().items()}
+    with pytest.raises(CheckpointError, match="several models"):
+        checkpoint.match(weights, torch.nn.Linear(2, 2), where="both.pt")
