@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,13 @@ def rows(count: int, seed: int) -> Rows:
     return Rows(features={"x": values}, label=label, id=names, content=names, cluster=names)
 
 
-def train(folder: Path, *, stop_at: int | None = None, **settings: Any) -> tuple[FitResult, Any]:
+def train(
+    folder: Path,
+    *,
+    stop_at: int | None = None,
+    stop: type[BaseException] = Stopped,
+    **settings: Any,
+) -> tuple[FitResult, Any]:
     torch.manual_seed(0)
     np.random.seed(0)
     # dropout draws from the generator at every step, so a resume must restore it
@@ -76,7 +83,7 @@ def train(folder: Path, *, stop_at: int | None = None, **settings: Any) -> tuple
 
     def show(step: int, steps: int, scores: str) -> None:
         if stop_at is not None and step >= stop_at:
-            raise Stopped
+            raise stop
 
     training = Training(
         **{
@@ -128,6 +135,18 @@ def test_a_resumed_fit_equals_the_uninterrupted_one(
     assert result.replayed_rows == whole.replayed_rows
     assert result.sha256 == whole.sha256
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_ctrl_c_is_told_apart_from_an_error_and_the_fit_goes_on(tmp_path: Path) -> None:
+    whole, _ = train(tmp_path / "whole")
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "parts", stop_at=16, stop=KeyboardInterrupt)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    result, _ = train(tmp_path / "parts")
+    assert result.sha256 == whole.sha256
 
 
 def test_a_finished_fit_is_not_done_again(tmp_path: Path) -> None:

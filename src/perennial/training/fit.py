@@ -212,11 +212,13 @@ def fit(
     check_optimizer(module, trainer)
     started = time.monotonic()
     with attached(module, task=task, methods=callback, scores=scores):
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit as stopped:
+            # Lightning turns Ctrl-C and SIGTERM into an exit of its own; the cycle says more
+            raise KeyboardInterrupt from stopped
         if scores.curve[-1]["step"] != trainer.global_step:
             trainer.validate(module, datamodule=data, verbose=False)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     if best.file is None or best.sha256 is None:
         raise TrainingError(
             "No validation score was a number: training diverged.",
