@@ -20,7 +20,6 @@ from perennial.errors import ConfigError, PerennialError
 from perennial.reporting.progress import Display
 
 RUN_KEYS = ("tracking", "promote", "force", "exit_zero", "dry", "debug")
-OBJECTIVE = "combined"
 
 
 def run_job(
@@ -136,7 +135,8 @@ def _cycle(
             code = 0
         finally:
             tracker.finish(code)
-        best.extend(result.pop("objective", []))
+        if "objective" in result:
+            best.append(float(result.pop("objective")))
     return result
 
 

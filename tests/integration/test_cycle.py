@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
@@ -16,8 +18,10 @@ from torch import nn
 
 import perennial
 from perennial.data.digits import digits
+from perennial.launch import run_job
 from perennial.models.reference import MLP
 from perennial.promotion.registry import Registry
+from perennial.reporting.result import schema
 
 Run = Callable[..., dict[str, Any]]
 SHORT = ("trainer.max_steps=30", "trainer.validate_every=15")
@@ -284,3 +288,19 @@ def test_dry_run_over_a_champion_changes_nothing(run: Run, tmp_path: Path) -> No
     result = run("debug=dry", "force=true")
     assert (result["exit_code"], result["error"]) == (0, None)
     assert found() == before
+
+
+def test_a_job_of_a_sweep_returns_its_objective_and_moves_no_alias(
+    compose: Callable[..., dict[str, Any]], home: Path, tmp_path: Path
+) -> None:
+    config = compose("tracking=none", "trainer.accelerator=cpu", "trainer.max_steps=400")
+    result, objective = run_job(config, folder=tmp_path, multirun=True)
+    assert result["decision"]["verdict"] == "promoted"
+    assert result["decision"]["applied"] is False
+    assert result["exit_code"] == 0
+    assert objective is not None
+    assert 0.5 < objective <= 1.0
+    assert registry(home).aliases("digits")["champion"] == 1
+    stored = json.loads((tmp_path / "result.json").read_text())
+    assert "objective" not in stored
+    jsonschema.validate(stored, schema())

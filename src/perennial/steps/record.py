@@ -107,6 +107,8 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
         new_holdout=outcome.new_holdout,
     )
     result["candidate"] = {"id": committed.id}
+    curve = outcome.trained.fit.curve
+    result["objective"] = max(point["combined"] for point in curve if point["step"])
     if not cycle.dry:
         path = cycle.folder / "report.html"
         files.write_bytes(path, page.encode())
