@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 
 from perennial.data.split import split_salt
 from perennial.errors import MethodError
-from perennial.methods.base import arrange
-from perennial.promotion.gate import Decision, decide, require_decidable
+from perennial.methods.base import Method, arrange
+from perennial.promotion.gate import decide, require_decidable
 from perennial.promotion.registry import Version
 from perennial.steps.candidate import train, version_files, view
 from perennial.steps.collect import (
@@ -23,7 +24,8 @@ from perennial.steps.collect import (
     learned_rows,
 )
 from perennial.steps.found import check_checkpoint_path, found, satisfied
-from perennial.steps.judge import join, metrics
+from perennial.steps.judge import Held, join, metrics
+from perennial.steps.learner import Learner
 from perennial.steps.record import (
     Outcome,
     decided_before,
@@ -78,33 +80,13 @@ def run(cycle: Cycle) -> dict[str, Any]:
 def _learn(cycle: Cycle, champion: Version, new: Parts, history: History, cycle_id: str) -> Outcome:
     """Fit, evaluate and decide; nothing is recorded yet."""
     held = holdouts(champion)
-    independent = sum(len(np.unique(rows.cluster)) for rows, _ in held.values())
-    require_decidable(
-        independent,
-        len(np.unique(new.holdout.cluster)),
-        cycle.policy,
-        has_history=bool(independent),
-    )
-    for note in (*new.notes, *history.notes):
-        cycle.say(note)
+    new_holdout = _identity(new)
+    number = 1 + cycle.registry.decisions_on(cycle.name, new_holdout, other_than=cycle_id)
+    methods = arrange(cycle.methods())
+    _refuse_what_cannot_work(cycle, held, new, history, methods, decision_number=number)
     cycle.seed_everything()
     learner = cycle.learner()
-    for note in learner.notes:
-        cycle.say(note)
-    methods = arrange(cycle.methods())
-    needing = [method.name for method in methods if method.needs_history]
-    if needing and history.train is None:
-        raise MethodError(
-            f"Method {' and '.join(map(repr, needing))} needs history, and none can be read.",
-            where="data.history",
-            mend="give data.history=PATH, or use method=none",
-        )
-    cycle.say(
-        f"Retraining {champion.id} on {len(new.train)} new rows"
-        + (f" and {len(history.train)} of history" if history.train is not None else "")
-        + f" with {' + '.join(method.name for method in methods) or 'no method'}"
-        f", {cycle.training.max_steps} steps, on {learner.device}"
-    )
+    _announce(cycle, champion, new, history, methods, learner)
 
     learner.load(view(champion).weights)
     held = {"new": (new.holdout, new.seen), **held}
@@ -126,9 +108,6 @@ def _learn(cycle: Cycle, champion: Version, new: Parts, history: History, cycle_
     )
     after = {name: learner.predict(rows) for name, (rows, _) in held.items()}
     report = join(held, champion=before, candidate=after, label_names=new.label_names)
-    new_holdout = _identity(new)
-    number = 1 + cycle.registry.decisions_on(cycle.name, new_holdout, other_than=cycle_id)
-    decision: Decision = decide(report, cycle.policy, decision_number=number)
     return Outcome(
         cycle_id=cycle_id,
         champion=champion,
@@ -139,7 +118,7 @@ def _learn(cycle: Cycle, champion: Version, new: Parts, history: History, cycle_
         trained=candidate,
         report=report,
         metrics=metrics(report, cycle.task),
-        decision=decision,
+        decision=decide(report, cycle.policy, decision_number=number),
         new_holdout=new_holdout,
         files=version_files(
             cycle=f"cycle-{len(held)}",
@@ -150,6 +129,51 @@ def _learn(cycle: Cycle, champion: Version, new: Parts, history: History, cycle_
             methods=candidate.methods,
             folder=cycle.work_folder(cycle_id),
         ),
+    )
+
+
+def _refuse_what_cannot_work(
+    cycle: Cycle,
+    held: Held,
+    new: Parts,
+    history: History,
+    methods: Sequence[Method],
+    *,
+    decision_number: int,
+) -> None:
+    """Say before training what would only show after it."""
+    independent = sum(len(np.unique(rows.cluster)) for rows, _ in held.values())
+    require_decidable(
+        independent,
+        len(np.unique(new.holdout.cluster)),
+        cycle.policy,
+        has_history=bool(independent),
+        decision_number=decision_number,
+    )
+    needing = [method.name for method in methods if method.needs_history]
+    if needing and history.train is None:
+        raise MethodError(
+            f"Method {' and '.join(map(repr, needing))} needs history, and none can be read.",
+            where="data.history",
+            mend="give data.history=PATH, or use method=none",
+        )
+
+
+def _announce(
+    cycle: Cycle,
+    champion: Version,
+    new: Parts,
+    history: History,
+    methods: Sequence[Method],
+    learner: Learner,
+) -> None:
+    for note in (*new.notes, *history.notes, *learner.notes):
+        cycle.say(note)
+    cycle.say(
+        f"Retraining {champion.id} on {len(new.train)} new rows"
+        + (f" and {len(history.train)} of history" if history.train is not None else "")
+        + f" with {' + '.join(method.name for method in methods) or 'no method'}"
+        f", {cycle.training.max_steps} steps, on {learner.device}"
     )
 
 

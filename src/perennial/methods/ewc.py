@@ -57,6 +57,13 @@ class EWC(Method):
         fisher: str = "sampled",
         max_classes: int = 100,
     ) -> None:
+        for setting, value in (
+            ("strength", strength),
+            ("decay", decay),
+            ("max_classes", max_classes),
+        ):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            _check(number, setting, value, "a number")
         _check(0 <= strength < math.inf, "strength", strength, "at least 0 and finite")
         _check(0 <= decay <= 1, "decay", decay, "from 0 to 1")
         _check(fisher in KINDS, "fisher", fisher, f"one of {', '.join(KINDS)}")
@@ -97,7 +104,9 @@ class EWC(Method):
                     where="method.ewc",
                     mend="train the same parameters as before, or leave ewc out",
                 )
-            self.precision[name] = stored[name].to(parameter.device, torch.float32)
+            # in the parameter's own layout, so that all lie alike in memory
+            layout = torch.empty_like(parameter, dtype=torch.float32, requires_grad=False)
+            self.precision[name] = layout.copy_(stored[name])
         self.anchor = {n: p.detach().clone() for n, p in parameters.items()}
         self.new_count = max(context.new_count, 1)
 
@@ -105,7 +114,7 @@ class EWC(Method):
     def add_gradients(self, step: StepContext) -> None:
         """Add strength / N_new · P (θ − θ*), in chunks of one scratch buffer."""
         factor = self.strength / self.new_count
-        penalty = torch.zeros((), dtype=torch.float64) if step.is_logging else None
+        penalties: list[Tensor] = []
         for name, parameter in step.parameters.items():
             if name not in self.precision:
                 raise MethodError(
@@ -117,28 +126,31 @@ class EWC(Method):
             precision, anchor = self._on(name, parameter.device)
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            if not (parameter.is_contiguous() and parameter.grad.is_contiguous()):
-                # rare layouts: correctness before memory
-                difference = parameter.float() - anchor.float()
-                parameter.grad.add_((precision * difference).to(parameter.grad.dtype), alpha=factor)
-                if penalty is not None:
-                    penalty += (precision * difference.square()).sum().double().cpu()
-                continue
-            flat = [t.view(-1) for t in (parameter, anchor, precision, parameter.grad)]
+            flat = _flat(parameter, anchor, precision)
             for start in range(0, parameter.numel(), CHUNK):
-                theta, star, p, grad = (t[start : start + CHUNK] for t in flat)
-                delta = self._buffer(len(theta), parameter.device)
-                torch.sub(theta, star, out=delta) if theta.dtype == delta.dtype else delta.copy_(
-                    theta
-                ).sub_(star)
-                if penalty is not None:
-                    penalty += (p * delta * delta).sum().double().cpu()
-                if grad.dtype == delta.dtype:
-                    grad.addcmul_(p, delta, value=factor)
-                else:
-                    grad.add_(delta.mul_(p), alpha=factor)
-        if penalty is not None:
-            step.log("ewc/penalty", float(penalty) * factor / 2)
+                chunk = [tensor[start : start + CHUNK] for tensor in flat]
+                penalty = self._add(*chunk, factor=factor, value=step.is_logging)
+                penalties += [] if penalty is None else [penalty]
+        if penalties:
+            # summed on the device, so that logging waits for it once
+            total = torch.stack([value.to(penalties[0].device) for value in penalties]).sum()
+            step.log("ewc/penalty", float(total) * factor / 2)
+
+    def _add(
+        self, theta: Tensor, star: Tensor, p: Tensor, grad: Tensor, *, factor: float, value: bool
+    ) -> Tensor | None:
+        """One chunk (n,) of the gradient; the penalty's share of it where asked for."""
+        delta = self._buffer(len(theta), theta.device)
+        if theta.dtype == delta.dtype:
+            torch.sub(theta, star, out=delta)
+        else:
+            delta.copy_(theta).sub_(star)
+        penalty = (p * delta * delta).sum(dtype=torch.float64) if value else None
+        if grad.dtype == delta.dtype:
+            grad.addcmul_(p, delta, value=factor)
+        else:
+            grad.add_(delta.mul_(p), alpha=factor)
+        return penalty
 
     def finish(self, context: MethodContext) -> dict[str, Tensor]:
         """Precision for the next cycle: decay · P + N_new · F̄_new at the candidate's weights."""
@@ -188,6 +200,27 @@ class EWC(Method):
         if self._scratch is None or self._scratch.device != device:
             self._scratch = torch.empty(CHUNK, dtype=torch.float32, device=device)
         return self._scratch[:size]
+
+
+def _flat(parameter: Tensor, anchor: Tensor, precision: Tensor) -> list[Tensor]:
+    """Parameter, anchor, precision and gradient as (n,), in one order; the gradient is a view."""
+    assert parameter.grad is not None
+    tensors = (parameter, anchor, precision, parameter.grad)
+    if len({tensor.stride() for tensor in tensors}) == 1 and _is_dense(parameter):
+        return [
+            tensor.as_strided((tensor.numel(),), (1,), tensor.storage_offset())
+            for tensor in tensors
+        ]
+    # rare layouts: correctness before memory
+    parameter.grad = parameter.grad.contiguous()
+    return [*(tensor.reshape(-1) for tensor in tensors[:3]), parameter.grad.view(-1)]
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return tensor.is_contiguous() or (
+        tensor.ndim in formats and tensor.is_contiguous(memory_format=formats[tensor.ndim])
+    )
 
 
 def _check(good: bool, name: str, value: object, words: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,13 @@ def read_state(path: Path) -> Checkpoint:
     return Checkpoint(weights=tensors, kind="safetensors", sha256=files.hash_file(path))
 
 
-def match(weights: Mapping[str, Tensor], model: nn.Module, *, where: str) -> dict[str, Tensor]:
+def match(
+    weights: Mapping[str, Tensor],
+    model: nn.Module,
+    *,
+    where: str,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Tensor]:
     """Weights under the model's own names, checked to fit it.
 
     A common prefix (``model.``, ``module.``, ``_orig_mod.``) is taken away or put before the names.
@@ -73,6 +79,7 @@ def match(weights: Mapping[str, Tensor], model: nn.Module, *, where: str) -> dic
         weights: As read.
         model: What they are for.
         where: Shown in messages.
+        say: Told which tensors outside of the prefix are not used.
 
     Raises:
         CheckpointError: Names the tensors that are missing, left over, of another shape, or not
@@ -80,6 +87,9 @@ def match(weights: Mapping[str, Tensor], model: nn.Module, *, where: str) -> dic
     """
     wanted = model.state_dict()
     renamed = _renamed(weights, wanted)
+    if unused := _unused(weights, renamed):
+        shown = ", ".join(unused[:_SHOWN]) + (", …" if len(unused) > _SHOWN else "")
+        say(f"{where}: {len(unused)} tensors are outside of the model and not used: {shown}")
     wrong = [
         f"{name}: {tuple(renamed[name].shape)} in the checkpoint, {tuple(value.shape)} in the model"
         for name, value in wanted.items()
@@ -186,6 +196,11 @@ def _renamed(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dic
             mend="save the state_dict of the one that serves, and adopt that",
         )
     return best
+
+
+def _unused(weights: Mapping[str, Tensor], renamed: Mapping[str, Tensor]) -> list[str]:
+    taken = {id(value) for value in renamed.values()}
+    return sorted(name for name, value in weights.items() if id(value) not in taken)
 
 
 def _cause(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from perennial.errors import CheckpointError
+from perennial.models.opcodes import absurd
 
 MAX_PICKLE_BYTES = 64 << 20
 _EXECUTING_MODULES = {
@@ -158,11 +158,8 @@ def _read(archive: zipfile.ZipFile, path: Path) -> Any:
         return archive.read(f"{root}data/{key}")
 
     content = archive.read(pickles[0])
-    for opcode, index, _ in pickletools.genops(content):
-        # the unpickler's memo is an array as long as the largest index
-        put = opcode.name in ("PUT", "BINPUT", "LONG_BINPUT")
-        if put and not (isinstance(index, int) and 0 <= index <= len(content)):
-            _refuse(path, "its pickle asks for an absurd amount of memory")
+    if why := absurd(content):
+        _refuse(path, why)
     return _Unpickler(io.BytesIO(content), storage=storage, path=path).load()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sized
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +28,7 @@ class Check:
         threshold: What a bound is held against.
         n: Rows.
         p_value: Of the test that decides.
-        power: At ``alternative``.
+        power: At ``alternative``, counting each group of dependent rows as one row.
         alternative: True difference at which the power is stated.
         reason: For a person.
     """
@@ -130,40 +131,69 @@ def decide(report: EvaluationReport, policy: Policy, *, decision_number: int = 1
     """
     _validate(report)
     assert decision_number >= 1
-    alpha = policy.alpha / 2 ** (decision_number - 1)
+    alpha = level(policy, decision_number)
     checks = [_retention(report, policy, alpha), _improvement(report, policy, alpha)]
+    asked = {check.outcome for check in checks}
     checks += _harm(report, policy, alpha)
-    outcomes = {check.outcome for check in checks}
-    if "reject" in outcomes:
+    if any(check.outcome == "reject" for check in checks):
         verdict = "rejected"
-    elif outcomes & {"inconclusive", "not_evaluable"}:
+    elif asked & {"inconclusive", "not_evaluable"}:
         verdict = "inconclusive"
     else:
         verdict = "promoted"
     return Decision(verdict, tuple(checks), alpha, decision_number)
 
 
-def require_decidable(n_history: int, n_new: int, policy: Policy, *, has_history: bool) -> None:
+def level(policy: Policy, decision_number: int) -> float:
+    """Level of each test: the k-th decision on one new holdout is tested at alpha / 2^(k-1)."""
+    alpha: float = policy.alpha / 2 ** (decision_number - 1)
+    return alpha
+
+
+def require_decidable(
+    n_history: int, n_new: int, policy: Policy, *, has_history: bool, decision_number: int = 1
+) -> None:
     """Refuse, before any training, holdouts too small to decide anything.
+
+    Args:
+        n_history: Independent rows of the history holdouts.
+        n_new: Independent rows of the new holdout.
+        policy: What must be shown.
+        has_history: Whether retention is asked for.
+        decision_number: The how-manieth decision on this new holdout it will be.
 
     Raises:
         DataError: Even no discordant row could not clear the margin, z² / (n + z²) >= margin, or
-            even an all-correct candidate could not be significant, 0.5^n > alpha.
+            even a candidate that is right wherever the champion is wrong could not be significant.
     """
-    z2 = float(stats.norm.isf(policy.alpha)) ** 2
+    alpha = level(policy, decision_number)
+    repeated = (
+        f" This is decision {decision_number} on the same new rows, so each test is at "
+        f"{alpha:.2g}: collect new rows instead of trying again."
+        if decision_number > 1
+        else ""
+    )
+    z2 = float(stats.norm.isf(alpha)) ** 2
     if has_history and not policy.waived and z2 / (n_history + z2) >= policy.margin:
         need = math.floor(z2 / policy.margin - z2) + 1
         raise DataError(
-            f"The history holdout has {n_history} rows: even with no difference at all they could "
-            f"not show that less than {policy.margin:.1%} is lost.",
+            f"The history holdout has {n_history} independent rows: even with no difference at "
+            f"all they could not show that less than {policy.margin:.1%} is lost.{repeated}",
             where="data.history holdout",
             mend=f"hold out at least {need} rows (data.holdout_fraction, data.history_holdout), "
             "allow a larger gate.retention.margin, or set gate.retention=waived",
         )
-    need = max(math.ceil(math.log2(1 / policy.alpha)), 1)
-    if n_new < need:
+
+    def best_p(n: int) -> float:
+        if policy.minimum_effect == 0:
+            return statistics.mcnemar_exact(n, 0)
+        return statistics.tango_test(n, 0, n, delta=policy.minimum_effect)
+
+    if n_new < 1 or best_p(n_new) > alpha:
+        need = next(n for n in itertools.count(1) if best_p(n) <= alpha)
         raise DataError(
-            f"The new holdout has {n_new} rows: no result on them could be significant.",
+            f"The new holdout has {n_new} independent rows: no result on them could be "
+            f"significant.{repeated}",
             where="data.new holdout",
             mend=f"hold out at least {need} new rows, better several hundred: "
             "collect more, or raise data.holdout_fraction",
@@ -217,7 +247,7 @@ def _retention(report: EvaluationReport, policy: Policy, alpha: float) -> Check:
         n=int(mask.sum()),
         p_value=found.p_above,
         power=statistics.tango_power(
-            int(mask.sum()), discordance=found.discordance, margin=policy.margin, alpha=alpha
+            found.independent, discordance=found.discordance, margin=policy.margin, alpha=alpha
         ),
         alternative=0.0,
         reason=reason,
@@ -256,7 +286,7 @@ def _improvement(report: EvaluationReport, policy: Policy, alpha: float) -> Chec
         n=int(mask.sum()),
         p_value=p_value,
         power=statistics.mcnemar_power(
-            int(mask.sum()),
+            found.independent,
             discordance=found.discordance,
             alternative=policy.alternative,
             alpha=alpha,
@@ -273,30 +303,54 @@ def _harm(report: EvaluationReport, policy: Policy, alpha: float) -> list[Check]
     names = [name for name in dict.fromkeys(report.holdout.tolist()) if name != "new"]
     if len(names) < 2 or policy.waived:
         return []
-    masks = [(report.holdout == name) & ~report.seen_by_champion for name in names]
-    tested = [
-        (name, mask)
-        for name, mask in zip(names, masks, strict=True)
+    masks = {name: (report.holdout == name) & ~report.seen_by_champion for name in names}
+    found = {
+        name: _compare(report, mask, alpha, threshold=-policy.margin)
+        for name, mask in masks.items()
         if len(np.unique(report.cluster[mask])) > 1
-    ]
-    found = [_compare(report, mask, alpha, threshold=-policy.margin) for _, mask in tested]
-    adjusted = statistics.holm([one.p_below for one in found]).tolist()
+    }
+    adjusted = statistics.holm([one.p_below for one in found.values()]).tolist()
+    p_values = dict(zip(found, adjusted, strict=True))
     return [
-        Check(
-            name=f"harm/{name}",
-            outcome="reject" if p <= alpha else "pass",
-            estimate=one.estimate,
-            interval=one.interval,
-            threshold=-policy.margin,
-            n=int(mask.sum()),
-            p_value=float(p),
-            power=None,
-            alternative=None,
-            reason=f"{name}: {_change(report, mask)}; a loss beyond "
-            f"{100 * policy.margin:.1f} points is {'' if p <= alpha else 'not '}significant.",
-        )
-        for (name, mask), one, p in zip(tested, found, adjusted, strict=True)
+        _veto(report, name, masks[name], found[name], p_values[name], policy, alpha)
+        if name in found
+        else _untested(name, int(masks[name].sum()))
+        for name in names
     ]
+
+
+def _veto(
+    report: EvaluationReport,
+    name: str,
+    mask: Booleans,
+    found: _Compared,
+    p_value: float,
+    policy: Policy,
+    alpha: float,
+) -> Check:
+    harm = p_value <= alpha
+    return Check(
+        name=f"harm/{name}",
+        outcome="reject" if harm else "pass",
+        estimate=found.estimate,
+        interval=found.interval,
+        threshold=-policy.margin,
+        n=int(mask.sum()),
+        p_value=p_value,
+        power=None,
+        alternative=None,
+        reason=f"{name}: {_change(report, mask)}; a loss beyond "
+        f"{100 * policy.margin:.1f} points is {'' if harm else 'not '}significant.",
+    )
+
+
+def _untested(name: str, rows: int) -> Check:
+    """Said, and without a say: a veto only passes or rejects."""
+    why = "were all seen by the adopted model" if not rows else "are all in one group"
+    return Check(
+        f"harm/{name}", "not_evaluable", None, None, None, rows, None, None, None,
+        f"{name}: its rows {why}, so harm to it alone cannot be tested.",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -308,6 +362,7 @@ class _Compared:
     discordance: float
     b: int
     c: int
+    independent: int
     binary: bool
 
 
@@ -330,6 +385,7 @@ def _compare(
             discordance=(b + c) / n,
             b=b,
             c=c,
+            independent=n,
             binary=True,
         )
     if clusters < 2:
@@ -349,6 +405,7 @@ def _compare(
         discordance=(b + c) / n,
         b=b,
         c=c,
+        independent=clusters,
         binary=False,
     )
     if not zero_one and found.interval[0] < found.interval[1]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from perennial.data.source import check_schema
-from perennial.data.split import split_salt
+from perennial.data.split import exclude, split_salt
 from perennial.errors import CheckpointError, ConfigError, DataError, MethodError
 from perennial.methods.base import arrange, check_capabilities
 from perennial.models.checkpoint import match, read_state
@@ -107,8 +107,8 @@ def _history(cycle: Cycle) -> tuple[Parts, str]:
     return (
         replace(
             parts,
-            train=parts.train.take(~np.isin(parts.train.content, holdout.content)),
-            validation=parts.validation.take(~np.isin(parts.validation.content, holdout.content)),
+            train=exclude(parts.train, ids=holdout.id, contents=holdout.content),
+            validation=exclude(parts.validation, ids=holdout.id, contents=holdout.content),
             holdout=holdout,
             seen=np.zeros(len(holdout), dtype=bool),
         ),
@@ -163,7 +163,7 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
     assert cycle.checkpoint is not None
     path = Path(cycle.checkpoint)
     checkpoint = read_state(path)
-    learner.load(match(checkpoint.weights, learner.model, where=str(path)))
+    learner.load(match(checkpoint.weights, learner.model, where=str(path), say=cycle.say))
     cycle.say(f"Adopting {path} ({checkpoint.kind}) as version 1 of {cycle.name!r}")
     probe = parts.train if len(parts.train) else None
     if probe is None:

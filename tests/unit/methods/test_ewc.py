@@ -80,6 +80,48 @@ def test_the_gradient_is_that_of_the_penalty(monkeypatch: pytest.MonkeyPatch, ch
     assert logged["ewc/penalty"] == pytest.approx(float(penalty.detach()), rel=1e-5)
 
 
+@pytest.mark.parametrize("layout", ["channels_last", "gradient differs", "strided parameter"])
+def test_other_layouts_in_memory_change_nothing(layout: str) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(6, 4, 3, 3)
+    model = nn.Conv2d(4, 6, 3, bias=False)
+    if layout == "strided parameter":
+        model.weight = nn.Parameter(torch.zeros(6, 4, 3, 6)[..., ::2])
+    elif layout == "channels_last":
+        model.to(memory_format=torch.channels_last)
+    model.weight.data.copy_(weight)
+    precision = torch.rand_like(weight)
+    method = EWC()
+    method.prepare(context(model, torch.randn(4, 1), methods={"ewc": {"weight": precision}}))
+    moved = torch.randn_like(weight)
+    model.weight.data.add_(moved)
+    start = torch.randn_like(weight)
+    model.weight.grad = torch.empty_like(model.weight).copy_(start)
+    if layout == "gradient differs":
+        model.weight.grad = start.to(memory_format=torch.channels_last)
+    logged: dict[str, float] = {}
+    method.add_gradients(step(model, is_logging=True, log=logged.__setitem__))
+    torch.testing.assert_close(
+        model.weight.grad, start + precision * moved / 4, rtol=1e-5, atol=1e-5
+    )
+    expected = float((precision * moved.square()).sum()) / 8
+    assert logged["ewc/penalty"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_nothing_of_a_parameters_size_is_allocated() -> None:
+    model = nn.Conv2d(64, 64, 7, bias=False).to(memory_format=torch.channels_last)
+    method = EWC()
+    method.prepare(
+        context(model, torch.randn(4, 1), methods={"ewc": {"weight": torch.rand(64, 64, 7, 7)}})
+    )
+    model.weight.grad = torch.zeros_like(model.weight)
+    method.add_gradients(step(model))  # the scratch buffer
+    with torch.profiler.profile(profile_memory=True) as profile:
+        method.add_gradients(step(model))
+    largest = max(event.cpu_memory_usage for event in profile.events())
+    assert largest < model.weight.numel() * 4
+
+
 def test_the_first_step_from_the_anchor_is_zero_and_a_missing_gradient_is_made() -> None:
     torch.manual_seed(0)
     model = nn.Linear(4, 2)
@@ -152,7 +194,16 @@ def test_a_precision_of_another_shape_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"strength": -1}, {"decay": 1.5}, {"fisher": "squared"}, {"max_classes": 1}]
+    "settings",
+    [
+        {"strength": -1},
+        {"strength": "strong"},
+        {"strength": True},
+        {"strength": float("nan")},
+        {"decay": 1.5},
+        {"fisher": "squared"},
+        {"max_classes": 1},
+    ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=rf"method\.ewc\.{next(iter(settings))}"):

@@ -196,6 +196,13 @@ def test_a_few_clusters_without_discordance_do_not_pass_retention() -> None:
     assert check_of(decide(report, Policy()), "retention").outcome == "inconclusive"
 
 
+def test_power_counts_dependent_rows_once() -> None:
+    alone = decide(make_report(BETTER, UNCLEAR), Policy())
+    tripled = decide(make_report(BETTER, UNCLEAR, copies=3), Policy())
+    for name in ("retention", "improvement"):
+        assert check_of(tripled, name).power == pytest.approx(check_of(alone, name).power)
+
+
 def test_duplicated_history_does_not_shrink_the_p_value() -> None:
     twice, often = (
         check_of(decide(make_report(BETTER, (2, 4, 150), copies=k), Policy()), "retention")
@@ -267,8 +274,15 @@ def test_harm_looks_at_unseen_rows_only() -> None:
     report = make_report(
         BETTER, (30, 0, 600), (30, 0, 600), (0, 30, 100), seen=(False, False, True)
     )
-    names = [check.name for check in decide(report, Policy()).checks]
-    assert names == ["retention", "improvement", "harm/history/0", "harm/history/1"]
+    decision = decide(report, Policy())
+    harm = {check.name: check.outcome for check in decision.checks[2:]}
+    assert harm == {
+        "harm/history/0": "pass",
+        "harm/history/1": "pass",
+        "harm/history/2": "not_evaluable",
+    }
+    assert "all seen" in decision.checks[-1].reason
+    assert decision.verdict == "promoted"
 
 
 def test_a_holdout_of_one_group_has_no_veto() -> None:
@@ -276,7 +290,9 @@ def test_a_holdout_of_one_group_has_no_veto() -> None:
     cluster = report.cluster.copy()
     cluster[report.holdout == "history/2"] = "one"
     decision = decide(replace(report, cluster=cluster), Policy())
-    assert "harm/history/2" not in [check.name for check in decision.checks]
+    check = check_of(decision, "harm/history/2")
+    assert (check.outcome, check.n, check.p_value) == ("not_evaluable", 2, None)
+    assert "all in one group" in check.reason
     assert decision.verdict == "promoted"
 
 
@@ -324,6 +340,37 @@ def test_history_must_be_able_to_clear_the_margin(n_history: int, enough: bool) 
 def test_history_is_not_asked_for_where_it_is_not_tested() -> None:
     require_decidable(0, 100, Policy(), has_history=False)
     require_decidable(10, 100, Policy(retention="waived"), has_history=True)
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_a_repeated_decision_needs_more_rows(number: int) -> None:
+    alpha = 0.05 / 2 ** (number - 1)
+    need = next(n for n in range(1, 999) if statistics.tango_test(0, 0, n, delta=-0.02) < alpha)
+    best = decide(make_report((50, 0, 50), (0, 0, need)), Policy(), decision_number=number)
+    assert best.verdict == "promoted"
+    require_decidable(need, 50, Policy(), has_history=True, decision_number=number)
+    with pytest.raises(DataError, match=f"decision {number} on the same new rows"):
+        require_decidable(need - 1, 50, Policy(), has_history=True, decision_number=number)
+    least = next(n for n in range(99) if 0.5**n <= alpha)
+    require_decidable(need, least, Policy(), has_history=True, decision_number=number)
+    with pytest.raises(DataError, match=f"at least {least} new rows"):
+        require_decidable(need, least - 1, Policy(), has_history=True, decision_number=number)
+
+
+@pytest.mark.parametrize("effect", [0.1, 0.5])
+def test_a_minimum_effect_needs_rows_that_could_show_it(effect: float) -> None:
+    policy = Policy(improvement={"minimum_effect": effect, "alternative": 0.9})
+
+    def decidable(n: int) -> bool:
+        try:
+            require_decidable(0, n, policy, has_history=False)
+        except DataError:
+            return False
+        return True
+
+    for n in range(1, 30):
+        best = decide(make_report((n, 0, n)), policy)
+        assert decidable(n) == (check_of(best, "improvement").outcome == "pass")
 
 
 @pytest.mark.parametrize(("n_new", "enough"), [(0, False), (4, False), (5, True)])
