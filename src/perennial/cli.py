@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from perennial.errors import EXIT_FAILED, ConfigError, PerennialError
 from perennial.paths import CONF_DIR
+from perennial.usage import asks_for_help, help_text
 
 USAGE = """perennial: retrain deployed PyTorch models without forgetting
 
@@ -111,6 +113,9 @@ def _hydra(name: str, job: Callable[[DictConfig], Any]) -> Callable[[], Any]:
 
 
 def _run(job: Callable[[], Any], name: str) -> None:
+    if asks_for_help(sys.argv[1:]):
+        sys.stdout.write(help_text(name, [CONF_DIR, *_own_folders(sys.argv[1:])]))
+        raise SystemExit(0)
     # Hydra then raises instead of printing its own message, so that ours can name the nearest key
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -119,6 +124,14 @@ def _run(job: Callable[[], Any], name: str) -> None:
         _stop(error)
     except (HydraException, OmegaConfBaseException) as error:
         _stop(_explain(error, name))
+
+
+def _own_folders(arguments: Sequence[str]) -> list[Path]:
+    """Folders of groups that the user added with ``--config-dir``."""
+    found = [a.partition("=")[2] for a in arguments if a.startswith("--config-dir=")]
+    pairs = pairwise(arguments)
+    found += [value for flag, value in pairs if flag in ("--config-dir", "-cd")]
+    return [Path(folder) for folder in found]
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

@@ -20,8 +20,10 @@ import torch
 
 from perennial import files
 from perennial.models.reference import MLP
+from perennial.paths import CONF_DIR
 from perennial.promotion.registry import Registry
 from perennial.steps import found
+from perennial.usage import help_text
 
 Run = Callable[..., dict[str, Any]]
 SHORT = ("trainer.max_steps=10", "trainer.validate_every=5")
@@ -314,3 +316,17 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     done = command("train", "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1] == "False False"
+    assert "Exit codes: 0 promoted" in done.stdout
+
+
+def test_help_names_every_group_and_setting_and_groups_of_ones_own(tmp_path: Path) -> None:
+    own = tmp_path / "own" / "gate"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# python train.py gate=mine\nmargin: 1\n")
+    text = help_text("train", [CONF_DIR, tmp_path / "own"])
+    for path in CONF_DIR.glob("*/*.yaml"):
+        assert f" {path.stem} " in text
+    for line in ("* digits ", "* default ", "mine ", "python train.py gate=mine", "  seed: 0"):
+        assert line in text
+    done = command("train", "--help", "--config-dir", str(tmp_path / "own"), cwd=tmp_path)
+    assert "gate=mine" in done.stdout

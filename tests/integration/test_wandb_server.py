@@ -129,3 +129,32 @@ def test_an_unreachable_server_falls_back_to_offline(tmp_path):
     seen, errors = _run(tmp_path, "online", WANDB_INIT_TIMEOUT="3", **more)
     assert all(x["url"] is None and Path(x["directory"]).is_dir() for x in seen)
     assert errors.count("cannot be reached") == 2
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from perennial.tracking.wandb import WandbTracker
+tracker = WandbTracker(finish_seconds=4)
+tracker.start(name="c", group="g", job_type="retrain", folder=Path(sys.argv[1]), config={})
+tracker.logger().log_metrics({"loss": 0.5}, step=3)
+print("READY", flush=True)
+sys.stdin.readline()
+tracker.finish(0)
+print("DONE" + str(tracker.identity()["directory"]))
+"""
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_in_mid_run_does_not_hold_up_the_cycle(tmp_path):
+    with _MODULE.WandbServer() as server:
+        more = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "k" * 40}
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", DYING, str(tmp_path)], cwd=tmp_path, text=True,
+            env=_environment(tmp_path, **more), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout.readline() == "READY\n"
+    out, _ = process.communicate("\n", timeout=60)
+    assert process.returncode == 0
+    folder = Path(out.split("DONE")[1].strip())
+    assert list(folder.glob("*.wandb")), "what was recorded can be synced later"

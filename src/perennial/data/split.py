@@ -91,6 +91,13 @@ def assign_roles(
     rest = validation_fraction / (1 - holdout_fraction)
     if source.declared_role is not None:
         role = _declared(source.declared_role, name)
+        if holdout_fraction and not (role == "holdout").any():
+            raise DataError(
+                "The split column declares no holdout row.",
+                where=f"data.{name}, data.split_column",
+                mend="mark rows as holdout (or test), or set data.split_column=null to hold out "
+                "by hash",
+            )
         if not (role == "validation").any():
             role = _validate(role, rows.cluster, salt, validation_fraction)
     elif source.time is not None:
@@ -103,12 +110,20 @@ def assign_roles(
         role = kinds[np.searchsorted(edges, share, side="right")]
     keep = _kept(rows.content, role, duplicates)
     removed = int((~keep).sum())
+    rows, role = rows.take(keep), role[keep]
+    notes = _notes(name, len(keep), copies, removed, duplicates)
+    parted = set(rows.cluster[role == "train"]) & set(rows.cluster[role == "holdout"])
+    if parted:
+        notes += (
+            f"{name}: {len(parted)} groups have rows both in training and in the declared "
+            "holdout, so the holdout flatters",
+        )
     return Assignment(
-        rows=rows.take(keep),
-        role=role[keep],
-        duplicate_share=copies / len(rows) if len(rows) else 0.0,
+        rows=rows,
+        role=role,
+        duplicate_share=copies / len(keep) if len(keep) else 0.0,
         removed=removed,
-        notes=_notes(name, len(rows), copies, removed, duplicates),
+        notes=notes,
     )
 
 

@@ -60,7 +60,16 @@ def learning_curve(curve: Sequence[Mapping[str, float]]) -> str:
         axes.axhline(values[0], color=colour, linewidth=1, linestyle=(0, (4, 3)), alpha=0.6)
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("validation accuracy, %")
-    axes.legend(frameon=False, fontsize=8, labelcolor=_INK, loc="lower right")
+    # above the axes: within them it would lie on a curve
+    axes.legend(
+        frameon=False,
+        fontsize=8,
+        labelcolor=_INK,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderaxespad=0,
+        ncols=2,
+    )
     return _svg(figure)
 
 

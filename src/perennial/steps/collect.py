@@ -260,6 +260,8 @@ def collect_history(data: Data, *, champion: Version, learned: Learned, source: 
             notes.append(f"{key}: no longer readable, its rows come from memory")
             continue
         fingerprints[key] = rows.fingerprint
+        if unknown := int((~np.isin(rows.rows.id, learned.id)).sum()):
+            notes.append(f"{key}: {unknown} rows left out, which no version was trained or held on")
         train.append(_unmet(rows.rows.take(np.isin(rows.rows.id, roles["train"])), train))
         validation.append(
             _unmet(rows.rows.take(np.isin(rows.rows.id, roles["validation"])), validation)

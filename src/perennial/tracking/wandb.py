@@ -73,9 +73,11 @@ class WandbTracker:
         mode: ``online``, ``offline`` or ``disabled``; ``None`` takes what the environment or
             ``wandb offline`` set, else online where a key is stored, else offline.
         log_artifacts: Whether model versions are uploaded too.
+        finish_seconds: Longest wait for uploads when a run ends, above 0; what is left over then
+            lies on disk for ``wandb sync``, and the cycle goes on to its end.
 
     Raises:
-        ConfigError: The mode is unknown.
+        ConfigError: The mode is unknown, or the wait is not above 0.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class WandbTracker:
         entity: str | None = None,
         mode: str | None = None,
         log_artifacts: bool = True,
+        finish_seconds: float = 1800.0,
     ) -> None:
         if mode is not None and mode not in MODES:
             raise ConfigError(
@@ -92,6 +95,13 @@ class WandbTracker:
                 where="tracking.mode",
                 mend=f"use one of {', '.join(MODES)}, or null",
             )
+        if not finish_seconds > 0:
+            raise ConfigError(
+                f"The wait for W&B's uploads is {finish_seconds!r}.",
+                where="tracking.finish_seconds",
+                mend="give seconds above 0",
+            )
+        self._finish_seconds = float(finish_seconds)
         self._project = project
         self._entity = entity
         self._mode = mode
@@ -132,7 +142,7 @@ class WandbTracker:
             # W&B silently falls back to the system's temporary folder where this one is missing.
             folder.mkdir(parents=True, exist_ok=True)
             mode = resolve_mode(self._mode)
-            self._run = _init(arguments, mode=mode)
+            self._run = _init(arguments, mode=mode, finish_seconds=self._finish_seconds)
             self._run.define_metric("trainer/global_step")
             self._run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         except Exception as error:
@@ -233,7 +243,7 @@ def _has_key(settings: Any) -> bool:
         return False
 
 
-def _init(arguments: Mapping[str, Any], *, mode: str) -> Any:
+def _init(arguments: Mapping[str, Any], *, mode: str, finish_seconds: float) -> Any:
     import wandb
 
     def settings() -> Any:
@@ -241,7 +251,11 @@ def _init(arguments: Mapping[str, Any], *, mode: str) -> Any:
         secret = any(mask_text(argument) != argument for argument in sys.argv)
         timeout = float(os.environ.get("WANDB_INIT_TIMEOUT", _INIT_SECONDS))
         return wandb.Settings(
-            silent=True, console="off", init_timeout=timeout, x_disable_meta=secret
+            silent=True,
+            console="off",
+            init_timeout=timeout,
+            finish_timeout=finish_seconds,
+            x_disable_meta=secret,
         )
 
     def begin(chosen: Any) -> Any:

@@ -64,6 +64,25 @@ def test_declared_split():
         assign_roles(source(range(2), role=["train", "tarin"]), **OPTIONS)
 
 
+def test_a_declared_split_without_a_holdout_is_refused_where_one_is_needed():
+    plain = source(range(9), role=["train"] * 9)
+    with pytest.raises(DataError, match="declares no holdout row"):
+        assign_roles(plain, **OPTIONS)
+    assert "holdout" not in assign_roles(plain, **OPTIONS | {"holdout_fraction": 0.0}).role
+
+
+@pytest.mark.parametrize("by", ["declared", "time"])
+def test_a_group_on_both_sides_is_said(by):
+    how = {"role": ["train", "train", "test"]} if by == "declared" else {"time": np.arange(3)}
+    options = OPTIONS | {"validation_fraction": 0.0}
+    parted = assign_roles(source(["a", "b", "c"], cluster=["x", "y", "x"], **how), **options)
+    assert parted.role.tolist() == ["train", "train", "holdout"]
+    assert [note for note in parted.notes if "1 groups have rows both" in note]
+    assert not assign_roles(
+        source(["a", "b", "c"], cluster=["x", "y", "z"], **how), **options
+    ).notes
+
+
 def test_duplicates_over_a_declared_split():
     parted = source(["a", "b", "a", "c"], role=["train", "val", "test", "train"])
     assigned = assign_roles(parted, **OPTIONS)

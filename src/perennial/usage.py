@@ -1,0 +1,85 @@
+"""What ``--help`` says, read from the comments of ``conf/`` without composing a configuration.
+
+Hydra's own help composes every group twice, which takes longer than a person waits for help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+EXIT_CODES = (
+    "0 promoted",
+    "10 skipped, nothing to do",
+    "20 rejected",
+    "21 inconclusive",
+    "30 bad data",
+    "1 failed",
+)
+
+
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Whether ``-h`` or ``--help`` is among the arguments."""
+    return bool({"-h", "--help"} & set(arguments))
+
+
+def help_text(name: str, folders: Sequence[Path]) -> str:
+    """Purpose, groups, settings and flags of a main configuration.
+
+    Args:
+        name: ``train`` or ``evaluate``.
+        folders: Where the groups lie; the first holds the main configuration.
+    """
+    text = (folders[0] / f"{name}.yaml").read_text()
+    lines = text.splitlines()
+    command, *purpose = _opening(lines)
+    chosen = {
+        group: choice
+        for entry in yaml.safe_load(text)["defaults"]
+        if isinstance(entry, dict)
+        for group, choice in entry.items()
+        if " " not in group
+    }
+    parts = [command, *purpose, "", "Groups (* is the default), each with a command that uses it:"]
+    for group, choice in chosen.items():
+        parts.append(f"  {group}")
+        options = {p.stem: p for folder in folders for p in sorted((folder / group).glob("*.yaml"))}
+        width = max(map(len, options), default=0)
+        for option, path in options.items():
+            mark = "*" if option == choice else " "
+            example = next(iter(_opening(path.read_text().splitlines())), "")
+            parts.append(f"    {mark} {option:{width}}  {example}")
+    parts += ["", "Settings of the run:", *(f"  {line}" for line in _settings(lines))]
+    parts += [
+        "",
+        "Flags:",
+        "  --cfg job      every setting with its value, as this command would use it",
+        "  -m, --multirun several values at once: seed=0,1,2",
+        "  --config-dir D groups of your own in folder D",
+        "  --hydra-help   Hydra's own flags",
+    ]
+    if name == "train":
+        parts += ["", f"Exit codes: {' · '.join(EXIT_CODES)}"]
+    return "\n".join(parts) + "\n"
+
+
+def _opening(lines: Sequence[str]) -> list[str]:
+    """The comment that a file opens with, without Hydra's directive."""
+    opening = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @"):
+            opening.append(line.removeprefix("#").strip())
+    return opening
+
+
+def _settings(lines: Sequence[str]) -> list[str]:
+    """The plain top-level keys, with their comments."""
+    return [
+        line
+        for line in lines
+        if line[:1].isalpha() and not line.startswith(("defaults:", "hydra:"))
+    ]
