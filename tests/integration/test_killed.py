@@ -1,7 +1,8 @@
 """A cycle killed at any instant leaves the registry whole, and the same command then finishes.
 
-Everything heavy is imported once; each case is a fork that kills itself with SIGKILL at its n-th
-write, sync, rename or database call, or is killed from outside after a random time.
+Everything heavy is imported once, here, unused or not; each case is a fork that kills itself with
+SIGKILL at its n-th write, sync, rename or database call, or is killed from outside after a random
+time.
 """
 
 from __future__ import annotations
@@ -14,14 +15,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jinja2  # noqa: F401
 import pytest
+import sklearn.datasets  # noqa: F401
 import torch
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from perennial import files, launch
+from perennial import (
+    cycle,  # noqa: F401
+    files,
+    launch,
+)
+from perennial.data import digits  # noqa: F401
+from perennial.models import reference  # noqa: F401
 from perennial.promotion.registry import Registry
+from perennial.reporting import plots
 from perennial.steps.candidate import view
+from perennial.tasks import classification  # noqa: F401
+from perennial.tracking import wandb  # noqa: F401
 
 pytestmark = [
     pytest.mark.slow,
@@ -124,7 +136,11 @@ def config_url(folder: Path) -> str:
 
 
 @pytest.fixture
-def config(compose: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+def config(
+    compose: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    # drawing takes half of such a short cycle, and neither writes nor renames anything
+    monkeypatch.setattr(plots, "_svg", lambda figure: "<svg/>")
     return compose(*OVERRIDES)
 
 
