@@ -97,7 +97,7 @@ def test_a_command_line_with_a_secret_is_not_recorded(argument, tmp_path, monkey
     seen = {}
     monkeypatch.setattr(sys, "argv", ["train.py", argument])
     monkeypatch.setattr(wandb, "init", lambda **given: seen.update(given))
-    module._init({}, mode="offline")
+    module._init({}, mode="offline", finish_seconds=60)
     assert seen["settings"].x_disable_meta is ("pw" in argument)
     assert seen["settings"].console == "off"
     assert seen["reinit"] == "finish_previous"
