@@ -145,14 +145,14 @@ def evaluate_job(config: dict[str, Any]) -> None:
     from perennial.steps.collect import Data
     from perennial.steps.evaluate import evaluate
 
-    for group in ("model", "task", "registry"):
+    for group in ("task", "registry"):
         check_node(config[group], where=group)
     data = {key: _source(value, key) for key, value in config["data"].items()}
     evaluate(
         registry=build(config["registry"], where="registry"),
         ref=str(config["ref"]),
         data=Data(**data),
-        model=partial(build, config["model"], where="model"),
+        allow=[str(target) for target in config["allow"]],
         task=build(config["task"], where="task"),
         accelerator=str(config["accelerator"]),
         console=Console(),

@@ -5,17 +5,13 @@ Shapes: N rows, C classes.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from perennial.errors import RegistryError
 from perennial.paths import home
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-OURS = "perennial.models."
 
 
 class Predictor:
@@ -68,24 +64,22 @@ def load(
         files: Where the registry's files lie, if not beside its database.
 
     Raises:
-        RegistryError: No such version, or its class is not allowed.
+        RegistryError: No such version, or its class is not allowed or has changed.
         IntegrityError: A stored file was changed.
     """
     from perennial.models.checkpoint import read_safetensors
+    from perennial.models.rebuild import put_weights, rebuild
     from perennial.promotion.registry import Registry
 
     registry = Registry(url=url or f"sqlite:///{home() / 'registry.db'}", files=files)
     version = registry.version(ref)
-    target = str(version.manifest["model"]["target"])
-    if not target.startswith(OURS) and target not in set(allow):
-        raise RegistryError(
-            f"{version.id} is a {target}, which is not built unless you allow it.",
-            where=ref,
-            mend=f'perennial.load("{ref}", allow=["{target}"]), if you trust that class',
-        )
-    module, _, name = target.rpartition(".")
-    model = getattr(importlib.import_module(module), name)(**version.manifest["model"]["arguments"])
-    model.load_state_dict(dict(read_safetensors(version.open("model.safetensors"))))
+    model = rebuild(
+        version.manifest["model"],
+        allow=allow,
+        ref=version.id,
+        how=f'perennial.load("{ref}", allow=["{{target}}"])',
+    )
+    put_weights(model, read_safetensors(version.open("model.safetensors")), ref=version.id)
     return Predictor(model=model, label_names=tuple(version.manifest["label_names"]), id=version.id)
 
 

@@ -33,8 +33,7 @@ def read_labels(
     Raises:
         DataError: Missing, negative, fractional or unknown labels.
     """
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if is_text(column.type):
         values = to_strings(column, where=where)
         distinct, inverse = np.unique(values, return_inverse=True)
         own = distinct.tolist()
@@ -60,6 +59,12 @@ def read_labels(
     mapped = table[position]
     _refuse(mapped < 0, np.array(own, dtype=np.str_)[position], list(label_names), where)
     return mapped, tuple(label_names)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of labels holds class names."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _whole(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.int64]:

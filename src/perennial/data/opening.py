@@ -20,6 +20,7 @@ import pyarrow.parquet
 
 from perennial.errors import DataError
 
+_PANDAS_INDEX = re.compile(r"(__index_level_\d+__)?")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 _SPLITS = {"train", "training", "validation", "valid", "val", "dev", "test", "holdout"}
@@ -146,6 +147,8 @@ def _join_splits(splits: dict[str, datasets.Dataset]) -> datasets.Dataset:
 
 
 def _wrap(table: pa.Table) -> datasets.Dataset:
+    # what pandas writes of an index without a name is a row number, not a feature
+    table = table.drop_columns([n for n in table.column_names if _PANDAS_INDEX.fullmatch(n)])
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             table = table.set_column(index, field.name, table[index].cast(field.type.value_type))

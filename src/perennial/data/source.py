@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from perennial.data.columns import content_hashes, to_images, to_numpy, to_strings, to_times
-from perennial.data.labels import read_labels
+from perennial.data.labels import is_text, read_labels
 from perennial.data.opening import open_source
 from perennial.data.rows import Rows
 from perennial.errors import DataError
@@ -36,6 +36,7 @@ class SourceRows:
         declared_role: The split column's values (N,), or None.
         time: The time column's values (N,), or None.
         label_names: Class names in the order of the labels.
+        sorted_names: Whether that order is only the alphabet's, since labels are text.
         schema: Feature column to dtype and shape of a row.
         fingerprint: SHA-256 over the ordered content hashes, ids, clusters, roles and times.
     """
@@ -46,6 +47,7 @@ class SourceRows:
     label_names: tuple[str, ...]
     schema: dict[str, str]
     fingerprint: str
+    sorted_names: bool = False
 
 
 def read_rows(
@@ -139,6 +141,7 @@ def read_rows(
         label_names=names,
         schema={key: f"{value.dtype} {value.shape[1:]}" for key, value in columns.items()},
         fingerprint=_fingerprint(rows, role, time),
+        sorted_names=label_names is None and is_text(table[label].type),
     )
 
 

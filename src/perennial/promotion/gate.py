@@ -229,7 +229,8 @@ def _retention(report: EvaluationReport, policy: Policy, alpha: float) -> Check:
         f"History: {_change(report, mask)}, at worst {100 * low:+.1f} with "
         f"{1 - alpha:.1%} confidence; a loss of up to {100 * policy.margin:.1f} points is allowed."
     )
-    if outcome == "inconclusive":
+    unheard = seen and not enough and high < -policy.margin
+    if outcome == "inconclusive" and not unheard:
         reason += _more(
             found.discordance, abs(found.estimate + policy.margin), alpha, int(mask.sum())
         )

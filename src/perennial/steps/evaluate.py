@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from perennial.data.source import check_schema
+from perennial.models.rebuild import put_weights, rebuild
 from perennial.promotion.registry import Registry
 from perennial.steps.candidate import view
 from perennial.steps.collect import Data, learned_rows
@@ -23,7 +24,7 @@ def evaluate(
     registry: Registry,
     ref: str,
     data: Data,
-    model: Callable[[], Any],
+    allow: Sequence[str],
     task: Any,
     accelerator: str,
     console: Console,
@@ -34,7 +35,7 @@ def evaluate(
         registry: Where the version lives.
         ref: ``name@champion``, ``name@3``.
         data: ``data.new`` is scored.
-        model: Builds the model; comes from the user's configuration.
+        allow: Import paths of the user's own classes that may be built.
         task: Scores.
         accelerator: ``auto``, ``cpu`` or ``cuda``.
         console: Where the table goes.
@@ -43,21 +44,27 @@ def evaluate(
         ``all``, and where there are any ``trained on`` and ``never trained on``, to metrics.
 
     Raises:
+        RegistryError: The version's class is not allowed, or has changed.
         DataError: The rows do not fit the version's schema.
     """
     version = registry.version(ref)
     names = tuple(version.manifest["label_names"])
     source = data.read(data.new, name="new", label_names=names)
     check_schema(dict(version.manifest["schema"]), source.schema, "the version", "new")
+    constructor = version.manifest["model"]
+
+    def build() -> Any:
+        return rebuild(constructor, allow=allow, ref=version.id, how="allow=[{target}]")
+
     learner = build_learner(
-        model=Constructor(target=version.manifest["model"]["target"], arguments={}, build=model),
+        model=Constructor(**constructor, build=build),
         task=task,
         optimizer=_no_optimizer,
         device=Training(accelerator=accelerator).device(),
         form=data.form,
         label=data.label,
     )
-    learner.load(view(version).weights)
+    put_weights(learner.model, view(version).weights, ref=version.id)
     predictions = learner.predict(source.rows)
     learned = learned_rows(version)
     trained = np.isin(source.rows.id, learned.id[learned.role != "holdout"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from perennial.data.source import check_schema
+from perennial.data.source import SourceRows, check_schema
 from perennial.data.split import exclude, split_salt
 from perennial.errors import CheckpointError, ConfigError, DataError, MethodError
 from perennial.methods.base import arrange, check_capabilities
@@ -84,6 +84,7 @@ def _history(cycle: Cycle) -> tuple[Parts, str]:
     labels = cycle.task.labels
     if data.history is None:
         source = data.read(data.new, name="new", label_names=labels)
+        _refuse_guessed_order(cycle, source, "new")
         nothing = source.rows.take(slice(0, 0))
         empty = Parts(
             train=nothing,
@@ -96,6 +97,7 @@ def _history(cycle: Cycle) -> tuple[Parts, str]:
         )
         return empty, salt
     source = data.read(data.history, name="history", label_names=labels)
+    _refuse_guessed_order(cycle, source, "history")
     own_test = data.history_holdout is not None
     parts = split(source, data, salt=salt, name="history", holdout=not own_test)
     if not own_test:
@@ -114,6 +116,18 @@ def _history(cycle: Cycle) -> tuple[Parts, str]:
         ),
         salt,
     )
+
+
+def _refuse_guessed_order(cycle: Cycle, source: SourceRows, name: str) -> None:
+    """A checkpoint's outputs have an order that the alphabet does not know."""
+    if cycle.checkpoint is not None and source.sorted_names:
+        raise ConfigError(
+            "The labels are text, and the checkpoint does not say which of its outputs is which "
+            "class.",
+            where=f"task.labels, data.{name}",
+            mend="name the model's outputs in their order: "
+            f"'task.labels=[{','.join(source.label_names)}]', if that is their order",
+        )
 
 
 def _foresee(cycle: Cycle, parts: Parts, salt: str) -> Parts:

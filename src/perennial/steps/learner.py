@@ -167,10 +167,39 @@ def capabilities(learner: Learner, rows: Rows) -> dict[str, str]:
 
 
 def output_width(learner: Learner, rows: Rows) -> int:
-    """Number of classes C that the model gives."""
+    """Number of classes C that the model gives.
+
+    Raises:
+        ConfigError: The model's forward fails on the data's batches; the message shows both.
+    """
     batch = next(learner.batches(rows.take(slice(0, 2))))
-    with eval_mode(learner.module):
-        return int(learner.task.outputs(learner.module, batch.data).shape[1])
+    name = type(learner.model).__name__
+    try:
+        with eval_mode(learner.module):
+            outputs = learner.task.outputs(learner.module, batch.data)
+            return int(outputs.shape[1])
+    except PerennialError:
+        raise
+    except Exception as error:
+        # the module is foreign code: whatever it raises is the reason
+        inputs, _ = learner.task.split_batch(batch.data)
+        raise ConfigError(
+            f"{name} cannot take a batch of the data ({type(error).__name__}: {error}).",
+            where="model, data.features",
+            mend=f"its forward gets {describe(inputs)} from the columns "
+            f"{', '.join(rows.features)}; name the right ones in data.features, or mend the model",
+        ) from error
+
+
+def describe(value: Any) -> str:
+    """Shapes and dtypes of a batch's inputs, in words."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {describe(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return ", ".join(describe(one) for one in value)
+    return type(value).__name__
 
 
 def fit_label_names(names: tuple[str, ...], width: int, *, target: str) -> tuple[str, ...]:

@@ -1,0 +1,83 @@
+"""A version's model from the constructor's name and arguments that its manifest keeps as data."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from perennial.errors import RegistryError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+OURS = "perennial.models."
+
+
+def rebuild(
+    constructor: Mapping[str, Any], *, allow: Iterable[str], ref: str, how: str
+) -> nn.Module:
+    """Build a version's model, without its weights.
+
+    A version names its model's class but is never trusted to choose what is imported: a class
+    that is not Perennial's own is built only if it is allowed.
+
+    Args:
+        constructor: ``target`` and ``arguments`` of the manifest.
+        allow: Import paths of the user's own classes that may be built.
+        ref: The version, for messages.
+        how: How to allow ``{target}``, for messages.
+
+    Raises:
+        RegistryError: The class is not allowed, not there, no module, or takes other arguments.
+    """
+    from torch import nn
+
+    target = str(constructor["target"])
+    if not target.startswith(OURS) and target not in set(allow):
+        raise RegistryError(
+            f"{ref} is a {target}, which is not built unless you allow it.",
+            where=ref,
+            mend=how.format(target=target) + ", if you trust that class",
+        )
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RegistryError(
+            f"{ref} is a {target}, which cannot be imported: {error}.",
+            where=ref,
+            mend="run where its module lies, or install the package that holds it",
+        ) from error
+    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+        raise RegistryError(
+            f"{ref} names {target}, which is no torch.nn.Module.",
+            where=ref,
+            mend="restore the version from a copy",
+        )
+    try:
+        return found(**constructor["arguments"])
+    except Exception as error:
+        # the class is foreign code: whatever it raises is the reason
+        raise RegistryError(
+            f"{target} could not be built with the arguments of {ref}: {error}.",
+            where=ref,
+            mend="use the code that the version was trained with",
+        ) from error
+
+
+def put_weights(model: nn.Module, weights: Mapping[str, Tensor], *, ref: str) -> None:
+    """Load a version's weights into the model that was rebuilt for it.
+
+    Raises:
+        RegistryError: The class has changed since, so that they do not fit.
+    """
+    try:
+        model.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise RegistryError(
+            f"The weights of {ref} do not fit {type(model).__name__} as it is now: {error}",
+            where=ref,
+            mend="use the code that the version was trained with",
+        ) from error
