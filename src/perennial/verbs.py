@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from perennial.errors import ConfigError
+from perennial.errors import ConfigError, RegistryError
 from perennial.paths import home
 
 
@@ -56,7 +56,14 @@ def registry_verb(arguments: Sequence[str]) -> None:
 
 
 def _list(registry: Any, name: str | None, console: Console) -> None:
-    names = [name] if name else registry.lineages()
+    lineages = registry.lineages()
+    if name is not None and name not in lineages:
+        raise RegistryError(
+            f"This registry has no model named {name!r}.",
+            where="perennial registry list",
+            mend=f"there are: {', '.join(lineages) or 'none yet'}",
+        )
+    names = [name] if name else lineages
     if not names:
         console.print("The registry is empty: run python train.py first.", highlight=False)
         return

@@ -296,6 +296,12 @@ class Registry:
             RegistryError: There is no champion, no previous one, or no such version.
         """
         self._refuse_if_read_only()
+        if to is None and "previous" not in self.aliases(name) and name in self.lineages():
+            raise RegistryError(
+                f"{name} has had one champion only: there is nothing to roll back to.",
+                where=name,
+                mend=f"name a version: perennial registry rollback {name} --to NUMBER",
+            )
         target = self.version(f"{name}@{'previous' if to is None else to}")
         with self._database.write() as connection:
             champion = alias_of(connection, name, "champion")

@@ -1,5 +1,6 @@
 import datasets
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.feather
@@ -145,3 +146,24 @@ def test_digits():
     assert np.array_equal(held[0].features["image"], 1 - held[1].features["image"])
     train = [s.rows.take(s.declared_role == "train").cluster for s in (clean, inverted)]
     assert len(np.unique(np.concatenate([*train, held[0].cluster]))) == 1797
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_index_that_pandas_wrote_is_no_feature(tmp_path, suffix):
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0], "label": [0, 1, 0]})[lambda f: f.x > 1]
+    getattr(frame, f"to_{suffix}")(tmp_path / f"rows.{suffix}")
+    opened = open_source(str(tmp_path / f"rows.{suffix}"), name="new")
+    assert opened.column_names == ["x", "label"]
+
+
+@pytest.mark.parametrize(
+    ("values", "given", "guessed"),
+    [
+        (["b", "a"], None, True),
+        (["b", "a"], ["b", "a"], False),
+        ([1, 0], None, False),
+    ],
+)
+def test_text_labels_have_only_the_alphabets_order(values, given, guessed):
+    rows = datasets.Dataset.from_dict({"x": [1.0, 2.0], "label": values})
+    assert read_rows(rows, name="new", label_names=given).sorted_names is guessed

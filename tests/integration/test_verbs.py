@@ -1,0 +1,142 @@
+"""The verbs beside training, as a user calls them: each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import perennial
+
+MODULE = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(4, width), torch.nn.ReLU(), torch.nn.Linear(width, 2)
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+"""
+
+SHORT = ("trainer.max_steps=150", "trainer.validate_every=50")
+
+
+@pytest.fixture
+def verb(home: Path, tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+    """Runs ``perennial ...`` in the project's folder; exit code, stdout and stderr."""
+
+    def called(*arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", "from perennial.cli import main; main()", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "120"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    return called
+
+
+def test_registry_verbs_on_two_versions(
+    run: Callable[..., dict[str, Any]], verb: Callable[..., tuple[int, str, str]]
+) -> None:
+    assert verb("registry", "list")[1].startswith("The registry is empty")
+    result = run("trainer.max_steps=400", "gate.retention=waived")
+    assert result["status"] == "promoted"
+    _, listed, _ = verb("registry", "list")
+    first, second = (line.split() for line in listed.splitlines()[-2:])
+    assert (first[0], first[2], first[-1]) == ("digits@1", "bootstrap", "previous")
+    assert second[0] == "digits@2"
+    assert "champion" in second[-1]
+    code, shown, _ = verb("registry", "show", "digits@champion")
+    assert code == 0
+    described = json.loads(shown)
+    assert described["version"] == "digits@2"
+    assert described["metrics"]["new"] == pytest.approx(result["metrics"]["candidate"]["new"])
+    folder = Path(verb("registry", "path", "digits@champion")[1].strip())
+    assert {"model.safetensors", "version.yaml", "report.html"} <= {
+        path.name for path in folder.iterdir()
+    }
+
+    assert "digits@1 is the champion again" in verb("registry", "rollback", "digits")[1]
+    assert perennial.load("digits@champion").id == "digits@1"
+    assert verb("registry", "rollback", "digits", "--to", "2")[0] == 0
+    assert perennial.load("digits@champion").id == "digits@2"
+    for arguments, words in (
+        (("list", "digit"), "there are: digits"),
+        (("show", "digits@9"), "has no version '9'"),
+        (("rollback", "nobody"), "nobody"),
+        (("shwo", "digits@1"), "invalid choice"),
+    ):
+        code, _, errors = verb("registry", *arguments)
+        assert (code, words in errors) == (1, True), errors
+
+
+def test_evaluate_scores_as_the_loaded_model_does(
+    run: Callable[..., dict[str, Any]],
+    verb: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "own_net.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+
+    def table(name: str, rows: int, sign: float) -> pd.DataFrame:
+        x = generator.normal(size=(rows, 4)).astype(np.float32)
+        frame = pd.DataFrame(x, columns=list("abcd"))
+        frame["answer"] = np.where(sign * x[:, 0] > 0, "yes", "no")
+        frame = frame[np.arange(rows) % 10 > 0]  # pandas writes a filtered index as a column
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+        return frame
+
+    table("old", 1200, 1.0)
+    frame = table("week", 900, -1.0)
+    own = ("data=files", "data.label=answer", "model_name=own")
+    model = ("model=custom", "model._target_=own_net.Net", "+model.width=16")
+    data = ("data.history=old.parquet", "data.new=week.parquet")
+    result = run(*own, *model, *data, *SHORT)
+    assert result["error"] is None
+
+    score = ("evaluate", *own, "ref=own@1", "accelerator=cpu", "data.new=week.parquet")
+    code, _, errors = verb(*score)
+    assert code == 1
+    assert "allow=[own_net.Net]" in errors
+    code, printed, _ = verb(*score, "allow=[own_net.Net]")
+    assert code == 0
+    shown = float(next(line for line in printed.splitlines() if " all " in line).split()[3])
+    predicted = perennial.load("own@1", allow=["own_net.Net"]).predict(
+        frame[list("abcd")].to_numpy()
+    )
+    assert shown == pytest.approx(np.mean(np.array(predicted) == frame["answer"]), abs=6e-5)
+
+    torch.save(perennial.load("own@1", allow=["own_net.Net"]).model.state_dict(), "serving.pt")
+    adopting = (*own[:2], "model_name=adopted", *model, *data, *SHORT, "checkpoint=serving.pt")
+    refused = run(*adopting)
+    assert refused["exit_code"] == 1
+    assert "task.labels=[no,yes]" in refused["error"]["mend"]
+    adopted = run(*adopting, "task.labels=[no,yes]")
+    assert adopted["metrics"]["champion"]["history"]["accuracy"] > 0.9
+
+    wrong = run(*own[:2], "model_name=wrong", *model, *data, *SHORT, "data.features=[a,b]")
+    assert wrong["exit_code"] == 1
+    assert "cannot take a batch of the data" in wrong["error"]["what"]
+    assert "float32 (2, 2)" in wrong["error"]["mend"]

@@ -1,0 +1,63 @@
+"""A version's model is built from data, and only where its class is allowed and still fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from perennial.errors import RegistryError
+from perennial.models.rebuild import put_weights, rebuild
+from perennial.models.reference import MLP
+
+OURS = {"target": "perennial.models.reference.MLP", "arguments": {"inputs": 3, "classes": 2}}
+
+
+def built(target: str, allow: tuple[str, ...] = (), **arguments: object) -> torch.nn.Module:
+    return rebuild(
+        {"target": target, "arguments": arguments}, allow=allow, ref="m@1", how="allow={target}"
+    )
+
+
+def test_ours_is_built_and_takes_its_weights() -> None:
+    model = rebuild(OURS, allow=(), ref="m@1", how="")
+    weights = MLP(inputs=3, classes=2).state_dict()
+    put_weights(model, weights, ref="m@1")
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in weights.items())
+
+
+def test_a_class_of_somebody_else_is_imported_only_where_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "imported"
+    (tmp_path / "their_net.py").write_text(
+        f"import pathlib, torch\npathlib.Path({str(mark)!r}).touch()\n"
+        "class Net(torch.nn.Linear): pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(RegistryError, match=r"allow=their_net\.Net"):
+        built("their_net.Net", in_features=1, out_features=1)
+    assert not mark.exists()
+    assert type(built("their_net.Net", ("their_net.Net",), in_features=1, out_features=1))
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("perennial.models.checkpoint.read_state", "no torch.nn.Module"),
+        ("perennial.models.checkpoint.Path", "no torch.nn.Module"),
+        ("perennial.models.gone.Net", "cannot be imported"),
+        ("perennial.models.reference.Gone", "cannot be imported"),
+        ("perennial.models.reference.MLP", "could not be built"),
+    ],
+)
+def test_what_is_no_such_class_is_refused(target: str, what: str) -> None:
+    with pytest.raises(RegistryError, match=what):
+        built(target, path="x")
+
+
+def test_weights_of_a_class_that_changed_are_refused() -> None:
+    with pytest.raises(RegistryError, match="do not fit MLP as it is now"):
+        put_weights(MLP(inputs=4, classes=2), MLP(inputs=3, classes=2).state_dict(), ref="m@1")
