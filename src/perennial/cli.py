@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -105,10 +106,17 @@ def registry() -> None:
 
 
 def _hydra(name: str, job: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+    def guarded(config: DictConfig) -> Any:
+        # Hydra would print lines of its own about an error that left the job
+        try:
+            return job(config)
+        except PerennialError as error:
+            _stop(error)
+
     decorate = hydra.main(
         version_base="1.3", config_path=str(CONF_DIR.absolute()), config_name=name
     )
-    wrapped: Callable[[], Any] = decorate(job)
+    wrapped: Callable[[], Any] = decorate(guarded)
     return wrapped
 
 
@@ -124,6 +132,15 @@ def _run(job: Callable[[], Any], name: str) -> None:
         _stop(error)
     except (HydraException, OmegaConfBaseException) as error:
         _stop(_explain(error, name))
+    except Exception as error:
+        traceback.print_exc()
+        _stop(
+            PerennialError(
+                f"An error that Perennial did not foresee: {type(error).__name__}: {error}",
+                where="perennial",
+                mend="please report it with the traceback above",
+            )
+        )
 
 
 def _own_folders(arguments: Sequence[str]) -> list[Path]:
@@ -202,6 +219,6 @@ def _defaults(name: str) -> Mapping[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
-def _stop(error: PerennialError) -> None:
+def _stop(error: PerennialError) -> NoReturn:
     sys.stderr.write(f"perennial: {error}\n")
     raise SystemExit(error.exit_code if error.exit_code else EXIT_FAILED)

@@ -330,3 +330,17 @@ def test_help_names_every_group_and_setting_and_groups_of_ones_own(tmp_path: Pat
         assert line in text
     done = command("train", "--help", "--config-dir", str(tmp_path / "own"), cwd=tmp_path)
     assert "gate=mine" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "what"),
+    [(("data=files",), "data.new must be given"), (("optimizer.lr=-1",), "optimizer could not be")],
+)
+def test_one_message_and_no_lines_of_hydras(
+    tmp_path: Path, overrides: tuple[str, ...], what: str
+) -> None:
+    done = command("train", "tracking=none", *overrides, cwd=tmp_path)
+    assert done.returncode == 1
+    assert what in done.stdout + done.stderr
+    assert "Error executing job" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

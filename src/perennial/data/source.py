@@ -61,6 +61,7 @@ def read_rows(
     split_column: str | None = None,
     time_column: str | None = None,
     label_names: Sequence[str] | None = None,
+    schema: Mapping[str, str] | None = None,
 ) -> SourceRows:
     """Columns to rows with identity.
 
@@ -74,6 +75,8 @@ def read_rows(
         split_column: Column that declares train, validation and holdout.
         time_column: Column that orders the rows.
         label_names: The lineage's class names; labels are matched with them by name.
+        schema: The lineage's columns. Numbers of another dtype, as text files give them, are
+            converted to it where nothing but float rounding is lost.
 
     Raises:
         DataError: A column is missing, or its values cannot be used; the message names column,
@@ -106,7 +109,8 @@ def read_rows(
     for column in chosen:
         _require(column, table.column_names, name, "data.features")
         read = to_images if isinstance(dataset.features[column], datasets.Image) else to_numpy
-        columns[column] = read(table[column], where=_where(name, column))
+        values = read(table[column], where=_where(name, column))
+        columns[column] = _converted(values, (schema or {}).get(column))
     target, names = read_labels(
         table[label],
         class_names=getattr(dataset.features[label], "names", None),
@@ -139,7 +143,7 @@ def read_rows(
         declared_role=role,
         time=time,
         label_names=names,
-        schema={key: f"{value.dtype} {value.shape[1:]}" for key, value in columns.items()},
+        schema={key: _kind(value) for key, value in columns.items()},
         fingerprint=_fingerprint(rows, role, time),
         sorted_names=label_names is None and is_text(table[label].type),
     )
@@ -171,7 +175,7 @@ def check_schema(
                     f"Column {column!r} is {first[column]} in {name_a} and {second[column]} in "
                     f"{name_b}.",
                     where=_where(name_b, column),
-                    mend="convert one of them, so that both have one dtype and shape",
+                    mend="convert one of them, so that both have one dtype and shape, without loss",
                 )
             continue
         lacking, other, names = (
@@ -189,6 +193,25 @@ def check_schema(
             where=f"data.{name_b}",
             mend=f"set data.features=[{','.join(first)}]",
         )
+
+
+def _kind(values: npt.NDArray[Any]) -> str:
+    return f"{values.dtype} {values.shape[1:]}"
+
+
+def _converted(values: npt.NDArray[Any], kind: str | None) -> npt.NDArray[Any]:
+    """Numbers in the lineage's dtype if they keep their value; else as they are."""
+    dtype = np.dtype(kind.partition(" ")[0]) if kind else values.dtype
+    if dtype == values.dtype or f"{dtype} {values.shape[1:]}" != kind:
+        return values
+    if not {dtype.kind, values.dtype.kind} <= set("iuf"):
+        return values
+    with np.errstate(invalid="ignore", over="ignore"):
+        converted = values.astype(dtype)
+        back = converted.astype(values.dtype)
+    floats = dtype.kind == values.dtype.kind == "f"
+    kept = np.isfinite(converted).all() if floats else np.array_equal(back, values)
+    return converted if kept else values
 
 
 def _require(column: str, columns: Sequence[str], name: str, setting: str) -> None:

@@ -57,7 +57,14 @@ class Data:
     validation_fraction: float = 0.15
     holdout_fraction: float = 0.2
 
-    def read(self, spec: Any, *, name: str, label_names: Sequence[str] | None) -> SourceRows:
+    def read(
+        self,
+        spec: Any,
+        *,
+        name: str,
+        label_names: Sequence[str] | None,
+        schema: Mapping[str, str] | None = None,
+    ) -> SourceRows:
         """Open and read one source; the declared columns apply to all of them.
 
         Raises:
@@ -73,6 +80,7 @@ class Data:
             split_column=self.split_column,
             time_column=self.time_column,
             label_names=label_names,
+            schema=schema,
         )
 
 
@@ -194,8 +202,9 @@ def collect_new(data: Data, *, champion: Version, salt: str, learned: Learned) -
         DataError: The source is unreadable, malformed, or of another schema than history.
     """
     names = tuple(champion.manifest["label_names"])
-    source = data.read(data.new, name="new", label_names=names)
-    check_schema(dict(champion.manifest["schema"]), source.schema, "history", "new")
+    schema = dict(champion.manifest["schema"])
+    source = data.read(data.new, name="new", label_names=names, schema=schema)
+    check_schema(schema, source.schema, "history", "new")
     parts = split(source, data, salt=salt, name="new")
     held = learned.content[learned.role == "holdout"]
     trained = learned.content[learned.role != "holdout"]
@@ -253,7 +262,7 @@ def collect_history(data: Data, *, champion: Version, learned: Learned, source: 
     roles = {kind: learned.id[learned.role == kind] for kind in ROLES}
     for key, spec in _sources(data, champion) if source == "all" else []:
         try:
-            rows = data.read(spec, name=key, label_names=names)
+            rows = data.read(spec, name=key, label_names=names, schema=champion.manifest["schema"])
         except DataError:
             if key == "history":
                 raise

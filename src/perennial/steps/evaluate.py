@@ -49,8 +49,9 @@ def evaluate(
     """
     version = registry.version(ref)
     names = tuple(version.manifest["label_names"])
-    source = data.read(data.new, name="new", label_names=names)
-    check_schema(dict(version.manifest["schema"]), source.schema, "the version", "new")
+    schema = dict(version.manifest["schema"])
+    source = data.read(data.new, name="new", label_names=names, schema=schema)
+    check_schema(schema, source.schema, "the version", "new")
     constructor = version.manifest["model"]
 
     def build() -> Any:

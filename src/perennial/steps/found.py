@@ -103,7 +103,12 @@ def _history(cycle: Cycle) -> tuple[Parts, str]:
     if not own_test:
         seen = np.full(len(parts.holdout), cycle.checkpoint is not None)
         return replace(parts, seen=seen), salt
-    held = data.read(data.history_holdout, name="history_holdout", label_names=parts.label_names)
+    held = data.read(
+        data.history_holdout,
+        name="history_holdout",
+        label_names=parts.label_names,
+        schema=source.schema,
+    )
     check_schema(source.schema, held.schema, "history", "history_holdout")
     holdout = held.rows
     return (
@@ -133,7 +138,7 @@ def _refuse_guessed_order(cycle: Cycle, source: SourceRows, name: str) -> None:
 def _foresee(cycle: Cycle, parts: Parts, salt: str) -> Parts:
     """Check the new rows against history before anything is trained."""
     data = cycle.data
-    new = data.read(data.new, name="new", label_names=parts.label_names)
+    new = data.read(data.new, name="new", label_names=parts.label_names, schema=parts.schema)
     check_schema(dict(parts.schema), new.schema, "history", "new")
     divided = split(new, data, salt=salt, name="new")
     require_decidable(

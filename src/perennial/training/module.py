@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from perennial.errors import ConfigError
 from perennial.tasks.base import Task
 
 OptimizerFactory = Callable[..., Optimizer]
@@ -47,9 +48,20 @@ class TaskModule(pl.LightningModule):
 def build_optimizer(
     factory: OptimizerFactory, parameters: Iterable[nn.Parameter], lr: float | None
 ) -> Optimizer:
-    """An optimizer over the parameters that train, with ``lr`` replaced where it is given."""
+    """An optimizer over the parameters that train, with ``lr`` replaced where it is given.
+
+    Raises:
+        ConfigError: The optimizer refuses its settings, or nothing trains.
+    """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
-    return factory(trainable) if lr is None else factory(trainable, lr=lr)
+    try:
+        return factory(trainable) if lr is None else factory(trainable, lr=lr)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"The optimizer could not be built: {error}.",
+            where="optimizer",
+            mend="check the settings under optimizer in --cfg job",
+        ) from error
 
 
 def learning_rate(factory: OptimizerFactory) -> float | None:

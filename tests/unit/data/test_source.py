@@ -167,3 +167,23 @@ def test_an_index_that_pandas_wrote_is_no_feature(tmp_path, suffix):
 def test_text_labels_have_only_the_alphabets_order(values, given, guessed):
     rows = datasets.Dataset.from_dict({"x": [1.0, 2.0], "label": values})
     assert read_rows(rows, name="new", label_names=given).sorted_names is guessed
+
+
+@pytest.mark.parametrize(
+    ("given", "lineage", "result"),
+    [
+        ([1, 2], "float32 ()", "float32 ()"),  # a text file whose numbers happen to be whole
+        ([1.0, 2.0], "int64 ()", "int64 ()"),
+        ([0.1, 0.2], "float32 ()", "float32 ()"),
+        ([0.5, 2.0], "int64 ()", "float64 ()"),  # would lose the half
+        ([300, 2], "uint8 ()", "int64 ()"),
+        ([2**53 + 1, 2], "float64 ()", "int64 ()"),
+        ([1e300, 2.0], "float32 ()", "float64 ()"),  # would be infinite
+        ([1, 2], "float32 (3,)", "int64 ()"),
+    ],
+)
+def test_numbers_take_the_lineages_dtype_where_they_keep_their_value(given, lineage, result):
+    source = read({"x": given, "label": [0, 1]}, schema={"x": lineage})
+    assert source.schema == {"x": result}
+    same = read({"x": np.array(given, dtype=result.split()[0]), "label": [0, 1]})
+    assert source.rows.content.tolist() == same.rows.content.tolist()
