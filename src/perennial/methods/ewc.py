@@ -187,6 +187,7 @@ class EWC(Method):
             seed=context.seed,
             max_classes=self.max_classes,
             targets=context.targets,
+            warn=context.warn,
         )
         return {name: value * count for name, value in mean.items()}
 

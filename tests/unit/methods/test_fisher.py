@@ -36,6 +36,76 @@ class Sequence(nn.Module):
         return self.head(F.gelu(self.mix(self.norm(x))).mean(dim=1))
 
 
+class Flattened(nn.Module):
+    """Positions folded into rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.head = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, positions, _ = x.shape
+        h = torch.tanh(self.mix(x.reshape(rows * positions, -1)))
+        return self.head(h.reshape(rows, positions, -1).mean(dim=1))
+
+
+class Functional(nn.Module):
+    """A weight that its layer uses, and a function too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(F.linear(torch.tanh(self.mix(x)), self.mix.weight)))
+
+
+class Recurrent(nn.Module):
+    """A layer that no rule covers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent, self.head = nn.LSTM(4, 3, batch_first=True), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.recurrent(x)[0][:, -1])
+
+
+class Transformer(nn.Module):
+    """Tied embeddings, padding, learned positions of two kinds, attention, layer and RMS norm."""
+
+    def __init__(self, *, batch_first: bool = True) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+        self.tokens = nn.Embedding(3, 8, padding_idx=0)
+        self.where = nn.Embedding(6, 8)
+        self.start = nn.Parameter(torch.randn(8) / 4)
+        layer = nn.TransformerEncoderLayer(
+            8, 2, dim_feedforward=12, batch_first=batch_first, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.norm = nn.RMSNorm(8)
+        self.head = nn.Linear(8, 3, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.tokens(x) + self.where(torch.arange(x.shape[1])) + self.start
+        padded = x == 0
+        padded[:, 0] = False
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
+        h = h if self.batch_first else h.transpose(0, 1)
+        h = self.encoder(
+            h,
+            mask=mask.bool() if x.shape[1] == 5 else mask,
+            src_key_padding_mask=padded if x.shape[1] == 5 else padded.float(),
+        )
+        return self.head(self.norm(h if self.batch_first else h.transpose(0, 1)).mean(dim=1))
+
+
+def rows_second() -> nn.Module:
+    return Transformer(batch_first=False)
+
+
 def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(8, 3))
 
@@ -65,13 +135,21 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "temporal": (temporal, (4, 7)),
     "shared": (Shared, (6,)),
     "sequence": (Sequence, (5, 4)),
+    "flattened": (Flattened, (7, 4)),
+    "functional": (Functional, (4,)),
+    "recurrent": (Recurrent, (5, 4)),
+    "transformer": (Transformer, (5,)),
+    "rows second": (rows_second, (6,)),
 }
+TOKENS = ("transformer", "rows second")
 
 
 def made(name: str, rows: int = 24) -> tuple[nn.Module, Tensor, Tensor]:
     torch.manual_seed(0)
     build, shape = MODELS[name]
     model, x = build(), torch.randn(rows, *shape)
+    if name in TOKENS:
+        x = torch.randint(0, 3, (rows, *shape))
     model(x)  # lazy layers, and running statistics other than 0 and 1
     return model, x, torch.randint(0, 3, (rows,))
 
@@ -198,10 +276,66 @@ def test_frozen_parameters_have_none_and_unused_ones_are_an_error() -> None:
         )
 
 
-def test_an_uncovered_layer_is_named() -> None:
-    model = nn.Sequential(nn.Embedding(4, 3), nn.Flatten(), nn.Linear(6, 2))
-    with pytest.raises(MethodError, match="Embedding"):
-        diagonal_fisher(model, [], logits=lambda data: model(data[0]))
+@pytest.mark.parametrize(
+    ("name", "by_row"),
+    [
+        ("mlp", None),
+        ("cnn", None),
+        ("shared", None),
+        ("flattened", "mix.bias, mix.weight go"),
+        ("functional", "mix.weight goes"),
+        (
+            "recurrent",
+            "recurrent.bias_hh_l0, recurrent.bias_ih_l0, recurrent.weight_hh_l0 and 1 more go",
+        ),
+        ("transformer", "start, where.weight go"),
+    ],
+)
+def test_only_what_no_rule_accounts_for_goes_row_by_row(name: str, by_row: str | None) -> None:
+    model, x, y = made(name, rows=5)
+    told: list[str] = []
+    diagonal_fisher(model, batches(x, y, 5), logits=lambda data: model(data[0]), warn=told.append)
+    assert told == ([] if by_row is None else [f"Fisher: {by_row} row by row, which is slower"])
+
+
+def test_a_batch_as_large_as_a_sequence_is_long_is_no_trap() -> None:
+    model, x, y = made("transformer", rows=5)
+    found = estimate(model, x, y, "empirical", size=5)
+    expected = by_loop(model, x, y, true=False)
+    torch.testing.assert_close(
+        found["where.weight"], expected["where.weight"], rtol=1e-5, atol=1e-8
+    )
+
+
+def test_attention_over_something_else_goes_row_by_row() -> None:
+    class Crossed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+            self.itself = nn.MultiheadAttention(4, 2, batch_first=True)
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h, weights = self.itself(x, x, x)
+            assert weights is not None
+            return self.head((self.attention(h, x, x)[0] * weights.mean()).mean(dim=1))
+
+    torch.manual_seed(0)
+    model, x, y = Crossed(), torch.randn(9, 5, 4), torch.randint(0, 3, (9,))
+    found, expected = estimate(model, x, y, "empirical"), by_loop(model, x, y, true=False)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-8)
+    assert "forward" not in vars(model.attention)
+
+
+def test_a_model_in_bfloat16_is_estimated_in_float32() -> None:
+    model, x, y = made("sequence")
+    reference = estimate(model, x, y, "empirical")
+    model.bfloat16()
+    found = estimate(model, x.bfloat16(), y, "empirical")
+    for key, value in reference.items():
+        assert found[key].dtype == torch.float32
+        assert abs(found[key].sum() / value.sum() - 1) < 0.1
 
 
 def test_an_input_changed_in_place_is_noticed() -> None:
@@ -218,7 +352,7 @@ def test_an_input_changed_in_place_is_noticed() -> None:
             return self.b(out)
 
     model, x = Careless(), torch.randn(4, 3)
-    with pytest.raises(MethodError, match="in place"):
+    with pytest.raises(MethodError, match=r"(in place|inplace)"):
         estimate(model, x, torch.zeros(4, dtype=torch.long), "empirical")
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perennial.errors import MethodError
@@ -20,26 +19,6 @@ def estimate(model: nn.Module, x: Tensor, **changes: object) -> dict[str, Tensor
     return values
 
 
-class Flattened(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.mix, self.head = nn.Linear(4, 5), nn.Linear(5, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, positions, _ = x.shape
-        h = torch.tanh(self.mix(x.reshape(rows * positions, -1)))
-        return self.head(h.reshape(rows, positions, -1).mean(dim=1))
-
-
-class Functional(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.mix, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.tanh(F.linear(torch.tanh(self.mix(x)), self.mix.weight)))
-
-
 class Watched(nn.Module):
     """A call that has no part in the gradient, and one by keyword."""
 
@@ -51,16 +30,6 @@ class Watched(nn.Module):
         with torch.no_grad():
             self.head(x)
         return self.head(input=x)
-
-
-def test_positions_folded_into_rows_are_refused() -> None:
-    with pytest.raises(MethodError, match=r"'mix' gets 42 rows where the batch has 6"):
-        estimate(Flattened(), torch.randn(6, 7, 4))
-
-
-def test_a_weight_used_outside_of_its_layer_is_refused() -> None:
-    with pytest.raises(MethodError, match=r"mix\.weight"):
-        estimate(Functional(), torch.randn(6, 4))
 
 
 @pytest.mark.parametrize("affine", [True, False])
