@@ -44,8 +44,8 @@ pytestmark = [
 OVERRIDES = (
     "tracking=none",
     "trainer.accelerator=cpu",
-    "trainer.max_steps=6",
-    "trainer.validate_every=3",
+    "trainer.max_steps=4",
+    "trainer.validate_every=2",
     "trainer.resume_seconds=0",
     "trainer.batch_size=32",
 )
