@@ -53,6 +53,10 @@ class StepContext:
         is_logging: Whether values computed only to be logged are wanted in this step.
         world_size: Number of ranks.
         log: Takes a name and a scalar; a no-op where nothing is logged.
+        logits_of: A model of the class of ``model``, and batch data, to logits (B, C).
+        memory_gradients: A number of rows to the gradients, by parameter name, of the mean loss
+            over as many history rows, drawn by seed and step and alike on every rank.
+        optimizer: The run's.
     """
 
     batch: Batch
@@ -63,6 +67,34 @@ class StepContext:
     is_logging: bool = False
     world_size: int = 1
     log: Callable[[str, Any], None] = lambda name, value: None
+    logits_of: Callable[[nn.Module, Any], Tensor] | None = None
+    memory_gradients: Callable[[int], Mapping[str, Tensor]] | None = None
+    optimizer: Any = None
+
+    def logits(self) -> Tensor:
+        """The model's logits (B, C) on the batch, with a graph.
+
+        Those of the training step where it returned them, else from a forward of its own.
+        """
+        if isinstance(self.outputs, Mapping) and "logits" in self.outputs:
+            found: Tensor = self.outputs["logits"]
+            return found
+        assert self.logits_of is not None
+        return self.logits_of(self.model, self.batch.data)
+
+    def learning_rates(self) -> dict[str, float]:
+        """Present learning rate of each parameter."""
+        rates = {
+            id(parameter): float(group["lr"])
+            for group in self.optimizer.param_groups
+            for parameter in group["params"]
+        }
+        return {name: rates.get(id(parameter), 0.0) for name, parameter in self.parameters.items()}
+
+    @property
+    def is_plain_sgd(self) -> bool:
+        """Whether the optimizer's step is the gradient times the learning rate."""
+        return type(self.optimizer).__name__ == "SGD"
 
 
 @dataclass(frozen=True)
@@ -90,7 +122,8 @@ class MethodContext:
         model: The model of record, on ``device``; before fit it holds the champion's weights,
             after fit the candidate's.
         champion: The serving version.
-        logits: Batch data to logits (B, C); None where the module lacks the capability.
+        logits: A model of the class of ``model``, and batch data, to logits (B, C); None where the
+            module lacks the capability.
         per_example_loss: Batch data to losses (B,); likewise.
         features: Batch data to features (B, D); likewise.
         history: Yields history training rows once, in batches on ``device``.
@@ -108,7 +141,7 @@ class MethodContext:
 
     model: nn.Module
     champion: VersionView
-    logits: Callable[[Any], Tensor] | None
+    logits: Callable[[nn.Module, Any], Tensor] | None
     per_example_loss: Callable[[Any], Tensor] | None
     features: Callable[[Any], Tensor] | None
     history: Callable[[], Iterable[Batch]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from perennial.errors import MethodError
+from perennial.errors import ConfigError, MethodError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,11 +25,18 @@ class Method:
         requires: Capabilities that the module must give: ``per_example_loss``, ``logits``,
             ``features``.
         needs_history: Whether the method has nothing to work with where there is no history.
+        learns_from_training: Whether `finish` needs to have seen the training that leads to a
+            version, so that the method is attached when the first one is trained too.
     """
 
     name: ClassVar[str]
     requires: ClassVar[frozenset[str]] = frozenset()
     needs_history: ClassVar[bool] = False
+    learns_from_training: ClassVar[bool] = False
+
+    def new_share(self, new_rows: int, history_rows: int) -> float | None:
+        """Share of new rows in a batch, where the method mixes history into it; else None."""
+        return None
 
     def prepare(self, context: MethodContext) -> None:
         """Before fit: build anchors, precision or a teacher from the champion."""
@@ -50,6 +57,9 @@ class Method:
     def after_step(self, step: StepContext) -> None:
         """After an optimizer step that was really taken."""
 
+    def adjust(self, context: MethodContext) -> None:
+        """After fit, before any `finish`: may change the candidate's weights."""
+
     def finish(self, context: MethodContext) -> dict[str, Tensor]:
         """After fit: return the tensors that the next cycle needs, kept with the candidate."""
         return {}
@@ -62,6 +72,26 @@ class Method:
         """Restore what `state_dict` gave."""
 
 
+def require(good: bool, setting: str, value: object, words: str) -> None:
+    """Refuse a setting's value.
+
+    Args:
+        good: Whether it is right.
+        setting: ``<method>.<key>``.
+        value: As given.
+        words: What it must be.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not good:
+        raise ConfigError(
+            f"{setting.rpartition('.')[2]} is {value!r}; it must be {words}.",
+            where=f"method.{setting}",
+            mend=f"give a value {words}",
+        )
+
+
 def overrides(method: Method, phase: str) -> bool:
     """Whether a method has a phase of its own."""
     return getattr(type(method), phase) is not getattr(Method, phase)
@@ -71,7 +101,7 @@ def arrange(methods: Sequence[Method]) -> list[Method]:
     """Methods sorted by name, after checking that they can work together.
 
     Raises:
-        MethodError: Two have one name, or two project gradients.
+        MethodError: Two have one name, project gradients, or make up the batch.
     """
     ordered = sorted(methods, key=lambda method: method.name)
     names = [method.name for method in ordered]
@@ -83,6 +113,13 @@ def arrange(methods: Sequence[Method]) -> list[Method]:
     if len(projecting) > 1:
         raise MethodError(
             f"Methods {' and '.join(projecting)} both project gradients; at most one can.",
+            where="method",
+            mend="leave one of them out",
+        )
+    mixing = [m.name for m in ordered if overrides(m, "new_share")]
+    if len(mixing) > 1:
+        raise MethodError(
+            f"Methods {' and '.join(mixing)} both say what a batch is made of; at most one can.",
             where="method",
             mend="leave one of them out",
         )

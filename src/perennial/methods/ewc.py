@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from perennial.errors import ConfigError, MethodError
-from perennial.methods.base import Method
+from perennial.errors import MethodError
+from perennial.methods.base import Method, require
 from perennial.methods.fisher import KINDS, diagonal_fisher
+from perennial.methods.pull import Pull, anchors, like
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from perennial.types import MethodContext, StepContext
 
-CHUNK = 1 << 16
+STEPS = ("explicit", "proximal")
 
 
 class EWC(Method):
@@ -29,8 +29,13 @@ class EWC(Method):
 
     The term enters once per optimizer step, after unscaling and before clipping. Cost: about one
     pass over the new rows per cycle, one fused sweep over the parameters per step, and two float32
-    values per parameter. Under SGD keep lr · strength · max P / N_new below 2; under Adam the
-    optimizer rescales the penalty, so a strength found with one does not carry over to the other.
+    values per parameter.
+
+    The ``explicit`` step adds the gradient; under SGD it is stable while
+    lr · strength · max P / N_new < 2, and a warning says where it is not. Under Adam the optimizer
+    rescales the penalty, so a strength found with one does not carry over to the other. The
+    ``proximal`` step θ ← (θ + cθ*)/(1 + c), c = lr · strength · P / N_new, follows the optimizer's
+    own step, is stable at any strength and means the same under every optimizer.
     Replay represents history a second time: with it, a much smaller strength is right.
 
     Choose it with replay where memory is small, alone where rows may not be kept.
@@ -40,6 +45,7 @@ class EWC(Method):
         decay: Share of the old precision that is kept per cycle, in [0, 1].
         fisher: ``sampled``, ``true`` or ``empirical``.
         max_classes: Largest number of classes for ``true``.
+        step: ``explicit`` or ``proximal``.
 
     Raises:
         ConfigError: A value out of range.
@@ -56,6 +62,7 @@ class EWC(Method):
         decay: float = 1.0,
         fisher: str = "sampled",
         max_classes: int = 100,
+        step: str = "explicit",
     ) -> None:
         for setting, value in (
             ("strength", strength),
@@ -63,19 +70,23 @@ class EWC(Method):
             ("max_classes", max_classes),
         ):
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            _check(number, setting, value, "a number")
-        _check(0 <= strength < math.inf, "strength", strength, "at least 0 and finite")
-        _check(0 <= decay <= 1, "decay", decay, "from 0 to 1")
-        _check(fisher in KINDS, "fisher", fisher, f"one of {', '.join(KINDS)}")
-        _check(max_classes >= 2, "max_classes", max_classes, "at least 2")
+            require(number, f"ewc.{setting}", value, "a number")
+        require(0 <= strength < math.inf, "ewc.strength", strength, "at least 0 and finite")
+        require(0 <= decay <= 1, "ewc.decay", decay, "from 0 to 1")
+        require(fisher in KINDS, "ewc.fisher", fisher, f"one of {', '.join(KINDS)}")
+        require(max_classes >= 2, "ewc.max_classes", max_classes, "at least 2")
+        require(step in STEPS, "ewc.step", step, f"one of {', '.join(STEPS)}")
         self.strength = float(strength)
         self.decay = float(decay)
         self.fisher = fisher
         self.max_classes = max_classes
+        self.step = step
         self.precision: dict[str, Tensor] = {}
         self.anchor: dict[str, Tensor] = {}
         self.new_count = 1
-        self._scratch: Tensor | None = None
+        self._pull: Pull | None = None
+        self._warned = False
+        self._warn: Callable[[str], None] = lambda line: None
 
     def prepare(self, context: MethodContext) -> None:
         """Take precision and anchor from the champion; estimate what it does not carry.
@@ -104,53 +115,40 @@ class EWC(Method):
                     where="method.ewc",
                     mend="train the same parameters as before, or leave ewc out",
                 )
-            # in the parameter's own layout, so that all lie alike in memory
-            layout = torch.empty_like(parameter, dtype=torch.float32, requires_grad=False)
-            self.precision[name] = layout.copy_(stored[name])
-        self.anchor = {n: p.detach().clone() for n, p in parameters.items()}
+            self.precision[name] = like(parameter, stored[name])
+        self.anchor = anchors(parameters)
         self.new_count = max(context.new_count, 1)
+        self._pull = None
+        self._warn = context.warn
 
-    @torch.no_grad()
     def add_gradients(self, step: StepContext) -> None:
-        """Add strength / N_new · P (θ − θ*), in chunks of one scratch buffer."""
-        factor = self.strength / self.new_count
-        penalties: list[Tensor] = []
-        for name, parameter in step.parameters.items():
-            if name not in self.precision:
-                raise MethodError(
-                    f"Parameter {name!r} became trainable after EWC was prepared; it has no "
-                    "precision.",
-                    where="method.ewc",
-                    mend="unfreeze it before training, or leave ewc out",
-                )
-            precision, anchor = self._on(name, parameter.device)
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            flat = _flat(parameter, anchor, precision)
-            for start in range(0, parameter.numel(), CHUNK):
-                chunk = [tensor[start : start + CHUNK] for tensor in flat]
-                penalty = self._add(*chunk, factor=factor, value=step.is_logging)
-                penalties += [] if penalty is None else [penalty]
-        if penalties:
-            # summed on the device, so that logging waits for it once
-            total = torch.stack([value.to(penalties[0].device) for value in penalties]).sum()
-            step.log("ewc/penalty", float(total) * factor / 2)
+        """Add strength / N_new · P (θ − θ*)."""
+        if self.step == "proximal":
+            return
+        self._watch_stability(step)
+        penalty = self.pull.add_gradients(step.parameters, self.factor, value=step.is_logging)
+        if penalty is not None:
+            step.log("ewc/penalty", penalty)
 
-    def _add(
-        self, theta: Tensor, star: Tensor, p: Tensor, grad: Tensor, *, factor: float, value: bool
-    ) -> Tensor | None:
-        """One chunk (n,) of the gradient; the penalty's share of it where asked for."""
-        delta = self._buffer(len(theta), theta.device)
-        if theta.dtype == delta.dtype:
-            torch.sub(theta, star, out=delta)
-        else:
-            delta.copy_(theta).sub_(star)
-        penalty = (p * delta * delta).sum(dtype=torch.float64) if value else None
-        if grad.dtype == delta.dtype:
-            grad.addcmul_(p, delta, value=factor)
-        else:
-            grad.add_(delta.mul_(p), alpha=factor)
-        return penalty
+    def after_step(self, step: StepContext) -> None:
+        """The proximal step, where it was chosen."""
+        if self.step == "proximal":
+            rates = step.learning_rates()
+            self.pull.shrink(
+                step.parameters, {name: rates[name] * self.factor for name in step.parameters}
+            )
+
+    @property
+    def factor(self) -> float:
+        """Strength / N_new."""
+        return self.strength / self.new_count
+
+    @property
+    def pull(self) -> Pull:
+        """The penalty over the present precision and anchor."""
+        if self._pull is None:
+            self._pull = Pull(self.anchor, self.precision, method=self.name)
+        return self._pull
 
     def finish(self, context: MethodContext) -> dict[str, Tensor]:
         """Precision for the next cycle: decay · P + N_new · F̄_new at the candidate's weights."""
@@ -176,13 +174,15 @@ class EWC(Method):
         self.precision = dict(state["precision"])
         self.anchor = dict(state["anchor"])
         self.new_count = int(state["new_count"])
+        self._pull = None
 
     def _estimate(self, context: MethodContext, *, history: bool) -> dict[str, Tensor]:
-        assert context.logits is not None
+        logits = context.logits
+        assert logits is not None
         mean, count = diagonal_fisher(
             context.model,
             context.history() if history else context.new(),
-            logits=context.logits,
+            logits=lambda data: logits(context.model, data),
             kind=self.fisher,
             seed=context.seed,
             max_classes=self.max_classes,
@@ -191,43 +191,18 @@ class EWC(Method):
         )
         return {name: value * count for name, value in mean.items()}
 
-    def _on(self, name: str, device: torch.device) -> tuple[Tensor, Tensor]:
-        if self.precision[name].device != device:
-            self.precision[name] = self.precision[name].to(device)
-            self.anchor[name] = self.anchor[name].to(device)
-        return self.precision[name], self.anchor[name]
-
-    def _buffer(self, size: int, device: torch.device) -> Tensor:
-        if self._scratch is None or self._scratch.device != device:
-            self._scratch = torch.empty(CHUNK, dtype=torch.float32, device=device)
-        return self._scratch[:size]
-
-
-def _flat(parameter: Tensor, anchor: Tensor, precision: Tensor) -> list[Tensor]:
-    """Parameter, anchor, precision and gradient as (n,), in one order; the gradient is a view."""
-    assert parameter.grad is not None
-    tensors = (parameter, anchor, precision, parameter.grad)
-    if len({tensor.stride() for tensor in tensors}) == 1 and _is_dense(parameter):
-        return [
-            tensor.as_strided((tensor.numel(),), (1,), tensor.storage_offset())
-            for tensor in tensors
-        ]
-    # rare layouts: correctness before memory
-    parameter.grad = parameter.grad.contiguous()
-    return [*(tensor.reshape(-1) for tensor in tensors[:3]), parameter.grad.view(-1)]
-
-
-def _is_dense(tensor: Tensor) -> bool:
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return tensor.is_contiguous() or (
-        tensor.ndim in formats and tensor.is_contiguous(memory_format=formats[tensor.ndim])
-    )
-
-
-def _check(good: bool, name: str, value: object, words: str) -> None:
-    if not good:
-        raise ConfigError(
-            f"{name} is {value!r}; it must be {words}.",
-            where=f"method.ewc.{name}",
-            mend=f"give a value {words}",
+    def _watch_stability(self, step: StepContext) -> None:
+        """Warn once where plain SGD would overshoot; Adam and its kin bound their steps."""
+        if self._warned or not step.is_plain_sgd:
+            return
+        self._warned = True
+        rates = step.learning_rates()
+        worst = max(
+            (rates[n] * self.factor * float(self.precision[n].max()) for n in step.parameters),
+            default=0.0,
         )
+        if worst >= 2:
+            self._warn(
+                f"ewc: lr · strength · max P / N_new is {worst:.3g}, and above 2 the explicit step "
+                "is unstable under SGD: set method.ewc.step=proximal, or a smaller strength"
+            )

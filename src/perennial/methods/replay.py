@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from perennial.data.datamodule import split_batch_size
 from perennial.errors import ConfigError
 from perennial.methods.base import Method
 
@@ -35,7 +34,6 @@ class Replay(Method):
             )
         self.new_fraction = float(new_fraction)
 
-    def counts(self, batch_size: int) -> tuple[int, int]:
-        """New and replayed rows of a batch, at least one of each."""
-        new = split_batch_size(batch_size, self.new_fraction)
-        return new, batch_size - new
+    def new_share(self, new_rows: int, history_rows: int) -> float:
+        """The fixed share."""
+        return self.new_fraction

@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from perennial.data.datamodule import CycleData
+from perennial.data.datamodule import CycleData, split_batch_size
 from perennial.data.memory import Memory
 from perennial.data.rows import Rows, concatenate
 from perennial.data.store import read_rows_file, write_rows
 from perennial.methods.base import Method, arrange, check_capabilities
-from perennial.methods.replay import Replay
 from perennial.models.checkpoint import read_safetensors, to_bytes
 from perennial.promotion.registry import Version
 from perennial.steps.collect import ROLES, Parts
-from perennial.steps.learner import Learner, capabilities, method_context
+from perennial.steps.learner import Learner, capabilities, memory_gradients, method_context
 from perennial.training.fit import FitResult, Training, fit
 from perennial.types import VersionView
 
@@ -77,9 +76,9 @@ def train(
     methods = arrange(methods)
     missing = capabilities(learner, new)
     check_capabilities(methods, missing, type(learner.model).__name__)
-    replay = next((method for method in methods if isinstance(method, Replay)), None)
-    if replay is not None and history is not None:
-        _, replayed = replay.counts(training.batch_size)
+    share = _new_share(methods, new, history)
+    if share is not None and history is not None:
+        replayed = training.batch_size - split_batch_size(training.batch_size, share)
         if len(history) < replayed:
             warn(
                 f"replay: memory has {len(history)} rows, fewer than the {replayed} of a batch; "
@@ -87,11 +86,11 @@ def train(
             )
     data = CycleData(
         new=new,
-        history=history if replay is not None else None,
+        history=history if share is not None else None,
         new_validation=new_validation,
         history_validation=history_validation,
         batch_size=training.batch_size,
-        new_fraction=None if replay is None else replay.new_fraction,
+        new_fraction=share,
         form=learner.form,
         label=learner.label,
         seed=seed,
@@ -123,14 +122,25 @@ def train(
         folder=folder,
         prepare=prepare,
         start_scores=learner.score(validation),
+        memory_gradients=None if history is None else memory_gradients(learner, history, seed=seed),
         logger=logger,
         show=show,
     )
     for name, value in result.tuned.items():
         warn(f"tuner: {name} = {value:g}")
     learner.model.to(learner.device)
+    for method in methods:
+        method.adjust(context)
     left = {method.name: method.finish(context) for method in methods}
     return Trained(fit=result, methods={name: state for name, state in left.items() if state})
+
+
+def _new_share(methods: Sequence[Method], new: Rows, history: Rows | None) -> float | None:
+    """Share of new rows in a batch, as the method that mixes says; None where none does."""
+    if history is None:
+        return None
+    shares = [method.new_share(len(new), len(history)) for method in methods]
+    return next((share for share in shares if share is not None), None)
 
 
 def version_files(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from perennial.data.source import SourceRows, check_schema
 from perennial.data.split import exclude, split_salt
@@ -162,7 +163,7 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
     first = train(
         learner,
         champion=VersionView(id="", weights=weights_of(learner.model), label_names=names),
-        methods=[],
+        methods=[method for method in cycle.methods() if method.learns_from_training],
         new=parts.train,
         history=None,
         new_validation=parts.validation,
@@ -175,7 +176,9 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
         warn=cycle.say,
     )
     trained = {"optimizer_steps": first.fit.optimizer_steps, "train_rows": first.fit.train_rows}
-    return _register(cycle, learner, parts, names, folder, how="bootstrap", extra=trained)
+    return _register(
+        cycle, learner, parts, names, folder, how="bootstrap", extra=trained, left=first.methods
+    )
 
 
 def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
@@ -214,10 +217,12 @@ def _register(
     how: str,
     extra: Mapping[str, Any],
     sha256: str | None = None,
+    left: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> Version:
     learner.model.to(learner.device)
     parts = replace(parts, label_names=names)
     methods = _method_state(cycle, learner, parts) if len(parts.train) else {}
+    methods |= left or {}
     scores: dict[str, Any] = {}
     if len(parts.holdout):
         predicted = learner.predict(parts.holdout)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from perennial.tasks.base import Task
 from perennial.training.attach import combine
 from perennial.training.module import OptimizerFactory, TaskModule, build_optimizer, learning_rate
 from perennial.types import Batch, MethodContext, Predictions, VersionView
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -248,7 +251,7 @@ def method_context(
     return MethodContext(
         model=learner.model,
         champion=champion,
-        logits=(lambda data: learner.task.outputs(learner.module, data)) if present else None,
+        logits=learner.task.outputs if present else None,
         per_example_loss=loss if present else None,
         features=None,
         targets=lambda data: learner.task.split_batch(data)[1],
@@ -262,6 +265,41 @@ def method_context(
         device=learner.device,
         warn=warn,
     )
+
+
+def memory_gradients(
+    learner: Learner, history: Rows, *, seed: int
+) -> Callable[[int, int], dict[str, Tensor]]:
+    """Gradients of the mean loss on remembered rows, as a function of step and number of rows.
+
+    Which rows is fixed by seed and step, so that ranks agree and a resumed run draws the same.
+    Batch norms keep their statistics.
+    """
+
+    def gradients(step: int, rows: int) -> dict[str, Tensor]:
+        generator = np.random.default_rng([seed, step])
+        chosen = generator.choice(len(history), size=min(rows, len(history)), replace=False)
+        batch = next(
+            batches(history.take(chosen), size=rows, form=learner.form, label=learner.label)
+        )
+        model = learner.model
+        parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        device = next(iter(parameters.values())).device
+        data = move(batch.data, device)
+        norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS) and m.training]
+        for norm in norms:
+            norm.eval()
+        try:
+            with torch.enable_grad():
+                outputs = learner.task.outputs(model, data)
+                loss = learner.task.per_example_loss(outputs, data).mean()
+                found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        finally:
+            for norm in norms:
+                norm.train()
+        return {n: g for n, g in zip(parameters, found, strict=True) if g is not None}
+
+    return gradients
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:

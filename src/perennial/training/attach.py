@@ -33,15 +33,26 @@ class MethodCallback(pl.Callback):
         model: The model of record.
         loader: Tells the ids and origins of the rows of the step.
         log_every: Optimizer steps between steps whose values are logged.
+        logits_of: A model and a batch's data to logits, by the task.
+        memory_gradients: Step and number of rows to gradients on remembered rows.
     """
 
     def __init__(
-        self, *, methods: Sequence[Method], model: nn.Module, loader: TrainLoader, log_every: int
+        self,
+        *,
+        methods: Sequence[Method],
+        model: nn.Module,
+        loader: TrainLoader,
+        log_every: int,
+        logits_of: Callable[[nn.Module, Any], Tensor] | None = None,
+        memory_gradients: Callable[[int, int], Mapping[str, Tensor]] | None = None,
     ) -> None:
         self.methods = list(methods)
         self.log_every = log_every
         self.model = model
         self.loader = loader
+        self.logits_of = logits_of
+        self.memory_gradients = memory_gradients
         self.step: StepContext | None = None
         self._handle: Any = None
 
@@ -67,6 +78,11 @@ class MethodCallback(pl.Callback):
             is_logging=trainer.global_step % self.log_every == 0,
             world_size=trainer.world_size,
             log=functools.partial(_log, pl_module),
+            logits_of=self.logits_of,
+            memory_gradients=None
+            if self.memory_gradients is None
+            else functools.partial(self.memory_gradients, trainer.global_step),
+            optimizer=trainer.optimizers[0],
         )
 
     def on_before_optimizer_step(

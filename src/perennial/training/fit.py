@@ -154,6 +154,7 @@ def fit(
     folder: Path,
     prepare: Callable[[], None] = lambda: None,
     start_scores: Mapping[str, float] | None = None,
+    memory_gradients: Callable[[int, int], Mapping[str, Tensor]] | None = None,
     logger: Logger | None = None,
     show: Callable[[int, int, str], None] = lambda step, steps, scores: None,
 ) -> FitResult:
@@ -169,6 +170,8 @@ def fit(
         folder: The cycle's work folder; a fit that was interrupted there goes on.
         prepare: Called before a fit that starts from the beginning, not before one that resumes.
         start_scores: Validation scores before the first step, the start of the curve.
+        memory_gradients: Step and number of rows to gradients on remembered rows, where there are
+            any.
         logger: Lightning's, or None.
         show: Takes step, number of steps, and the last validation scores in words.
 
@@ -194,7 +197,12 @@ def fit(
     if start_scores:
         scores.curve.append({"step": 0, **start_scores})
     callback = MethodCallback(
-        methods=methods, model=model, loader=loader, log_every=training.log_every
+        methods=methods,
+        model=model,
+        loader=loader,
+        log_every=training.log_every,
+        logits_of=task.outputs,
+        memory_gradients=memory_gradients,
     )
     best = BestWeights(model=model, folder=folder, scores=scores)
     point = ResumePoint(

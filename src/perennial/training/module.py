@@ -35,10 +35,13 @@ class TaskModule(pl.LightningModule):
         """The model's own forward."""
         return self.model(*args, **kwargs)
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Mean of the per-example losses over the batch, new and replayed rows alike."""
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Mean of the per-example losses over the batch, new and replayed rows alike.
+
+        The logits go with it, so that a method that needs them runs no forward of its own.
+        """
         outputs = self.task.outputs(self.model, batch)
-        return self.task.per_example_loss(outputs, batch).mean()
+        return {"loss": self.task.per_example_loss(outputs, batch).mean(), "logits": outputs}
 
     def configure_optimizers(self) -> Optimizer:
         """The configured optimizer over the trainable parameters."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from perennial.errors import ConfigError, MethodError
-from perennial.methods import ewc as room
+from perennial.methods import pull as room
 from perennial.methods.ewc import EWC
 from perennial.types import Batch, MethodContext, StepContext, VersionView
 
@@ -27,7 +27,7 @@ def context(
     return MethodContext(
         model=model,
         champion=VersionView(id="m@1", weights=model.state_dict(), methods=methods or {}),
-        logits=lambda data: model(data[0]),
+        logits=lambda model, data: model(data[0]),
         per_example_loss=None,
         features=None,
         history=lambda: () if history is None else batches(history),

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from perennial.data.datamodule import split_batch_size
 from perennial.errors import ConfigError
 from perennial.methods.replay import Replay
 
@@ -19,12 +20,14 @@ from perennial.methods.replay import Replay
     ],
 )
 def test_counts(fraction: float, size: int, expected: tuple[int, int]) -> None:
-    assert Replay(new_fraction=fraction).counts(size) == expected
+    share = Replay(new_fraction=fraction).new_share(1000, 5)
+    new = split_batch_size(size, share)
+    assert (new, size - new) == expected
 
 
 def test_a_batch_of_one_cannot_mix() -> None:
     with pytest.raises(ConfigError, match="batch"):
-        Replay().counts(1)
+        split_batch_size(1, Replay().new_share(10, 10))
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.1, math.nan])

@@ -1,0 +1,128 @@
+"""Synaptic intelligence: importance from the path that training took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from perennial.errors import MethodError
+from perennial.methods.base import Method, require
+from perennial.methods.pull import Pull, anchors, like
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perennial.types import MethodContext, StepContext
+
+
+class SI(Method):
+    r"""Synaptic intelligence (Zenke, Poole & Ganguli, ICML 2017).
+
+    Along training, ω ← ω − g · δθ collects how much each parameter's steps lowered the loss, with g
+    the loss's gradient before any penalty. After it, Ω ← Ω + max(ω, 0) / ((θ − θ*)² + damping), and
+    the penalty is ``strength · Σ Ω (θ − θ*)²``. Only steps that were really taken count.
+
+    Cost: one sweep over the parameters before and one after each step; five values per parameter.
+    Choose it where no pass over data after training is wanted: it needs neither rows of the past
+    nor a Fisher. A champion that Perennial did not train has left no path, so that it is protected
+    from the second cycle on.
+
+    Args:
+        strength: Weight of the penalty, at least 0.
+        damping: Added to squared displacements, above 0.
+
+    Raises:
+        ConfigError: A value out of range.
+    """
+
+    name: ClassVar[str] = "si"
+    learns_from_training: ClassVar[bool] = True
+
+    def __init__(self, *, strength: float = 1.0, damping: float = 0.1) -> None:
+        for setting, value in (("strength", strength), ("damping", damping)):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            require(number, f"si.{setting}", value, "a number")
+        require(0 <= strength < math.inf, "si.strength", strength, "at least 0 and finite")
+        require(0 < damping < math.inf, "si.damping", damping, "above 0 and finite")
+        self.strength = float(strength)
+        self.damping = float(damping)
+        self.path: dict[str, Tensor] = {}
+        self.pull = Pull({}, {}, method=self.name)
+        self._before: dict[str, Tensor] = {}
+        self._gradient: dict[str, Tensor] = {}
+
+    def prepare(self, context: MethodContext) -> None:
+        """Take the anchor, and the importance that earlier cycles left.
+
+        Raises:
+            MethodError: The stored importance does not fit the model.
+        """
+        trainable = {n: p for n, p in context.model.named_parameters() if p.requires_grad}
+        stored = context.champion.methods.get("si")
+        if stored is None and context.champion.id:
+            context.warn(f"si: {context.champion.id} left no path; it is protected from now on")
+        importance = {}
+        for name, parameter in trainable.items():
+            value = torch.zeros(parameter.shape) if stored is None else stored.get(name)
+            if value is None or value.shape != parameter.shape:
+                raise MethodError(
+                    f"The champion's importance of {name!r} does not fit the parameter.",
+                    where="method.si",
+                    mend="train the same parameters as before, or leave si out",
+                )
+            importance[name] = like(parameter, value)
+        self.pull = Pull(anchors(trainable), importance, method=self.name)
+        self.path = {name: like(p, torch.zeros(p.shape)) for name, p in trainable.items()}
+
+    @torch.no_grad()
+    def observe_gradients(self, step: StepContext) -> None:
+        """Keep the loss's gradient and the weights before the step."""
+        for name, parameter in step.parameters.items():
+            if parameter.grad is None:
+                self._gradient.pop(name, None)
+                continue
+            # copies: the optimizer changes the one, methods and clipping the other
+            self._gradient[name] = parameter.grad.detach().clone()
+            self._before[name] = parameter.detach().clone()
+
+    def add_gradients(self, step: StepContext) -> None:
+        """Add 2 · strength · Ω (θ − θ*)."""
+        penalty = self.pull.add_gradients(step.parameters, 2 * self.strength, value=step.is_logging)
+        if penalty is not None:
+            step.log("si/penalty", penalty)
+
+    def after_step(self, step: StepContext) -> None:
+        """ω ← ω − g · δθ, for the step that was taken."""
+        for name, gradient in self._gradient.items():
+            moved = step.parameters[name].detach().float() - self._before[name].float()
+            self.path[name].sub_(gradient.float() * moved)
+
+    def finish(self, context: MethodContext) -> dict[str, Tensor]:
+        """Importance for the next cycle."""
+        if not self.path:
+            return {}
+        importance = self.pull.precision
+        assert importance is not None
+        left = {}
+        for name, parameter in context.model.named_parameters():
+            if name in self.path:
+                moved = parameter.detach().float().cpu() - self.pull.anchor[name].float().cpu()
+                gained = self.path[name].cpu().clamp(min=0) / (moved.square() + self.damping)
+                left[name] = (importance[name].cpu() + gained).contiguous()
+        return left
+
+    def state_dict(self) -> dict[str, Any]:
+        """Path, importance and anchor."""
+        return {
+            "path": dict(self.path),
+            "importance": dict(self.pull.precision or {}),
+            "anchor": dict(self.pull.anchor),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.path = dict(state["path"])
+        self.pull = Pull(dict(state["anchor"]), dict(state["importance"]), method=self.name)

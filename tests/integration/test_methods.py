@@ -1,0 +1,222 @@
+"""Every method through a real fit: alive, resumed bit for bit, and in any order the same."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from perennial.data.rows import Rows
+from perennial.methods.agem import AGEM
+from perennial.methods.base import Method
+from perennial.methods.baselines import Joint, Scratch
+from perennial.methods.ewc import EWC
+from perennial.methods.interpolation import Interpolation
+from perennial.methods.l2sp import L2SP
+from perennial.methods.lwf import LwF
+from perennial.methods.replay import Replay
+from perennial.methods.si import SI
+from perennial.steps.candidate import Trained, train
+from perennial.steps.learner import Constructor, Learner, build_learner
+from perennial.tasks.classification import Classification
+from perennial.training.fit import Training
+from perennial.types import VersionView
+
+METHODS: dict[str, Callable[[], Method]] = {
+    "agem": lambda: AGEM(rows=16),
+    "ewc": lambda: EWC(strength=20.0),
+    "ewc proximal": lambda: EWC(strength=20.0, step="proximal"),
+    "joint": Joint,
+    "l2sp": lambda: L2SP(strength=0.5),
+    "lwf": LwF,
+    "replay": Replay,
+    "scratch": Scratch,
+    "si": lambda: SI(strength=5.0),
+}
+
+
+class Stopped(Exception):  # noqa: N818
+    """The process was killed here."""
+
+
+def rows(count: int, seed: int, *, new: bool) -> Rows:
+    """Two clouds; in the new rows the informative feature is another one, reversed."""
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=(count, 6)).astype(np.float32)
+    label = (values[:, 1] < 0 if new else values[:, 0] > 0).astype(np.int64)
+    names = np.array([f"{new}-{seed}-{i}" for i in range(count)])
+    return Rows(features={"x": values}, label=label, id=names, content=names, cluster=names)
+
+
+def made(kind: str = "mlp") -> Learner:
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        between = nn.BatchNorm1d(16) if kind == "batch norm" else nn.Dropout(0.3)
+        return nn.Sequential(nn.Linear(6, 16), between, nn.ReLU(), nn.Linear(16, 2))
+
+    return build_learner(
+        model=Constructor(target="x", arguments={}, build=build),
+        task=Classification(),
+        optimizer=functools.partial(torch.optim.SGD, lr=0.1),
+        device=torch.device("cpu"),
+        form="tuple",
+        label="label",
+    )
+
+
+def retrain(
+    folder: Path,
+    methods: Sequence[Method],
+    *,
+    champion: VersionView | None = None,
+    kind: str = "mlp",
+    stop_at: int | None = None,
+    **training: Any,
+) -> tuple[Trained, dict[str, Tensor], list[str]]:
+    learner = made(kind)
+    torch.manual_seed(1)
+    told: list[str] = []
+
+    def show(step: int, steps: int, scores: str) -> None:
+        if stop_at is not None and step >= stop_at:
+            raise Stopped
+
+    first = champion is None
+    trained = train(
+        learner,
+        champion=champion or VersionView(id="", weights=learner.model.state_dict()),
+        methods=methods,
+        new=rows(300, 1, new=not first),
+        history=None if first else rows(200, 2, new=False),
+        new_validation=rows(100, 3, new=not first),
+        history_validation=None if first else rows(100, 4, new=False),
+        training=Training(
+            **{
+                "max_steps": 60,
+                "validate_every": 60,
+                "batch_size": 20,
+                "accelerator": "cpu",
+                "resume_seconds": 0.0,
+                **training,
+            }
+        ),
+        seed=0,
+        folder=folder,
+        logger=None,
+        show=show,
+        warn=told.append,
+    )
+    return trained, {n: v.clone() for n, v in learner.model.state_dict().items()}, told
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory: pytest.TempPathFactory) -> VersionView:
+    return served(tmp_path_factory.mktemp("champion"), "mlp")
+
+
+def served(folder: Path, kind: str) -> VersionView:
+    trained, weights, _ = retrain(folder, [SI()], kind=kind)
+    return VersionView(id="m@1", weights=weights, methods=trained.methods)
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_is_alive_after_three_steps(
+    name: str, champion: VersionView, tmp_path: Path
+) -> None:
+    short = {"max_steps": 4, "validate_every": 4}
+    _, plain, _ = retrain(tmp_path / "none", [], champion=champion, **short)
+    _, found, _ = retrain(tmp_path / "method", [METHODS[name]()], champion=champion, **short)
+    assert max(float((plain[n] - found[n]).abs().max()) for n in plain) > 1e-5
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_resumes_bit_for_bit(name: str, champion: VersionView, tmp_path: Path) -> None:
+    steps = {"max_steps": 20, "validate_every": 7}
+    whole, expected, _ = retrain(tmp_path / "whole", [METHODS[name]()], champion=champion, **steps)
+    with pytest.raises(Stopped):
+        retrain(tmp_path / "parts", [METHODS[name]()], champion=champion, stop_at=11, **steps)
+    assert (tmp_path / "parts" / "resume.json").exists()
+    again, weights, _ = retrain(tmp_path / "parts", [METHODS[name]()], champion=champion, **steps)
+    assert again.fit.curve == whole.fit.curve
+    assert same(expected, weights)
+    for method, state in whole.methods.items():
+        assert same(dict(state), dict(again.methods[method]))
+
+
+def test_the_order_of_methods_is_no_setting(champion: VersionView, tmp_path: Path) -> None:
+    names = ["agem", "ewc", "l2sp", "lwf", "replay", "si"]
+    results = []
+    for i, order in enumerate((names, names[::-1], names[3:] + names[:3])):
+        methods = [METHODS[name]() for name in order]
+        _, weights, _ = retrain(tmp_path / str(i), methods, champion=champion, max_steps=12)
+        results.append(weights)
+    assert same(results[0], results[1])
+    assert same(results[0], results[2])
+
+
+def test_protection_retains_what_plain_fine_tuning_forgets(
+    champion: VersionView, tmp_path: Path
+) -> None:
+    steps = {"max_steps": 150, "validate_every": 150}
+    plain, _, _ = retrain(tmp_path / "none", [], champion=champion, **steps)
+    start, end = (plain.fit.curve[i]["history"] for i in (0, -1))
+    assert start > 0.85
+    assert end < start - 0.2
+    for name in ("ewc", "ewc proximal", "joint", "l2sp", "lwf", "replay"):
+        kept, _, _ = retrain(tmp_path / name, [METHODS[name]()], champion=champion, **steps)
+        assert kept.fit.curve[-1]["history"] > end + 0.02, name
+
+
+@pytest.mark.parametrize("kind", ["mlp", "batch norm"])
+def test_interpolation_keeps_its_budget_on_validation_rows(kind: str, tmp_path: Path) -> None:
+    served_there = served(tmp_path / "served", kind)
+    steps = {"max_steps": 150, "validate_every": 150}
+    plain, end, _ = retrain(tmp_path / "none", [], champion=served_there, kind=kind, **steps)
+    method = Interpolation(budget=0.05)
+    trained, found, told = retrain(
+        tmp_path / "method", [method], champion=served_there, kind=kind, **steps
+    )
+    assert trained.fit.curve == plain.fit.curve, "it costs nothing in training"
+    assert method.alpha is not None
+    assert 0 < method.alpha < 1
+    assert any(f"{method.alpha:.0%} of the way" in line for line in told)
+    for name, value in found.items():
+        if value.is_floating_point() and "running" not in name:
+            between = torch.lerp(served_there.weights[name], end[name], method.alpha)
+            torch.testing.assert_close(value, between, rtol=0, atol=1e-6)
+    if kind == "mlp":
+        learner = made(kind)
+        learner.load(found)
+        scores = learner.score({"history": rows(100, 4, new=False)})
+        assert scores["history"] >= trained.fit.curve[0]["history"] - 0.05
+
+
+def test_importance_of_the_path_passes_from_cycle_to_cycle(
+    champion: VersionView, tmp_path: Path
+) -> None:
+    first = champion.methods["si"]
+    assert sum(float(value.sum()) for value in first.values()) > 0
+    trained, _, told = retrain(tmp_path / "a", [SI()], champion=champion)
+    assert all((trained.methods["si"][n] >= value - 1e-7).all() for n, value in first.items())
+    assert not told
+    unknown = VersionView(id="m@1", weights=champion.weights)
+    _, _, told = retrain(tmp_path / "b", [SI()], champion=unknown)
+    assert told == ["si: m@1 left no path; it is protected from now on"]
+
+
+def test_scratch_starts_from_nothing(champion: VersionView, tmp_path: Path) -> None:
+    trained, found, _ = retrain(
+        tmp_path, [Scratch()], champion=champion, max_steps=1, validate_every=2
+    )
+    assert trained.fit.replayed_rows > 0
+    assert float((found["0.weight"] - champion.weights["0.weight"]).abs().max()) > 0.1
