@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_map
 
 from perennial.errors import ConfigError, MethodError
 from perennial.methods.layers import Rule, mixes_rows
-from perennial.methods.recording import Call, recording, unaccounted
+from perennial.methods.recording import Call, given_to_all_rows, recording, unaccounted
 from perennial.types import Batch, Strings
 
 CHUNK = 1 << 24  # elements formed at a time, 64 MiB
@@ -83,7 +83,10 @@ def diagonal_fisher(
         for batch in batches:
             if count == 0 and work.probe(batch):
                 warn(f"Fisher: {_named(work.by_row)} row by row, which is slower")
-            with torch.enable_grad(), recording(model, work.layered) as calls:
+            with (
+                torch.enable_grad(),
+                recording(model, work.layered, shared=work.shared, rows=len(batch)) as calls,
+            ):
                 log_p = F.log_softmax(logits(batch.data).float(), dim=1)
             for weight_B, label_B in _labels(log_p, batch, kind, seed, max_classes, targets):
                 work.add_layers(log_p, calls, label_B, weight_B)
@@ -109,6 +112,7 @@ class _Work:
         layered: ``id`` to name of the parameters that layers' rules account for.
         by_row: The others, by name.
         touched: Names that got a contribution.
+        shared: Embeddings of positions, which give one output for all rows.
     """
 
     model: nn.Module
@@ -117,6 +121,7 @@ class _Work:
     layered: dict[int, str] = field(default_factory=dict)
     by_row: dict[str, Tensor] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
+    shared: frozenset[nn.Module] = frozenset()
 
     def __post_init__(self) -> None:
         for name, parameter in self.model.named_parameters():
@@ -132,17 +137,43 @@ class _Work:
         Two sizes, since the length of a sequence may happen to be that of a batch.
         """
         parameters = dict(self.model.named_parameters())
+        odd: set[str] = set()
+        seen = []
         for rows in (1, 2):
-            index = torch.zeros(rows, dtype=torch.long)
-            data = _taken(batch.data, index)
-            with torch.enable_grad(), recording(self.model, self.layered) as calls:
-                log_p = F.log_softmax(self.logits(data).float(), dim=1)
+            log_p, calls = self._forward(batch, rows)
             if not log_p.requires_grad:
                 return False
-            for name in unaccounted(log_p, calls, self.layered, rows):
-                self.by_row[name] = parameters[name]
-        self.layered = {i: name for i, name in self.layered.items() if name not in self.by_row}
+            odd |= unaccounted(log_p, calls, self.layered, rows)
+            seen.append(calls)
+        if shared := given_to_all_rows(*seen):
+            odd = self._believe(shared, batch, log_p, odd)
+        self.by_row = {name: parameters[name] for name in parameters if name in odd}
+        self.layered = {i: name for i, name in self.layered.items() if name not in odd}
         return bool(self.by_row)
+
+    def _believe(
+        self, shared: frozenset[nn.Module], batch: Batch, log_p: Tensor, odd: set[str]
+    ) -> set[str]:
+        """Repeat what all rows share, where that changes nothing; what is odd then."""
+        self.shared = shared
+        try:
+            again, calls = self._forward(batch, 2)
+        except (RuntimeError, ValueError, IndexError, TypeError):
+            again, calls = log_p[:0], []
+        if again.shape == log_p.shape and torch.allclose(again, log_p, atol=1e-5):
+            explained = {name for call in calls if call.layer in shared for name in call.rules}
+            return (odd - explained) | unaccounted(again, calls, self.layered, 2)
+        self.shared = frozenset()
+        return odd
+
+    def _forward(self, batch: Batch, rows: int) -> tuple[Tensor, list[Call]]:
+        """The first rows of a batch."""
+        data = _taken(batch.data, torch.arange(rows) % len(batch))
+        with (
+            torch.enable_grad(),
+            recording(self.model, self.layered, shared=self.shared, rows=rows) as calls,
+        ):
+            return F.log_softmax(self.logits(data).float(), dim=1), calls
 
     def add_layers(
         self, log_p: Tensor, calls: list[Call], label_B: Tensor, weight_B: Tensor | None

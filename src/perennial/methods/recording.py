@@ -24,6 +24,7 @@ class Call:
     """One use of a layer's parameters in a forward pass.
 
     Attributes:
+        layer: The layer.
         rules: Parameter name in the model to its rule.
         inputs: What the layer got (B, ...).
         version: Of the inputs, to notice a change in place behind the layer.
@@ -31,6 +32,7 @@ class Call:
         rows: Leading size of the output.
     """
 
+    layer: nn.Module
     rules: Mapping[str, Rule]
     inputs: Tensor
     version: int
@@ -39,20 +41,36 @@ class Call:
 
 
 @contextmanager
-def recording(model: nn.Module, names: Mapping[int, str]) -> Iterator[list[Call]]:
+def recording(
+    model: nn.Module,
+    names: Mapping[int, str],
+    *,
+    shared: frozenset[nn.Module] = frozenset(),
+    rows: int = 1,
+) -> Iterator[list[Call]]:
     """Collect the calls of covered layers while the context is open.
 
     Args:
         model: Watched by hooks; its attention layers run an equal forward of this module's own,
             whose projections can be seen.
         names: ``id`` of each wanted parameter to its name.
+        shared: Embeddings that give one output for all rows, as positions do; it is repeated for
+            each row, so that the gradient arrives row by row.
+        rows: How often.
     """
     calls: list[Call] = []
 
-    def note(found: Mapping[str, Rule], inputs: Tensor, output: Tensor) -> None:
+    def note(layer: nn.Module, found: Mapping[str, Rule], inputs: Tensor, output: Tensor) -> Tensor:
         if found and output.requires_grad:  # a call under no_grad has no part in the gradient
+            version = inputs._version
+            if layer in shared:
+                leads = inputs.ndim == 2  # (1, L); else (L,)
+                output = _repeated(output, rows, leads=leads)
+                inputs = _repeated(inputs, rows, leads=leads)
             # an edge, not the tensor: an in-place activation behind it would replace the tensor
-            calls.append(Call(found, inputs.detach(), inputs._version, edge(output), len(output)))
+            seen = Call(layer, found, inputs.detach(), version, edge(output), len(output))
+            calls.append(seen)
+        return output
 
     def wanted(layer: nn.Module, by_field: Mapping[str, Rule]) -> dict[str, Rule]:
         own = dict(layer.named_parameters(recurse=False))
@@ -107,12 +125,30 @@ def unaccounted(log_p: Tensor, calls: list[Call], names: Mapping[int, str], rows
     return odd
 
 
-def _hook(found: Mapping[str, Rule], note: Callable[..., None]) -> Callable[..., None]:
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+def given_to_all_rows(one: list[Call], two: list[Call]) -> frozenset[nn.Module]:
+    """Embeddings whose input did not grow when a second row came."""
+    shapes = {call.layer: call.inputs.shape for call in one}
+    return frozenset(
+        call.layer
+        for call in two
+        if isinstance(call.layer, nn.Embedding)
+        and shapes.get(call.layer) == call.inputs.shape
+        and (call.inputs.ndim == 1 or (call.inputs.ndim == 2 and len(call.inputs) == 1))
+    )
+
+
+def _hook(found: Mapping[str, Rule], note: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         inputs = args[0] if args else kwargs["input"]
-        note(found, inputs, output)
+        return note(layer, found, inputs, output)
 
     return hook
+
+
+def _repeated(value: Tensor, rows: int, *, leads: bool) -> Tensor:
+    """(L, ...), or (1, L, ...) where a 1 leads, for each of the rows."""
+    positions = value if leads else value[None]
+    return positions.expand(rows, *positions.shape[1:])
 
 
 class _Attention:
@@ -122,7 +158,7 @@ class _Attention:
     """
 
     def __init__(
-        self, layer: nn.MultiheadAttention, names: Mapping[int, str], note: Callable[..., None]
+        self, layer: nn.MultiheadAttention, names: Mapping[int, str], note: Callable[..., Tensor]
     ) -> None:
         self.layer = layer
         self.note = note
@@ -164,7 +200,7 @@ class _Attention:
         x = query if layer.batch_first else query.transpose(0, 1)
         rows, length, width = x.shape
         packed = F.linear(x, layer.in_proj_weight, layer.in_proj_bias)
-        self.note(self.rules[0], x, packed)
+        self.note(layer, self.rules[0], x, packed)
         q, k, v = (
             part.reshape(rows, length, layer.num_heads, -1).transpose(1, 2)
             for part in packed.chunk(3, dim=-1)
@@ -180,7 +216,7 @@ class _Attention:
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         mixed = mixed.transpose(1, 2).reshape(rows, length, width)
         output = F.linear(mixed, layer.out_proj.weight, layer.out_proj.bias)
-        self.note(self.rules[1], mixed, output)
+        self.note(layer, self.rules[1], mixed, output)
         return (output if layer.batch_first else output.transpose(0, 1)), weights
 
 

@@ -1,0 +1,211 @@
+"""What a training step costs with each method, as a ratio to a plain AdamW step.
+
+python benchmarks/step_cost.py --rounds 9 --json step_cost.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from harness import bar, finish, interleaved, models, ratios
+from torch import Tensor, nn
+
+from perennial.methods.agem import AGEM
+from perennial.methods.base import Method
+from perennial.methods.ewc import EWC
+from perennial.methods.l2sp import L2SP
+from perennial.methods.lwf import LwF
+from perennial.methods.pull import CHUNK
+from perennial.methods.si import SI
+from perennial.types import Batch, MethodContext, StepContext, VersionView
+
+STEPS = {"mlp": 30, "encoder": 2}
+LIMITS = {"mlp": 1.25, "encoder": 1.09}
+METHODS: dict[str, Callable[[], Method]] = {
+    "ewc": lambda: EWC(strength=1.0),
+    "ewc proximal": lambda: EWC(strength=1.0, step="proximal"),
+    "l2sp": L2SP,
+    "si": SI,
+    "lwf": LwF,
+    "agem": AGEM,
+}
+
+
+def logits_of(model: nn.Module, data: Any) -> Tensor:
+    """The model's outputs."""
+    found: Tensor = model(data[0])
+    return found
+
+
+def prepared(method: Method, model: nn.Module, cycles: int = 1) -> Method:
+    """A method at work, with a precision as after a number of cycles."""
+    precision = {
+        n: sum((torch.rand(p.shape) for _ in range(cycles)), torch.zeros(()))
+        for n, p in model.named_parameters()
+    }
+    method.prepare(
+        MethodContext(
+            model=model,
+            champion=VersionView(
+                id="m@1", weights=model.state_dict(), methods={"ewc": precision, "si": precision}
+            ),
+            logits=logits_of,
+            per_example_loss=None,
+            features=None,
+            history=tuple,
+            new=tuple,
+            validate=dict,
+            history_count=1,
+            new_count=1000,
+            seed=0,
+            generator=torch.Generator(),
+            device=torch.device("cpu"),
+        )
+    )
+    return method
+
+
+class Loop:
+    """A bare training loop with one method, or none, in the phases that the trainer runs."""
+
+    def __init__(self, model: nn.Module, x: Tensor, method: Method | None, steps: int) -> None:
+        self.model, self.x, self.method, self.steps = model, x, method, steps
+        self.y = torch.randint(0, 10, (len(x),))
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+        ids = np.array([str(i) for i in range(len(x))])
+        self.batch = Batch(data=(x, self.y), ids=ids, is_new=np.ones(len(x), dtype=bool))
+
+    def __call__(self) -> None:
+        """Take the steps."""
+        for number in range(self.steps):
+            logits = self.model(self.x)
+            loss = self.loss(logits)
+            if self.method is None:
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+                continue
+            step = StepContext(
+                batch=self.batch,
+                model=self.model,
+                parameters={n: p for n, p in self.model.named_parameters() if p.requires_grad},
+                outputs={"loss": loss, "logits": logits},
+                global_step=number + 1,
+                logits_of=logits_of,
+                memory_gradients=self.memory_gradients,
+                optimizer=self.optimizer,
+            )
+            loss = loss + sum(self.method.loss_terms(step).values())
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.method.observe_gradients(step)
+            self.method.add_gradients(step)
+            self.method.project_gradients(step)
+            self.optimizer.step()
+            with torch.no_grad():
+                self.method.after_step(step)
+
+    def loss(self, logits: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return F.cross_entropy(logits, self.y)
+
+    def memory_gradients(self, rows: int) -> dict[str, Tensor]:
+        """Gradients on as many rows as asked for, at most a batch."""
+        parameters = dict(self.model.named_parameters())
+        loss = F.cross_entropy(self.model(self.x[:rows]), self.y[:rows])
+        return dict(
+            zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True)
+        )
+
+
+class AutogradLoop(Loop):
+    """EWC as the common libraries do it: the penalty as a term of the loss, one per anchor."""
+
+    def __init__(self, model: nn.Module, x: Tensor, steps: int, anchors: int) -> None:
+        super().__init__(model, x, None, steps)
+        self.terms = [
+            [(p, torch.rand(p.shape), p.detach().clone()) for p in model.parameters()]
+            for _ in range(anchors)
+        ]
+
+    def loss(self, logits: Tensor) -> Tensor:
+        """Cross-entropy and the penalties."""
+        penalty = sum(
+            (p * (theta - star).pow(2)).sum() for term in self.terms for theta, p, star in term
+        )
+        return super().loss(logits) + 5e-4 * penalty
+
+
+def memory_of(method: EWC, loop: Loop) -> tuple[float, float]:
+    """Bytes per parameter that EWC keeps, and that it works in: buffer and allocations."""
+    numbers = sum(p.numel() for p in loop.model.parameters())
+    kept = [*method.precision.values(), *method.anchor.values()]
+    step = StepContext(
+        batch=loop.batch,
+        model=loop.model,
+        parameters=dict(loop.model.named_parameters()),
+        optimizer=loop.optimizer,
+    )
+    with torch.profiler.profile(profile_memory=True) as profile:
+        method.add_gradients(step)
+    allocated = sum(max(e.self_cpu_memory_usage, 0) for e in profile.events()) + 4 * CHUNK
+    return sum(t.numel() * t.element_size() for t in kept) / numbers, allocated / numbers
+
+
+def main() -> None:
+    """Print a table and the bars."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--models", nargs="*", default=list(models()))
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    rows, bars = [], []
+    for name in chosen.models:
+        build, inputs, size = models()[name]
+        steps = STEPS[name]
+
+        def fresh(build: Callable[[], nn.Module] = build) -> nn.Module:
+            torch.manual_seed(0)
+            return build()
+
+        x = inputs(size)
+        work: dict[str, Callable[[], None]] = {"plain": Loop(fresh(), x, None, steps)}
+        for title, make in METHODS.items():
+            model = fresh()
+            work[title] = Loop(model, x, prepared(make(), model), steps)
+        model = fresh()
+        work["ewc, after 5 cycles"] = Loop(model, x, prepared(EWC(), model, cycles=5), steps)
+        work["autograd loop"] = AutogradLoop(fresh(), x, steps, 1)
+        work["autograd loop, 5 anchors"] = AutogradLoop(fresh(), x, steps, 5)
+        found = ratios(interleaved(work, rounds=chosen.rounds), to="plain")
+        loop = work["ewc"]
+        assert isinstance(loop, Loop)
+        assert isinstance(loop.method, EWC)
+        kept, transient = memory_of(loop.method, loop)
+        for title, ratio in found.items():
+            print(f"{name:8} {title:28} {ratio:.3f}")
+            rows.append({"model": name, "method": title, "ratio": ratio})
+        limit = LIMITS[name]
+        bars += [
+            bar(f"{name}: EWC, ratio", found["ewc"], limit, higher=False),
+            bar(
+                f"{name}: EWC after 5 cycles, ratio",
+                found["ewc, after 5 cycles"],
+                limit,
+                higher=False,
+            ),
+            bar(f"{name}: bytes kept per parameter", kept, 8, higher=False),
+            bar(f"{name}: transient bytes per parameter", transient, 1, higher=False),
+        ]
+    finish(rows, bars, chosen.json)
+
+
+if __name__ == "__main__":
+    main()
