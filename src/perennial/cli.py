@@ -27,6 +27,7 @@ from perennial.usage import asks_for_help, help_text
 USAGE = """perennial: retrain deployed PyTorch models without forgetting
 
   perennial train [overrides]              one retraining cycle, the same as python train.py
+  perennial adopt checkpoint=PATH ...      the model that serves today becomes the champion
   perennial evaluate [data.new=PATH] ...   score the champion on any data set, without training
   perennial registry list                  lineages and their versions
   perennial registry show REF              one version: metrics, decision, files
@@ -39,7 +40,7 @@ REF is NAME@champion, NAME@previous or NAME@NUMBER. More: perennial VERB --help
 
 def main() -> None:
     """The console script ``perennial``."""
-    verbs = {"train": train, "evaluate": evaluate, "registry": registry}
+    verbs = {"train": train, "adopt": adopt, "evaluate": evaluate, "registry": registry}
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in ("-h", "--help"):
         print(USAGE)  # noqa: T201
@@ -93,6 +94,17 @@ def evaluate() -> None:
         evaluate_job(_plain(config))
 
     _run(_hydra("evaluate", job), "evaluate")
+
+
+def adopt() -> None:
+    """``perennial adopt``: register a checkpoint as champion without retraining it."""
+
+    def job(config: DictConfig) -> None:
+        from perennial.launch import adopt_job
+
+        adopt_job(_plain(config))
+
+    _run(_hydra("adopt", job), "adopt")
 
 
 def registry() -> None:

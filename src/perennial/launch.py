@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -18,6 +18,9 @@ from rich.console import Console
 from perennial.config import check_node
 from perennial.errors import ConfigError, PerennialError
 from perennial.reporting.progress import Display
+
+if TYPE_CHECKING:
+    from perennial.steps.settings import Cycle
 
 RUN_KEYS = ("tracking", "promote", "force", "exit_zero", "dry", "debug")
 
@@ -72,55 +75,14 @@ def run_job(
 def _cycle(
     config: dict[str, Any], *, folder: Path, display: Display, multirun: bool, best: list[float]
 ) -> dict[str, Any]:
-    for group in ("model", "task", "optimizer", "trainer", "gate", "registry", "tracking"):
-        check_node(config[group], where=group)
-    for method, node in config["method"].items():
-        check_node(node, where=f"method.{method}")
+    """Run the story, tracked from its start to its end."""
+    _check(config)
     from perennial import cycle as story
-    from perennial.steps.collect import Data
-    from perennial.steps.learner import Constructor
-    from perennial.steps.settings import Cycle
 
-    dry = bool(config["dry"])
     name = str(config["model_name"])
     with ExitStack() as stack:
-        registry = build(config["registry"], where="registry")
-        if dry:
-            scratch = stack.enter_context(tempfile.TemporaryDirectory())
-            registry = registry.scratch(Path(scratch))
-        tracker = build(config["tracking"], where="tracking")
-        training = build(config["trainer"], where="trainer")
-        data = {key: _source(value, key) for key, value in config["data"].items()}
-        cycle = Cycle(
-            name=name,
-            data=Data(**data),
-            model=Constructor(
-                target=str(config["model"]["_target_"]),
-                arguments={k: v for k, v in config["model"].items() if not k.startswith("_")},
-                build=partial(build, config["model"], where="model"),
-            ),
-            task=build(config["task"], where="task"),
-            methods=lambda: [
-                build(node, where=f"method.{key}") for key, node in config["method"].items()
-            ],
-            optimizer=build(config["optimizer"], where="optimizer"),
-            training=training,
-            policy=build(config["gate"], where="gate"),
-            registry=registry,
-            tracker=tracker,
-            config=_identity(config),
-            seed=int(config["seed"]),
-            checkpoint=None if config["checkpoint"] is None else str(config["checkpoint"]),
-            history=str(config["history"]),
-            promote=bool(config["promote"]) and not multirun,
-            force=bool(config["force"]),
-            dry=dry,
-            folder=folder,
-            say=display.say,
-            progress=display.progress,
-        )
-        display.say(f"perennial: {name} on {training.device()} ({training.resolved_precision()})")
-        tracker.start(
+        cycle = _built(config, folder=folder, display=display, stack=stack, multirun=multirun)
+        cycle.tracker.start(
             name=f"{name}-{folder.name}",
             group=name,
             job_type="retrain",
@@ -131,13 +93,81 @@ def _cycle(
         code = 1
         try:
             result = story.run(cycle)
-            result["tracking"] = tracker.identity()
+            result["tracking"] = cycle.tracker.identity()
             code = 0
         finally:
-            tracker.finish(code)
+            cycle.tracker.finish(code)
         if "objective" in result:
             best.append(float(result.pop("objective")))
     return result
+
+
+def adopt_job(config: dict[str, Any]) -> str:
+    """Register a checkpoint as champion, with what a retraining of it will need; returns its id."""
+    _check(config)
+    from perennial.steps.found import adopt
+
+    display = Display(Console())
+    try:
+        with ExitStack() as stack:
+            cycle = _built(config, folder=Path(), display=display, stack=stack, multirun=False)
+            version = adopt(cycle)
+    finally:
+        display.close()
+    display.say(f"{version.id} is the champion; retrain it with perennial train")
+    return version.id
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    for group in ("model", "task", "optimizer", "trainer", "gate", "registry", "tracking"):
+        check_node(config[group], where=group)
+    for method, node in config["method"].items():
+        check_node(node, where=f"method.{method}")
+
+
+def _built(
+    config: dict[str, Any], *, folder: Path, display: Display, stack: ExitStack, multirun: bool
+) -> Cycle:
+    """The cycle that a configuration describes; a dry one works on a copy of the registry."""
+    from perennial.steps.collect import Data
+    from perennial.steps.learner import Constructor
+    from perennial.steps.settings import Cycle
+
+    dry, name = bool(config["dry"]), str(config["model_name"])
+    registry = build(config["registry"], where="registry")
+    if dry:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())
+        registry = registry.scratch(Path(scratch))
+    training = build(config["trainer"], where="trainer")
+    display.say(f"perennial: {name} on {training.device()} ({training.resolved_precision()})")
+    return Cycle(
+        name=name,
+        data=Data(**{key: _source(value, key) for key, value in config["data"].items()}),
+        model=Constructor(
+            target=str(config["model"]["_target_"]),
+            arguments={k: v for k, v in config["model"].items() if not k.startswith("_")},
+            build=partial(build, config["model"], where="model"),
+        ),
+        task=build(config["task"], where="task"),
+        methods=lambda: [
+            build(node, where=f"method.{key}") for key, node in config["method"].items()
+        ],
+        optimizer=build(config["optimizer"], where="optimizer"),
+        training=training,
+        policy=build(config["gate"], where="gate"),
+        registry=registry,
+        tracker=build(config["tracking"], where="tracking"),
+        config=_identity(config),
+        seed=int(config["seed"]),
+        checkpoint=None if config["checkpoint"] is None else str(config["checkpoint"]),
+        history=str(config["history"]),
+        promote=bool(config["promote"]) and not multirun,
+        force=bool(config["force"]),
+        dry=dry,
+        folder=folder,
+        say=display.say,
+        progress=display.progress,
+    )
 
 
 def evaluate_job(config: dict[str, Any]) -> None:

@@ -140,3 +140,45 @@ def test_evaluate_scores_as_the_loaded_model_does(
     assert wrong["exit_code"] == 1
     assert "cannot take a batch of the data" in wrong["error"]["what"]
     assert "float32 (2, 2)" in wrong["error"]["mend"]
+
+
+def test_adopt_registers_a_checkpoint_with_all_that_retraining_needs(
+    run: Callable[..., dict[str, Any]],
+    verb: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "own_net.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=(1500, 4)).astype(np.float32)
+    frame = pd.DataFrame(x, columns=list("abcd")).assign(answer=(x[:, 0] > 0).astype(np.int64))
+    frame[:900].to_parquet("old.parquet")
+    frame[900:].assign(a=frame.a[900:] + 1).to_parquet("week.parquet")
+    import own_net  # type: ignore[import-not-found]
+
+    torch.manual_seed(0)
+    torch.save(own_net.Net(width=8).state_dict(), "serving.pt")
+    model = ("model=custom", "model._target_=own_net.Net", "+model.width=8")
+    data = ("data=files", "data.label=answer", "data.history=old.parquet", "model_name=served")
+    command = ("adopt", *model, *data, "trainer.accelerator=cpu", "checkpoint=serving.pt")
+    code, printed, _ = verb(*command)
+    assert code == 0
+    assert "served@1 is the champion" in printed
+    files = json.loads(verb("registry", "show", "served@champion")[1])["files"]
+    expected = {"methods/ewc.safetensors", "memory/train.arrow", "holdout/cycle-1.arrow"}
+    assert expected <= set(files)
+    code, printed, _ = verb(*command)
+    assert (code, "going on from served@1" in printed) == (0, True)
+    for missing, rc, words in (
+        ("checkpoint=serving.pt", 1, "checkpoint must be given"),
+        ("data.history=old.parquet", 30, "data.history"),
+    ):
+        left = [a for a in command if a not in (missing, "model_name=served")]
+        code, _, errors = verb(*left, "model_name=other")
+        assert (code, words in errors) == (rc, True), errors
+    result = run(*model, *data, "data.new=week.parquet", "checkpoint=serving.pt", *SHORT)
+    assert result["error"] is None
+    assert result["champion"]["id"] == "served@1"
+    assert result["bootstrap"] is False

@@ -50,12 +50,43 @@ def found(cycle: Cycle) -> Version:
             "the model that serves today",
         )
     parts, salt = _history(cycle)
-    parts = _foresee(cycle, parts, salt)
+    if cycle.data.new is not None:
+        parts = _foresee(cycle, parts, salt)
     cycle.seed_everything()
     learner = cycle.learner()
     if adopting:
         return _adopt(cycle, learner, parts)
     return _bootstrap(cycle, learner, parts)
+
+
+def adopt(cycle: Cycle) -> Version:
+    """Register a checkpoint that Perennial did not train as champion, without retraining it.
+
+    Memory, holdout, metrics and what the methods need are computed from ``data.history``.
+
+    Raises:
+        ConfigError: There is no checkpoint, or the lineage has a champion that it did not found.
+        DataError: There is no history.
+    """
+    check_checkpoint_path(cycle.checkpoint)
+    if cycle.checkpoint is None:
+        raise ConfigError(
+            "There is no checkpoint to adopt.",
+            where="checkpoint",
+            mend="give checkpoint=PATH of the model that serves today",
+        )
+    champion = cycle.registry.champion(cycle.name)
+    if champion is not None:
+        satisfied(cycle, champion)
+        return champion
+    if cycle.data.history is None:
+        raise DataError(
+            "Adopting needs the rows that the checkpoint was trained on.",
+            where="data.history",
+            mend="give data.history=PATH; without any, perennial train adopts it with method=none "
+            "gate.retention=waived",
+        )
+    return found(cycle)
 
 
 def satisfied(cycle: Cycle, champion: Version) -> None:
