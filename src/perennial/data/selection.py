@@ -10,6 +10,7 @@ the sample of a union comes from the samples of its parts (Cohen & Kaplan, 2007)
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,4 +42,30 @@ def reservoir(ids: Strings, capacity: int, seed: int) -> npt.NDArray[np.int64]:
         of ``ids``.
     """
     order = np.lexsort((ids, priorities(ids, seed=seed)))
+    return order[:capacity].astype(np.int64)
+
+
+def class_balanced(
+    ids: Strings, label: npt.NDArray[np.integer[Any]], capacity: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Positions of the rows to keep, with as many of each class as there can be.
+
+    In turn the row of lowest priority of every class, then the second of each, and so on: a small
+    class is kept whole, and what it leaves goes to the others. Within a class the sample is
+    uniform. As with `reservoir`, the sample of a union comes from the samples of its parts: a
+    row that K others precede is preceded by K others after any more rows have come.
+
+    Args:
+        ids: Distinct row ids (N,).
+        label: Class of each row (N,).
+        capacity: K, rows to keep, at least 1.
+        seed: Of the lineage's memory.
+    """
+    priority = priorities(ids, seed=seed)
+    by_class = np.lexsort((ids, priority, label))
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(label[by_class])) + 1]).astype(np.int64)
+    sizes = np.diff(np.append(starts, len(ids)))
+    rank = np.empty(len(ids), dtype=np.int64)
+    rank[by_class] = np.arange(len(ids)) - np.repeat(starts, sizes) if len(ids) else 0
+    order = np.lexsort((ids, priority, rank))
     return order[:capacity].astype(np.int64)

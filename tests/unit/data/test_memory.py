@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,7 +8,7 @@ from scipy import stats
 
 from perennial.data.memory import Memory
 from perennial.data.rows import Rows, concatenate
-from perennial.data.selection import reservoir
+from perennial.data.selection import class_balanced, reservoir
 from perennial.data.store import read_rows_file, write_rows
 from perennial.errors import ConfigError, DataError
 
@@ -75,3 +77,53 @@ def test_odd_files_are_refused(tmp_path):
             read_rows_file(path)
     with pytest.raises(DataError):
         read_rows_file(tmp_path / "none.arrow")
+
+
+def classes(numbers, label):
+    return replace(rows(numbers), label=np.asarray(label, dtype=np.int64))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "capacity", "expected"),
+    [
+        ((50, 3, 10), 12, [[5, 3, 4], [4, 3, 5]]),
+        ((50, 3, 10), 9, [[3, 3, 3]]),
+        ((2, 1), 10, [[2, 1]]),
+        ((7,), 3, [[3]]),
+        ((30, 30), 7, [[4, 3], [3, 4]]),
+    ],
+)
+def test_class_balanced_fills_classes_evenly(sizes, capacity, expected):
+    label = np.repeat(np.arange(len(sizes)), sizes)
+    memory = Memory(capacity=capacity, seed=1, selection="class_balanced")
+    kept = memory.update(None, classes(range(len(label)), label))
+    assert np.bincount(kept.label, minlength=len(sizes)).tolist() in expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=40), st.integers(1, 25), st.data())
+def test_class_balanced_samples_merge(label, capacity, data):
+    order = data.draw(st.permutations(range(len(label))))
+    cut = data.draw(st.integers(1, len(label) - 1))
+    memory = Memory(capacity=capacity, seed=2, selection="class_balanced")
+    whole = memory.update(None, classes(range(len(label)), label))
+    table = np.array(label)
+    parts = memory.update(None, classes(order[:cut], table[list(order[:cut])]))
+    parts = memory.update(parts, classes(order[cut:], table[list(order[cut:])]))
+    assert parts.id.tolist() == whole.id.tolist()
+
+
+def test_class_balanced_is_uniform_within_a_class():
+    label = np.repeat([0, 1], [20, 5])
+    ids = rows(range(25)).id
+    counts = np.zeros(25)
+    for seed in range(2000):
+        counts[class_balanced(ids, label, 10, seed)] += 1
+    assert (counts[20:] == 2000).all()
+    statistic = ((counts[:20] - 500) ** 2 / 500).sum() / 0.75 * 19 / 20
+    assert 0.001 < stats.chi2.sf(statistic, 19) < 0.999
+
+
+def test_an_unknown_selection_is_refused():
+    with pytest.raises(ConfigError, match="'best' is not a way"):
+        Memory(selection="best")
