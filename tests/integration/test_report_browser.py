@@ -21,10 +21,16 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, which CI installs"),
 ]
 
-QUIET = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-    "--disable-background-networking --disable-component-update"
-).split()
+QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 # a frame has any width, where a window has a least one
 MEASURE = """<!doctype html>
 <iframe id="page" style="width:{width}px;height:900px;border:0"></iframe>
