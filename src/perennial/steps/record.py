@@ -28,7 +28,7 @@ from perennial.errors import (
     PerennialError,
 )
 from perennial.evaluation.forgetting import summary
-from perennial.promotion.gate import Decision
+from perennial.promotion.policy import Decision
 from perennial.promotion.registry import CycleRecord, Version
 from perennial.reporting.html import render_report
 from perennial.steps.candidate import Trained, as_json

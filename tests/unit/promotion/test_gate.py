@@ -12,7 +12,8 @@ from scipy import stats
 
 from perennial import statistics
 from perennial.errors import ConfigError, DataError, EvaluationError
-from perennial.promotion.gate import Check, Decision, Policy, decide, require_decidable
+from perennial.promotion.gate import decide, require_decidable
+from perennial.promotion.policy import Check, Decision, Policy
 from perennial.types import EvaluationReport, Predictions
 
 KEPT, LOST, UNCLEAR = (0, 0, 600), (0, 60, 600), (5, 10, 200)
