@@ -16,6 +16,9 @@ from perennial.promotion.comparison import Compared, compare
 from perennial.promotion.policy import Check, Decision, Policy, level
 from perennial.types import Booleans, EvaluationReport
 
+# beyond so many times the rows at hand, their number is no advice
+_FORESEEABLE = 20
+
 
 def decide(report: EvaluationReport, policy: Policy, *, decision_number: int = 1) -> Decision:
     """Compare candidate with champion.
@@ -51,8 +54,8 @@ def require_decidable(
     """Refuse, before any training, holdouts too small to decide anything.
 
     Args:
-        n_history: Independent rows of the history holdouts.
-        n_new: Independent rows of the new holdout.
+        n_history: Independent rows of the history holdouts, or groups of dependent ones.
+        n_new: Likewise of the new holdout.
         policy: What must be shown.
         has_history: Whether retention is asked for.
         decision_number: The how-manieth decision on this new holdout it will be.
@@ -72,8 +75,9 @@ def require_decidable(
     if has_history and not policy.waived and z2 / (n_history + z2) >= policy.margin:
         need = math.floor(z2 / policy.margin - z2) + 1
         raise DataError(
-            f"The history holdout has {n_history} independent rows: even with no difference at "
-            f"all they could not show that less than {policy.margin:.1%} is lost.{repeated}",
+            f"The history holdout has {n_history} independent rows, a group or the copies of a row "
+            "counting once: even with no difference at all they could not show that less than "
+            f"{policy.margin:.1%} is lost.{repeated}",
             where="data.history holdout",
             mend=f"hold out at least {need} rows (data.holdout_fraction, data.history_holdout), "
             "allow a larger gate.retention.margin, or set gate.retention=waived",
@@ -81,14 +85,14 @@ def require_decidable(
 
     def best_p(n: int) -> float:
         if policy.minimum_effect == 0:
-            return statistics.mcnemar_exact(n, 0)
+            return statistics.mcnemar(n, 0)
         return statistics.tango_test(n, 0, n, delta=policy.minimum_effect)
 
     if n_new < 1 or best_p(n_new) > alpha:
         need = next(n for n in itertools.count(1) if best_p(n) <= alpha)
         raise DataError(
-            f"The new holdout has {n_new} independent rows: no result on them could be "
-            f"significant.{repeated}",
+            f"The new holdout has {n_new} independent rows, a group or the copies of a row "
+            f"counting once: no result on them could be significant.{repeated}",
             where="data.new holdout",
             mend=f"hold out at least {need} new rows, better several hundred: "
             "collect more, or raise data.holdout_fraction",
@@ -155,8 +159,8 @@ def _improvement(report: EvaluationReport, policy: Policy, alpha: float) -> Chec
     found = compare(report, mask, alpha, threshold=policy.minimum_effect)
     p_value, p_worse = found.p_above, found.p_below
     if found.binary and policy.minimum_effect == 0:
-        p_value = statistics.mcnemar_exact(found.b, found.c)
-        p_worse = statistics.mcnemar_exact(found.c, found.b)
+        p_value = statistics.mcnemar(found.b, found.c)
+        p_worse = statistics.mcnemar(found.c, found.b)
     outcome = "inconclusive"
     if p_value <= alpha:
         outcome = "pass"
@@ -268,6 +272,8 @@ def _more(discordance: float, distance: float, alpha: float, n: int) -> str:
     if distance <= 0 or discordance <= 0:
         return " More rows are needed to decide."
     need = math.ceil(discordance * (z / distance) ** 2)
+    if need > _FORESEEABLE * n:
+        return " The models are too close to the threshold for any foreseeable number of rows."
     return f" About {need:,} rows would decide." if need > n else " More rows would decide."
 
 
