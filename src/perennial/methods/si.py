@@ -63,7 +63,10 @@ class SI(Method):
         trainable = {n: p for n, p in context.model.named_parameters() if p.requires_grad}
         stored = context.champion.methods.get("si")
         if stored is None and context.champion.id:
-            context.warn(f"si: {context.champion.id} left no path; it is protected from now on")
+            context.warn(
+                f"si: {context.champion.id} left no path of its training, so nothing is protected "
+                "in this cycle; from the next one on it is"
+            )
         importance = {}
         for name, parameter in trainable.items():
             value = torch.zeros(parameter.shape) if stored is None else stored.get(name)

@@ -100,7 +100,7 @@ def satisfied(cycle: Cycle, champion: Version) -> None:
     adopted = cycle.registry.adopted_checkpoint(cycle.name)
     given = read_state(Path(cycle.checkpoint)).sha256
     if adopted == given:
-        cycle.say(f"checkpoint: {champion.name} was founded by it, going on from {champion.id}")
+        cycle.say(f"checkpoint: adopted before as version 1; going on from {champion.id}")
         return
     raise ConfigError(
         f"{cycle.name!r} has a champion already, and another checkpoint founded it.",
@@ -143,10 +143,18 @@ def _history(cycle: Cycle) -> tuple[Parts, str]:
     )
     check_schema(source.schema, held.schema, "history", "history_holdout")
     holdout = held.rows
+    train = exclude(parts.train, ids=holdout.id, contents=holdout.content)
+    if len(parts.train) and not len(train):
+        raise DataError(
+            "Every row of data.history is also in data.history_holdout, so none is left to learn "
+            "from.",
+            where="data.history_holdout",
+            mend="give the test set that the model has never seen",
+        )
     return (
         replace(
             parts,
-            train=exclude(parts.train, ids=holdout.id, contents=holdout.content),
+            train=train,
             validation=exclude(parts.validation, ids=holdout.id, contents=holdout.content),
             holdout=holdout,
             seen=np.zeros(len(holdout), dtype=bool),
@@ -183,9 +191,11 @@ def _foresee(cycle: Cycle, parts: Parts, salt: str) -> Parts:
 
 
 def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
+    others = ", ".join(cycle.registry.lineages())
     cycle.say(
-        f"No champion named {cycle.name!r} yet: training the first one on {len(parts.train)} "
-        "history rows"
+        f"No champion named {cycle.name!r} yet"
+        + (f" (there are: {others})" if others else "")
+        + f": training the first one on {len(parts.train)} history rows"
     )
     names = fit_label_names(
         parts.label_names, output_width(learner, parts.train), target=cycle.model.target
@@ -223,10 +233,11 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
         needing = [method.name for method in arrange(cycle.methods()) if method.needs_history]
         if needing:
             raise MethodError(
-                f"Method {' and '.join(map(repr, needing))} needs the rows that the checkpoint "
-                "was trained on, and there are none.",
+                f"The checkpoint's training rows are needed by {' and '.join(needing)}, and there are "
+                "none.",
                 where="data.history",
-                mend="give data.history=PATH, or use method=none gate.retention=waived",
+                mend="give data.history=PATH, or go without: method=lwf, l2sp or none with "
+                "gate.retention=waived",
             )
         probe = cycle.data.read(cycle.data.new, name="new", label_names=parts.label_names).rows
     names = fit_label_names(
@@ -261,6 +272,7 @@ def _register(
         values = aggregate(predicted, parts.holdout.label, everywhere, cycle.task, len(names))
         scores = {f"history/{FIRST}": values}
         mean = float(predicted.score.mean())
+        _doubt_labels(cycle, mean, parts, names)
         cycle.say(f"Version 1: {mean:.1%} on {len(parts.holdout)} held-out history rows")
         matrix = [{"version": 1, "scores": {FIRST: mean}}]
     else:
@@ -300,6 +312,19 @@ def _register(
     )
     cycle.registry.remove_work_folder(folder.name)
     return version
+
+
+def _doubt_labels(cycle: Cycle, mean: float, parts: Parts, names: tuple[str, ...]) -> None:
+    """A model that serves and is worse than a constant has its labels in another order."""
+    counts = np.bincount(parts.holdout.label, minlength=len(names))
+    constant = float(counts.max() / counts.sum())
+    if cycle.checkpoint is not None and mean < constant:
+        cycle.say(
+            f"Always answering {names[int(counts.argmax())]!r} would be right on {constant:.1%}, "
+            f"the checkpoint is on {mean:.1%}: are its outputs in the order of task.labels "
+            f"({', '.join(names[:5])}{', …' if len(names) > 5 else ''}), and its columns in that "
+            "of data.features?"
+        )
 
 
 def _method_state(cycle: Cycle, learner: Learner, parts: Parts) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def _commit(
 def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool) -> dict[str, Any]:
     """The lineage has learned these rows already."""
     return {
-        **blank(cycle, "skipped", "every row of data.new was learned in an earlier cycle"),
+        **blank(cycle, "skipped", "no row of data.new is new: each was learned or held out before"),
         "champion": {"id": champion.id},
         "bootstrap": bootstrap,
         "data": {"new": {"rows": 0, "sha256": new.fingerprint}, "history": None, "memory": None},
