@@ -233,7 +233,7 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
         needing = [method.name for method in arrange(cycle.methods()) if method.needs_history]
         if needing:
             raise MethodError(
-                f"Rows that the checkpoint was trained on are needed by {' and '.join(needing)}, and "
+                f"Rows that the checkpoint was trained on are needed by {' and '.join(needing)}; "
                 "there are none.",
                 where="data.history",
                 mend="give data.history=PATH, or go without: method=lwf, l2sp or none with "
