@@ -17,6 +17,7 @@ from perennial.promotion.policy import Policy
 from perennial.promotion.registry import Registry, Version
 from perennial.steps.collect import Data, Parts
 from perennial.steps.learner import Constructor, Learner, build_learner
+from perennial.tracking.base import plain
 from perennial.training.fit import Training
 from perennial.training.module import OptimizerFactory
 
@@ -139,7 +140,7 @@ class Cycle:
             "metrics": dict(metrics),
             "matrix": list(matrix),
             "seed": self.seed,
-            "config": dict(self.config),
+            "config": plain(self.config),
             "environment": capture(str(self.training.device())),
             **extra,
         }

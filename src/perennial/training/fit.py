@@ -34,6 +34,15 @@ from perennial.training.callbacks import (
 )
 
 FINISHED = "fit.json"
+PRECISIONS = (
+    "auto",
+    "32-true",
+    "bf16-mixed",
+    "16-mixed",
+    "bf16-true",
+    "16-true",
+    "64-true",
+)
 
 
 @dataclass
@@ -113,6 +122,13 @@ class Training:
                     where=f"trainer.{name}",
                     mend=f"give a number from {bound:g} upward",
                 )
+
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"trainer.precision is {self.precision!r}.",
+                where="trainer.precision",
+                mend=f"use {', '.join(PRECISIONS)}",
+            )
 
     def device(self) -> torch.device:
         """The device to train on.
