@@ -162,6 +162,26 @@ def test_every_method_resumes_bit_for_bit(name: str, champion: VersionView, tmp_
         assert same(dict(state), dict(again.methods[method]))
 
 
+@pytest.mark.parametrize("manner", ["mixed", "new", "frozen"])
+def test_separate_forwards_of_batch_norm_resume_bit_for_bit(manner: str, tmp_path: Path) -> None:
+    serving = served(tmp_path / "served", "batch norm")
+
+    def methods() -> list[Method]:
+        return [Replay(running_statistics=manner), DER(alpha=0.5)]
+
+    steps: dict[str, Any] = {"max_steps": 20, "validate_every": 7, "kind": "batch norm"}
+    whole, expected, _ = retrain(tmp_path / "whole", methods(), champion=serving, **steps)
+    with pytest.raises(Stopped):
+        retrain(tmp_path / "parts", methods(), champion=serving, stop_at=11, **steps)
+    again, weights, _ = retrain(tmp_path / "parts", methods(), champion=serving, **steps)
+    assert again.fit.curve == whole.fit.curve
+    assert same(expected, weights)
+    learned = int(expected["1.num_batches_tracked"] - serving.weights["1.num_batches_tracked"])
+    best = whole.fit.curve.index(max(whole.fit.curve[1:], key=lambda point: point["combined"]))
+    steps_of_best = int(whole.fit.curve[best]["step"])
+    assert learned == steps_of_best * {"mixed": 2, "new": 1, "frozen": 0}[manner]
+
+
 def test_the_order_of_methods_is_no_setting(champion: VersionView, tmp_path: Path) -> None:
     names = ["agem", "der", "ewc", "l2sp", "lwf", "replay", "si"]
     results = []
