@@ -167,7 +167,7 @@ def test_separate_forwards_of_batch_norm_resume_bit_for_bit(manner: str, tmp_pat
     serving = served(tmp_path / "served", "batch norm")
 
     def methods() -> list[Method]:
-        return [Replay(running_statistics=manner), DER(alpha=0.5)]
+        return [Replay(running_statistics=manner, forward="separate"), DER(alpha=0.5)]
 
     steps: dict[str, Any] = {"max_steps": 20, "validate_every": 7, "kind": "batch norm"}
     whole, expected, _ = retrain(tmp_path / "whole", methods(), champion=serving, **steps)

@@ -11,12 +11,10 @@ from perennial.methods.batch_norm import batch_norms
 from perennial.types import Part
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from perennial.types import Booleans, StepContext
+    from perennial.types import Booleans, MethodContext, StepContext
 
 FORWARDS = ("auto", "joint", "separate")
-STATISTICS = ("mixed", "frozen", "new")
+STATISTICS = ("auto", "mixed", "frozen", "new")
 
 
 class Division:
@@ -27,10 +25,13 @@ class Division:
         new_weight: Weight of the new rows' mean loss, in (0, 1), the replayed rows' being the rest;
             None weighs rows alike, which is the mean over the batch.
         forward: ``joint`` sends a batch through the model at once, ``separate`` new and replayed
-            rows one after the other; ``auto`` separates where a batch norm would mix their
-            statistics, and where a weight differs from the share of rows.
-        running_statistics: Of batch norms: ``mixed`` takes them from both kinds of rows, ``new``
-            from the new ones, ``frozen`` leaves the champion's, and normalises by them.
+            rows one after the other; ``auto`` separates only where another setting needs it.
+        running_statistics: Of batch norms. ``mixed`` normalises the rows of a forward by themselves
+            and learns from all of them; ``new`` learns from the new rows alone, in separate
+            forwards; ``frozen`` normalises by the champion's and leaves them. ``auto`` is ``mixed``
+            in a joint forward and ``frozen`` in separate ones: a served model normalises by one
+            set of statistics, so that training must not normalise by two
+            (``benchmarks/batch_norm.py``).
 
     Raises:
         ConfigError: A value out of range, or two that contradict each other.
@@ -59,35 +60,44 @@ class Division:
         self.forward = forward
         self.running_statistics = running_statistics
 
-    def check(self, model: nn.Module) -> None:
-        """Refuse settings that the model would ignore.
+    def check(self, context: MethodContext) -> None:
+        """Refuse settings that the model would ignore, and say what follows from the others.
 
         Raises:
             MethodError: It has no batch norm, or none with running statistics.
         """
-        if self.running_statistics == "mixed":
-            return
-        norms = batch_norms(model)
+        manner, norms = self.running_statistics, batch_norms(context.model)
         without = [norm for norm in norms if not norm.track_running_stats]
-        if len(without) == len(norms) or (without and self.running_statistics == "frozen"):
+        none_learns = len(without) == len(norms)
+        if manner != "auto" and (none_learns or (without and manner == "frozen")):
             what = "a batch norm without running statistics" if without else "no batch norm"
             raise MethodError(
-                f"{type(model).__name__} has {what}, so that running_statistics="
-                f"{self.running_statistics} would be ignored.",
+                f"{type(context.model).__name__} has {what}, so that running_statistics={manner} "
+                "would be ignored.",
                 where=f"method.{self.method}.running_statistics",
-                mend=f"leave method.{self.method}.running_statistics at mixed",
+                mend=f"leave method.{self.method}.running_statistics at auto",
+            )
+        apart = self.forward == "separate" or self.new_weight is not None or manner == "new"
+        if apart and not none_learns and manner == "auto":
+            context.warn(
+                f"{self.method}: new and replayed rows go through the model separately, so batch "
+                "norms keep the champion's statistics"
+            )
+        elif apart and not none_learns and manner != "frozen":
+            context.warn(
+                f"{self.method}: with running_statistics={manner} new and replayed rows are each "
+                "normalised by themselves, but not when the model serves: where they differ much, "
+                "scores fall far"
             )
 
     def parts(self, step: StepContext) -> tuple[Part, ...]:
         """The forwards of a step; none where the batch goes through the model as it came."""
-        is_new = step.batch.is_new
-        frozen = self.running_statistics == "frozen"
-        norms = batch_norms(step.model)
-        if self.forward == "separate" or (
-            self.forward == "auto" and ((norms and not frozen) or self._weighs(is_new))
-        ):
-            return divided(is_new, self.new_weight, self.running_statistics)
-        return (Part(rows=is_new | True, weight=1.0, statistics="running"),) if frozen else ()
+        is_new, manner = step.batch.is_new, self.running_statistics
+        if self.forward == "separate" or manner == "new" or self._weighs(is_new):
+            return divided(is_new, self.new_weight, "frozen" if manner == "auto" else manner)
+        if manner == "frozen":
+            return (Part(rows=is_new | True, weight=1.0, statistics="running"),)
+        return ()
 
     def _weighs(self, is_new: Booleans) -> bool:
         """Whether the weight is another than that of the mean over the batch."""

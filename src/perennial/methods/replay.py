@@ -18,15 +18,15 @@ class Replay(Method):
     A batch of fixed size holds a fixed share of new rows; the rest is replayed from history. The
     loss is ``new_weight · L_new + (1 − new_weight) · L_replayed``, each L the mean over its rows as
     the module's own ``training_step`` forms it; without a weight it is the mean over the batch.
-    Cost: nothing but that only the new share of a batch is new; two forwards of half the size each
-    where new and replayed rows go through the model separately. Choose it wherever rows of the
-    past may be kept.
+    Cost: nothing but that only the new share of a batch is new; with a weight, new and replayed
+    rows go through the model in two smaller forwards instead of one. Choose it wherever rows of
+    the past may be kept.
 
     Args:
         new_fraction: Share of new rows in a batch, in (0, 1).
         new_weight: Weight of the new rows' loss, in (0, 1); None is their share of the batch.
         forward: ``auto``, ``joint`` or ``separate``; see `perennial.methods.division.Division`.
-        running_statistics: Of batch norms, ``mixed``, ``frozen`` or ``new``; likewise.
+        running_statistics: Of batch norms, ``auto``, ``mixed``, ``frozen`` or ``new``; likewise.
 
     Raises:
         ConfigError: A value out of range, or two that contradict each other.
@@ -41,7 +41,7 @@ class Replay(Method):
         new_fraction: float = 0.2,
         new_weight: float | None = None,
         forward: str = "auto",
-        running_statistics: str = "mixed",
+        running_statistics: str = "auto",
     ) -> None:
         if not 0 < new_fraction < 1:
             raise ConfigError(
@@ -67,7 +67,7 @@ class Replay(Method):
         Raises:
             MethodError: It would ignore one.
         """
-        self.division.check(context.model)
+        self.division.check(context)
 
     def divide(self, step: StepContext) -> tuple[Part, ...]:
         """New and replayed rows, where they go through the model separately."""

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from perennial.errors import ConfigError, MethodError
-from perennial.methods.base import arrange
-from perennial.methods.baselines import Joint, Scratch
+from perennial.methods.base import Method, arrange
 from perennial.methods.batch_norm import batch_norms, statistics
 from perennial.methods.division import divided
 from perennial.methods.replay import Replay
@@ -28,10 +27,6 @@ def step(model: nn.Module, is_new: Any = ORIGIN) -> StepContext:
     )
 
 
-def plain() -> nn.Module:
-    return nn.Linear(3, 2)
-
-
 def normed() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
 
@@ -44,35 +39,29 @@ NEW, OLD, ALL = [0, 1], [2, 3, 4, 5], [0, 1, 2, 3, 4, 5]
 THIRD = round(1 / 3, 9)
 
 
+def two(weight: float, new: str, replayed: str) -> Any:
+    return [(NEW, weight, new), (OLD, round(1 - weight, 9), replayed)]
+
+
 @pytest.mark.parametrize(
-    ("settings", "build", "expected"),
+    ("settings", "expected"),
     [
-        ({}, plain, []),
-        ({"forward": "joint"}, normed, []),
-        ({"new_weight": 1 / 3}, plain, []),
-        ({"new_weight": 0.25}, plain, [(NEW, 0.25, "update"), (OLD, 0.75, "update")]),
-        ({"forward": "separate"}, plain, [(NEW, THIRD, "update"), (OLD, 1 - THIRD, "update")]),
-        ({}, normed, [(NEW, THIRD, "update"), (OLD, 1 - THIRD, "update")]),
-        (
-            {"running_statistics": "new"},
-            normed,
-            [(NEW, THIRD, "update"), (OLD, 1 - THIRD, "batch")],
-        ),
-        ({"running_statistics": "frozen"}, normed, [(ALL, 1.0, "running")]),
-        ({"running_statistics": "frozen", "forward": "joint"}, normed, [(ALL, 1.0, "running")]),
-        (
-            {"running_statistics": "frozen", "new_weight": 0.5},
-            normed,
-            [(NEW, 0.5, "running"), (OLD, 0.5, "running")],
-        ),
+        ({}, []),
+        ({"forward": "joint"}, []),
+        ({"running_statistics": "mixed"}, []),
+        ({"new_weight": 1 / 3}, []),
+        ({"new_weight": 0.25}, two(0.25, "running", "running")),
+        ({"forward": "separate"}, two(THIRD, "running", "running")),
+        ({"forward": "separate", "running_statistics": "mixed"}, two(THIRD, "update", "update")),
+        ({"running_statistics": "mixed", "new_weight": 0.5}, two(0.5, "update", "update")),
+        ({"running_statistics": "new"}, two(THIRD, "update", "batch")),
+        ({"running_statistics": "frozen"}, [(ALL, 1.0, "running")]),
+        ({"running_statistics": "frozen", "forward": "joint"}, [(ALL, 1.0, "running")]),
+        ({"running_statistics": "frozen", "new_weight": 0.5}, two(0.5, "running", "running")),
     ],
 )
-def test_what_goes_together(settings: dict[str, Any], build: Any, expected: Any) -> None:
-    model = build()
-    assert summary(Replay(**settings).divide(step(model))) == expected
-    if "new_weight" not in settings:
-        for baseline in (Joint, Scratch):
-            assert summary(baseline(**settings).divide(step(model))) == expected
+def test_what_goes_together(settings: dict[str, Any], expected: Any) -> None:
+    assert summary(Replay(**settings).divide(step(normed()))) == expected
 
 
 def test_a_single_row_is_normalised_by_running_statistics() -> None:
@@ -89,7 +78,6 @@ def test_norms_in_evaluation_mode_are_the_models_own_business() -> None:
     model = normed()
     model[1].eval()
     assert batch_norms(model) == []
-    assert Replay().divide(step(model)) == ()
 
 
 @pytest.mark.parametrize("manner", ["mixed", "new", "frozen"])
@@ -152,10 +140,18 @@ def test_bad_settings_are_refused(settings: dict[str, Any], where: str) -> None:
     assert caught.value.where == where
 
 
+class Context:
+    def __init__(self, norm: nn.Module) -> None:
+        self.model = nn.Sequential(nn.Linear(3, 3), norm)
+        self.told: list[str] = []
+        self.warn = self.told.append
+
+
 @pytest.mark.parametrize(
     ("norm", "manner", "words"),
     [
         (nn.Identity(), "new", "no batch norm"),
+        (nn.Identity(), "mixed", "no batch norm"),
         (nn.LayerNorm(3), "frozen", "no batch norm"),
         (nn.BatchNorm1d(3, track_running_stats=False), "frozen", "without running statistics"),
         (nn.BatchNorm1d(3, track_running_stats=False), "new", "without running statistics"),
@@ -164,19 +160,38 @@ def test_bad_settings_are_refused(settings: dict[str, Any], where: str) -> None:
 def test_a_setting_that_the_model_would_ignore_is_refused(
     norm: nn.Module, manner: str, words: str
 ) -> None:
-    class Context:
-        model = nn.Sequential(nn.Linear(3, 3), norm)
+    with pytest.raises(MethodError, match=words):
+        Replay(running_statistics=manner).prepare(Context(norm))  # type: ignore[arg-type]
+    quiet = Context(norm)
+    Replay(new_weight=0.5).prepare(quiet)  # type: ignore[arg-type]
+    assert quiet.told == []
 
-    for method in (Replay(running_statistics=manner), Joint(running_statistics=manner)):
-        with pytest.raises(MethodError, match=words):
-            method.prepare(Context())  # type: ignore[arg-type]
-    Replay().prepare(Context())  # type: ignore[arg-type]
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, None),
+        ({"running_statistics": "frozen", "new_weight": 0.5}, None),
+        ({"running_statistics": "mixed"}, None),
+        ({"new_weight": 0.5}, "keep the champion's statistics"),
+        ({"forward": "separate"}, "keep the champion's statistics"),
+        ({"running_statistics": "new"}, "not when the model serves"),
+        ({"running_statistics": "mixed", "new_weight": 0.5}, "not when the model serves"),
+    ],
+)
+def test_what_follows_for_batch_norms_is_said(settings: dict[str, Any], words: str | None) -> None:
+    context = Context(nn.BatchNorm1d(3))
+    Replay(**settings).prepare(context)  # type: ignore[arg-type]
+    assert len(context.told) == (words is not None)
+    assert words is None or words in context.told[0]
 
 
 def test_two_methods_that_divide_are_refused() -> None:
-    class Dividing(Joint):
+    class Dividing(Method):
         name = "dividing"
-        new_share = Replay.__base__.new_share  # type: ignore[union-attr]
+
+        def divide(self, step: StepContext) -> tuple[Part, ...]:
+            return ()
 
     with pytest.raises(MethodError, match="dividing and replay both divide a batch"):
         arrange([Replay(), Dividing()])

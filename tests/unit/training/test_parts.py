@@ -202,8 +202,9 @@ def test_accumulated_separate_forwards_are_the_mean_of_batches(tmp_path: Path) -
 @pytest.mark.parametrize("manner", ["mixed", "new", "frozen"])
 def test_batch_norm_sees_one_kind_of_rows_at_a_time(tmp_path: Path, manner: str) -> None:
     watch, module = Watching(), Foreign(norm=True)
+    forward = "auto" if manner == "frozen" else "separate"
     train(
-        tmp_path, watch, Replay(running_statistics=manner),
+        tmp_path, watch, Replay(running_statistics=manner, forward=forward),
         module=module, max_steps=2, validate_every=2,
     )  # fmt: skip
     assert module.sizes == ([8] if manner == "frozen" else [4, 4]) * 2
@@ -237,6 +238,14 @@ def test_a_dict_is_divided_too(tmp_path: Path) -> None:
             }
 
     watch, module = Watching(), Named(norm=True)
-    train(tmp_path, watch, Replay(), module=module, form="dict", max_steps=2, validate_every=2)
+    train(
+        tmp_path,
+        watch,
+        Replay(new_weight=0.4),
+        module=module,
+        form="dict",
+        max_steps=2,
+        validate_every=2,
+    )
     assert module.sizes == [4, 4] * 2
     assert watch.logits[0].shape == (8, 2)
