@@ -19,12 +19,11 @@ from perennial.data.datamodule import batches, move
 from perennial.data.rows import Rows
 from perennial.errors import ConfigError, DataError, PerennialError
 from perennial.evaluation.predict import eval_mode, predict
+from perennial.methods.batch_norm import batch_norms, statistics
 from perennial.tasks.base import Task
 from perennial.training.attach import combine
 from perennial.training.module import OptimizerFactory, TaskModule, build_optimizer, learning_rate
 from perennial.types import Batch, MethodContext, Predictions, VersionView
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -162,11 +161,23 @@ def capabilities(learner: Learner, rows: Rows) -> dict[str, str]:
         with eval_mode(learner.module):
             outputs = learner.task.outputs(learner.module, batch.data)
             learner.task.per_example_loss(outputs, batch.data)
+        if reason := _no_stored_logits(learner.module, outputs, len(batch)):
+            missing["stored_logits"] = reason
     except Exception as error:
         # the module is foreign code: whatever it raises is the reason
         reason = f"its forward failed on a batch ({type(error).__name__}: {error})"
-        missing |= {"logits": reason, "per_example_loss": reason}
+        missing |= dict.fromkeys(("logits", "per_example_loss", "stored_logits"), reason)
     return missing
+
+
+def _no_stored_logits(module: pl.LightningModule, outputs: Tensor, rows: int) -> str | None:
+    """Why a row's logits could not be compared with the ones it was stored with."""
+    for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
+        if is_overridden(hook, module):
+            return f"its {hook} may change batches, so that stored logits are of another input"
+    if outputs.ndim != 2 or len(outputs) != rows:
+        return f"its outputs {tuple(outputs.shape)} for {rows} rows are not one vector per row"
+    return None
 
 
 def output_width(learner: Learner, rows: Rows) -> int:
@@ -286,17 +297,10 @@ def memory_gradients(
         parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         device = next(iter(parameters.values())).device
         data = move(batch.data, device)
-        norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS) and m.training]
-        for norm in norms:
-            norm.eval()
-        try:
-            with torch.enable_grad():
-                outputs = learner.task.outputs(model, data)
-                loss = learner.task.per_example_loss(outputs, data).mean()
-                found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        finally:
-            for norm in norms:
-                norm.train()
+        with statistics(batch_norms(model), "running"), torch.enable_grad():
+            outputs = learner.task.outputs(model, data)
+            loss = learner.task.per_example_loss(outputs, data).mean()
+            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         return {n: g for n, g in zip(parameters, found, strict=True) if g is not None}
 
     return gradients
