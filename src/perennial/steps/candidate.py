@@ -66,6 +66,7 @@ def train(
     logger: Any,
     show: Any,
     warn: Any,
+    sampling: str = "passes",
 ) -> Trained:
     """Fine-tune the champion's weights on new and replayed rows.
 
@@ -94,6 +95,7 @@ def train(
         form=learner.form,
         label=learner.label,
         seed=seed,
+        sampling=sampling,
     )
     validation = {"new": new_validation, "history": history_validation}
     learner.load(champion.weights)
