@@ -37,6 +37,7 @@ from perennial.steps.settings import Cycle
 from perennial.types import Booleans, EvaluationReport
 
 SCHEMA_VERSION = 1
+ROWS = ("train_rows", "replayed_rows")
 EXIT_CODES = {
     "promoted": EXIT_PROMOTED,
     "rejected": EXIT_REJECTED,
@@ -71,23 +72,18 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
     Raises:
         ChampionChangedError: Another run promoted meanwhile; nothing was changed.
     """
-    applied = cycle.promote and outcome.decision.verdict == "promoted"
+    passed = outcome.decision.verdict == "promoted" or cycle.promotion == "always"
+    applied = cycle.promote and passed
     matrix = _matrix(outcome)
     result = _result(cycle, outcome, matrix=matrix, applied=applied)
-    page = render_report(
-        result=result,
-        curve=outcome.trained.fit.curve,
-        report=outcome.report,
-        images=_flipped_images(outcome),
-        label_names=outcome.new.label_names,
-    )
+    page = _page(outcome, result) if cycle.report else None
     committed = cycle.registry.commit(
         name=cycle.name,
         files={
             **outcome.files,
             "predictions/holdouts.parquet": to_parquet(outcome.report),
             "decision.json": as_json(outcome.decision.to_dict()),
-            "report.html": page.encode(),
+            **({} if page is None else {"report.html": page}),
         },
         manifest=cycle.manifest(
             parts=outcome.new,
@@ -97,7 +93,10 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
             metrics=outcome.metrics["candidate"],
             matrix=matrix,
             how="retrained",
-            extra={"cycle_id": outcome.cycle_id},
+            extra={
+                "cycle_id": outcome.cycle_id,
+                **{name: result["cost"][name] for name in ("optimizer_steps", *ROWS)},
+            },
         ),
         decision=outcome.decision.to_dict(),
         verdict=outcome.decision.verdict,
@@ -108,14 +107,26 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
     )
     result["candidate"] = {"id": committed.id}
     curve = outcome.trained.fit.curve
-    result["objective"] = max(point["combined"] for point in curve if point["step"])
+    if curve:
+        result["objective"] = max(point["combined"] for point in curve if point["step"])
     if not cycle.dry:
-        path = cycle.folder / "report.html"
-        files.write_bytes(path, page.encode())
-        result["report"] = str(path)
+        if page is not None:
+            path = cycle.folder / "report.html"
+            files.write_bytes(path, page)
+            result["report"] = str(path)
         _track(cycle, outcome, committed, result)
         cycle.registry.remove_work_folder(outcome.cycle_id)
     return result
+
+
+def _page(outcome: Outcome, result: Mapping[str, Any]) -> bytes:
+    return render_report(
+        result=result,
+        curve=outcome.trained.fit.curve,
+        report=outcome.report,
+        images=_flipped_images(outcome),
+        label_names=outcome.new.label_names,
+    ).encode()
 
 
 def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool) -> dict[str, Any]:
@@ -313,6 +324,8 @@ def _track(cycle: Cycle, outcome: Outcome, version: Version, result: Mapping[str
     cycle.tracker.artifact(
         name=cycle.name, kind="model", files=model, aliases=aliases, metadata={"id": version.id}
     )
+    if "report.html" not in version.files:
+        return
     cycle.tracker.artifact(
         name=f"{cycle.name}-report",
         kind="report",
