@@ -30,14 +30,34 @@ class Batch:
             module's ``training_step`` gets.
         ids: Row ids (B,).
         is_new: Origin mask (B,): True for a new row, False for a replayed one.
+        logits: Stored logits (B, C), NaN for new rows and for classes without one; None where no
+            method of the run uses them.
     """
 
     data: Any
     ids: Strings
     is_new: Booleans
+    logits: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a batch that go through the model in a forward of their own.
+
+    Attributes:
+        rows: Which ones (B,).
+        weight: Of their loss in that of the step, in (0, 1].
+        statistics: What batch norms do with them: ``update`` normalises by these rows and updates
+            the running statistics, ``batch`` normalises by these rows alone, ``running`` by the
+            running statistics.
+    """
+
+    rows: Booleans
+    weight: float
+    statistics: str
 
 
 @dataclass
@@ -54,6 +74,8 @@ class StepContext:
         world_size: Number of ranks.
         log: Takes a name and a scalar; a no-op where nothing is logged.
         logits_of: A model of the class of ``model``, and batch data, to logits (B, C).
+        own_logits: Forms the logits (B, C) of the batch with a graph, divided as the step was and
+            without a trace in running statistics.
         memory_gradients: A number of rows to the gradients, by parameter name, of the mean loss
             over as many history rows, drawn by seed and step and alike on every rank.
         optimizer: The run's.
@@ -68,19 +90,23 @@ class StepContext:
     world_size: int = 1
     log: Callable[[str, Any], None] = lambda name, value: None
     logits_of: Callable[[nn.Module, Any], Tensor] | None = None
+    own_logits: Callable[[], Tensor] | None = None
     memory_gradients: Callable[[int], Mapping[str, Tensor]] | None = None
     optimizer: Any = None
+    _formed: Tensor | None = field(default=None, repr=False)
 
     def logits(self) -> Tensor:
-        """The model's logits (B, C) on the batch, with a graph.
+        """The model's logits (B, C) on the batch, with a graph, in the order of the batch.
 
-        Those of the training step where it returned them, else from a forward of its own.
+        Those of the training step where it returned them, else from one forward for all methods.
         """
         if isinstance(self.outputs, Mapping) and "logits" in self.outputs:
             found: Tensor = self.outputs["logits"]
             return found
-        assert self.logits_of is not None
-        return self.logits_of(self.model, self.batch.data)
+        if self._formed is None:
+            assert self.own_logits is not None
+            self._formed = self.own_logits()
+        return self._formed
 
     def learning_rates(self) -> dict[str, float]:
         """Present learning rate of each parameter."""

@@ -36,6 +36,7 @@ METHODS: dict[str, Callable[[], Method]] = {
     "l2sp": lambda: L2SP(strength=0.5),
     "lwf": LwF,
     "replay": Replay,
+    "replay separate": lambda: Replay(new_weight=0.5, forward="separate"),
     "scratch": Scratch,
     "si": lambda: SI(strength=5.0),
 }

@@ -10,7 +10,7 @@ from perennial.errors import ConfigError, MethodError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from perennial.types import MethodContext, StepContext
+    from perennial.types import MethodContext, Part, StepContext
 
 
 class Method:
@@ -37,6 +37,10 @@ class Method:
     def new_share(self, new_rows: int, history_rows: int) -> float | None:
         """Share of new rows in a batch, where the method mixes history into it; else None."""
         return None
+
+    def divide(self, step: StepContext) -> tuple[Part, ...]:
+        """Before the training step: the forwards it is made of, none for a single plain one."""
+        return ()
 
     def prepare(self, context: MethodContext) -> None:
         """Before fit: build anchors, precision or a teacher from the champion."""
@@ -72,6 +76,13 @@ class Method:
         """Restore what `state_dict` gave."""
 
 
+_ALONE = {
+    "project_gradients": "project gradients",
+    "new_share": "say what a batch is made of",
+    "divide": "divide a batch into forwards",
+}
+
+
 def require(good: bool, setting: str, value: object, words: str) -> None:
     """Refuse a setting's value.
 
@@ -101,7 +112,7 @@ def arrange(methods: Sequence[Method]) -> list[Method]:
     """Methods sorted by name, after checking that they can work together.
 
     Raises:
-        MethodError: Two have one name, project gradients, or make up the batch.
+        MethodError: Two have one name, project gradients, or make up or divide the batch.
     """
     ordered = sorted(methods, key=lambda method: method.name)
     names = [method.name for method in ordered]
@@ -109,20 +120,14 @@ def arrange(methods: Sequence[Method]) -> list[Method]:
         raise MethodError(
             f"Method {repeated[0]!r} is listed twice.", where="method", mend="list it once"
         )
-    projecting = [m.name for m in ordered if overrides(m, "project_gradients")]
-    if len(projecting) > 1:
-        raise MethodError(
-            f"Methods {' and '.join(projecting)} both project gradients; at most one can.",
-            where="method",
-            mend="leave one of them out",
-        )
-    mixing = [m.name for m in ordered if overrides(m, "new_share")]
-    if len(mixing) > 1:
-        raise MethodError(
-            f"Methods {' and '.join(mixing)} both say what a batch is made of; at most one can.",
-            where="method",
-            mend="leave one of them out",
-        )
+    for phase, words in _ALONE.items():
+        several = [method.name for method in ordered if overrides(method, phase)]
+        if len(several) > 1:
+            raise MethodError(
+                f"Methods {' and '.join(several)} both {words}; at most one can.",
+                where="method",
+                mend="leave one of them out",
+            )
     return ordered
 
 

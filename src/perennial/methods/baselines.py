@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from perennial.errors import MethodError
 from perennial.methods.base import Method
+from perennial.methods.division import Division
 
 if TYPE_CHECKING:
-    from perennial.types import MethodContext
+    from perennial.types import MethodContext, Part, StepContext
 
 
 class Joint(Method):
@@ -17,14 +18,41 @@ class Joint(Method):
     The upper bound that continual learning is measured by (Caruana, Multitask Learning, 1997).
     Cost: none per step; history must be there in full. Choose it as a baseline, or where history
     is small.
+
+    Args:
+        forward: ``auto``, ``joint`` or ``separate``; see `perennial.methods.division.Division`.
+        running_statistics: Of batch norms, ``mixed``, ``frozen`` or ``new``; likewise.
+
+    Raises:
+        ConfigError: An unknown value, or two that contradict each other.
     """
 
     name: ClassVar[str] = "joint"
     needs_history: ClassVar[bool] = True
 
+    def __init__(self, *, forward: str = "auto", running_statistics: str = "mixed") -> None:
+        self.division = Division(
+            method=self.name,
+            new_weight=None,
+            forward=forward,
+            running_statistics=running_statistics,
+        )
+
     def new_share(self, new_rows: int, history_rows: int) -> float:
         """New rows among all rows."""
         return new_rows / (new_rows + history_rows)
+
+    def prepare(self, context: MethodContext) -> None:
+        """Check that the model heeds every setting.
+
+        Raises:
+            MethodError: It would ignore one.
+        """
+        self.division.check(context.model)
+
+    def divide(self, step: StepContext) -> tuple[Part, ...]:
+        """New and replayed rows, where they go through the model separately."""
+        return self.division.parts(step)
 
 
 class Scratch(Joint):
@@ -40,8 +68,9 @@ class Scratch(Joint):
         """Draw all weights anew.
 
         Raises:
-            MethodError: A layer has no ``reset_parameters``.
+            MethodError: A layer has no ``reset_parameters``, or a setting would be ignored.
         """
+        super().prepare(context)
         for name, module in context.model.named_modules():
             own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
             reset = getattr(module, "reset_parameters", None)

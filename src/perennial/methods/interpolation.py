@@ -12,11 +12,10 @@ from torch.utils._pytree import tree_map
 
 from perennial.errors import MethodError
 from perennial.methods.base import Method, require
+from perennial.methods.batch_norm import BatchNorm
 
 if TYPE_CHECKING:
     from perennial.types import Batch, MethodContext
-
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Interpolation(Method):
@@ -125,7 +124,7 @@ def choose(
 
 def _renew_statistics(model: nn.Module, context: MethodContext) -> None:
     """Running statistics of batch norms as averages over batches of new and history rows."""
-    norms = [m for m in model.modules() if isinstance(m, _BATCH_NORMS) and m.track_running_stats]
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
     logits = context.logits
     if not norms or logits is None:
         return

@@ -19,12 +19,11 @@ from perennial.data.datamodule import batches, move
 from perennial.data.rows import Rows
 from perennial.errors import ConfigError, DataError, PerennialError
 from perennial.evaluation.predict import eval_mode, predict
+from perennial.methods.batch_norm import batch_norms, statistics
 from perennial.tasks.base import Task
 from perennial.training.attach import combine
 from perennial.training.module import OptimizerFactory, TaskModule, build_optimizer, learning_rate
 from perennial.types import Batch, MethodContext, Predictions, VersionView
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -286,17 +285,10 @@ def memory_gradients(
         parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         device = next(iter(parameters.values())).device
         data = move(batch.data, device)
-        norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS) and m.training]
-        for norm in norms:
-            norm.eval()
-        try:
-            with torch.enable_grad():
-                outputs = learner.task.outputs(model, data)
-                loss = learner.task.per_example_loss(outputs, data).mean()
-                found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        finally:
-            for norm in norms:
-                norm.train()
+        with statistics(batch_norms(model), "running"), torch.enable_grad():
+            outputs = learner.task.outputs(model, data)
+            loss = learner.task.per_example_loss(outputs, data).mean()
+            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         return {n: g for n, g in zip(parameters, found, strict=True) if g is not None}
 
     return gradients

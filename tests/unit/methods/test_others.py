@@ -62,8 +62,10 @@ def context(
 
 def step(model: nn.Module, data: Tensor | None = None, **changes: Any) -> StepContext:
     rows = torch.zeros(2, 1) if data is None else data
+    given = changes.pop("batch", None) or batch(rows)
     return StepContext(
-        batch=changes.pop("batch", None) or batch(rows),
+        batch=given,
+        own_logits=lambda: logits_of(model, given.data),
         model=model,
         parameters=dict(model.named_parameters()),
         logits_of=logits_of,
