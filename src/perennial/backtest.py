@@ -38,6 +38,7 @@ from perennial.training.fit import Training
 from perennial.training.module import OptimizerFactory
 
 PROMOTIONS = ("gate", "always")
+_PLAIN = (bool, int, float, str, type(None))
 
 
 @dataclass(frozen=True)
@@ -302,8 +303,18 @@ def _plain(cycle: Cycle) -> dict[str, Any]:
 
 
 def _settings(thing: Any) -> dict[str, Any]:
-    plain = {k: v for k, v in vars(thing).items() if isinstance(v, bool | int | float | str)}
-    return {"target": _path(type(thing)), **plain}
+    """Class and public plain attributes, of what it is made of too."""
+    found: dict[str, Any] = {"target": _path(type(thing))}
+    for name, value in vars(thing).items():
+        if name.startswith("_"):
+            continue
+        if isinstance(value, _PLAIN):
+            found[name] = value
+        elif isinstance(value, list | tuple) and all(isinstance(one, _PLAIN) for one in value):
+            found[name] = list(value)
+        elif type(value).__module__.startswith("perennial."):
+            found[name] = _settings(value)
+    return found
 
 
 def _path(thing: Any) -> str:

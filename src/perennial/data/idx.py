@@ -32,12 +32,12 @@ def read_idx(path: Path) -> npt.NDArray[np.generic]:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
         raise DataError(f"{error}.", where=str(path), mend=_MEND) from error
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _TYPES:
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _TYPES or len(raw) < 4 + 4 * raw[3]:
         raise DataError("This is no IDX file.", where=str(path), mend=_MEND)
     dtype, start = np.dtype(_TYPES[raw[2]]), 4 + 4 * raw[3]
     shape = tuple(int(size) for size in np.frombuffer(raw[4:start], ">u4"))
     expected = start + dtype.itemsize * int(np.prod(shape))
-    if len(shape) != raw[3] or len(raw) != expected:
+    if len(raw) != expected:
         raise DataError(
             f"The file has {len(raw)} bytes, and its head speaks of {expected}.",
             where=str(path),
