@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from protocols import SeenSoFar, Series
@@ -77,6 +77,7 @@ class Contestant:
         replays: Whether a batch of replayed rows joins the new ones.
         history: ``all`` where every earlier row is used, else ``memory``.
         validates: Whether validation rows are needed.
+        keeps_optimizer: Whether one optimizer goes through all contexts.
     """
 
     build: Callable[[int, float], Sequence[Method]]
@@ -86,6 +87,7 @@ class Contestant:
     replays: bool = False
     history: str = "memory"
     validates: bool = False
+    keeps_optimizer: bool = True
 
 
 def replay(context: int) -> Replay:
@@ -141,7 +143,7 @@ CONTESTANTS: dict[str, Contestant] = {
         validates=True,
     ),
     "joint": Contestant(lambda context, knob: [Joint()], history="all"),
-    "scratch": Contestant(lambda context, knob: [Scratch()], history="all"),
+    "scratch": Contestant(lambda context, knob: [Scratch()], history="all", keeps_optimizer=False),
 }
 
 
@@ -169,11 +171,16 @@ class Setting:
 
 
 def compete(
-    name: str, series: Series, *, scenario: str, setting: Setting, seed: int, knob: float
+    contestant: Contestant,
+    series: Series,
+    *,
+    scenario: str,
+    setting: Setting,
+    seed: int,
+    knob: float,
 ) -> Backtest:
     """One contestant through one series, every candidate promoted."""
-    contestant = CONTESTANTS[name]
-    keeps = [] if name == "scratch" else [KeptOptimizer]
+    keeps = [KeptOptimizer] if contestant.keeps_optimizer else []
 
     def change(cycle: Cycle, number: int) -> Cycle:
         seen = series.per_context * number
@@ -217,10 +224,6 @@ def _steps(contestant: Contestant, series: Series, setting: Setting, number: int
     """Steps of a context; at equal passes, more of them where history takes the new rows' place."""
     if setting.equal == "steps" or contestant.history != "all" or number == 1:
         return setting.iterations
-    sizes = [window["split"].count("train") for window in map(_columns, series.windows[:number])]
+    sizes = [list(window["split"]).count("train") for window in series.windows[:number]]
     fresh = max(round(setting.batch * sizes[-1] / sum(sizes)), 1)
     return round(setting.iterations * setting.batch / fresh)
-
-
-def _columns(window: Any) -> dict[str, list[Any]]:
-    return {"split": window["split"][:]}

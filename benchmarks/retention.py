@@ -93,7 +93,12 @@ class Comparison:
             tuning=tuning,
         )
         return compete(
-            name, contexts, scenario=scenario, setting=self.setting, seed=seed, knob=knob
+            CONTESTANTS[name],
+            contexts,
+            scenario=scenario,
+            setting=self.setting,
+            seed=seed,
+            knob=knob,
         ).to_dict()
 
     def knob(self, name: str, scenario: str) -> float:
