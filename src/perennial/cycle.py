@@ -32,6 +32,7 @@ from perennial.steps.record import (
     nothing_new,
     record,
 )
+from perennial.steps.remember import stored_dtype
 from perennial.steps.settings import Cycle, digest
 
 
@@ -129,6 +130,8 @@ def _learn(cycle: Cycle, champion: Version, new: Parts, history: History, cycle_
             memory=cycle.data.memory,
             methods=candidate.methods,
             folder=cycle.work_folder(cycle_id),
+            history=candidate.history,
+            logits=stored_dtype(methods),
         ),
     )
 

@@ -120,7 +120,12 @@ class TrainLoader:
         if self.history is not None:
             rows = concatenate([rows, self.history.take(replayed)])
         data = to_data(rows, form=self.form, label=self.label)
-        return Batch(data=data, ids=rows.id, is_new=np.arange(len(rows)) < len(new))
+        return Batch(
+            data=data,
+            ids=rows.id,
+            is_new=np.arange(len(rows)) < len(new),
+            logits=None if rows.logits is None else torch.from_numpy(rows.logits),
+        )
 
     def __iter__(self) -> Iterator[Any]:
         while self.position < len(self):

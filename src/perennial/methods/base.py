@@ -23,16 +23,22 @@ class Method:
     Attributes:
         name: Key in the configuration, in logs and in a version's ``methods/<name>.safetensors``.
         requires: Capabilities that the module must give: ``per_example_loss``, ``logits``,
-            ``features``.
+            ``features``, ``stored_logits``.
         needs_history: Whether the method has nothing to work with where there is no history.
         learns_from_training: Whether `finish` needs to have seen the training that leads to a
             version, so that the method is attached when the first one is trained too.
+        needs_replay: Whether the method speaks about replayed rows, so that another has to mix
+            them into batches.
+        logits_dtype: Dtype in which logits are kept with remembered rows for this method; None
+            where it uses none.
     """
 
     name: ClassVar[str]
     requires: ClassVar[frozenset[str]] = frozenset()
     needs_history: ClassVar[bool] = False
     learns_from_training: ClassVar[bool] = False
+    needs_replay: ClassVar[bool] = False
+    logits_dtype: str | None = None
 
     def new_share(self, new_rows: int, history_rows: int) -> float | None:
         """Share of new rows in a batch, where the method mixes history into it; else None."""
@@ -76,6 +82,7 @@ class Method:
         """Restore what `state_dict` gave."""
 
 
+_MENDS = {"stored_logits": "use replay without stored logits"}
 _ALONE = {
     "project_gradients": "project gradients",
     "new_share": "say what a batch is made of",
@@ -112,7 +119,8 @@ def arrange(methods: Sequence[Method]) -> list[Method]:
     """Methods sorted by name, after checking that they can work together.
 
     Raises:
-        MethodError: Two have one name, project gradients, or make up or divide the batch.
+        MethodError: Two have one name, project gradients, or make up or divide the batch; or one
+            needs replay and there is none.
     """
     ordered = sorted(methods, key=lambda method: method.name)
     names = [method.name for method in ordered]
@@ -128,6 +136,13 @@ def arrange(methods: Sequence[Method]) -> list[Method]:
                 where="method",
                 mend="leave one of them out",
             )
+    alone = [method.name for method in ordered if method.needs_replay]
+    if alone and not any(overrides(method, "new_share") for method in ordered):
+        raise MethodError(
+            f"Method {alone[0]!r} speaks about replayed rows, and no method replays any.",
+            where=f"method.{alone[0]}",
+            mend=f"use method={alone[0]}, which brings replay, or 'method=[replay,{alone[0]}]'",
+        )
     return ordered
 
 
@@ -148,6 +163,9 @@ def check_capabilities(methods: Sequence[Method], missing: Mapping[str, str], mo
                 f"Method {method.name!r} needs {capability!r}, which {module} does not give: "
                 f"{missing[capability]}.",
                 where=f"method.{method.name}",
-                mend=f"give {module} a forward(inputs) that returns what the task expects, "
-                "or leave the method out",
+                mend=_MENDS.get(
+                    capability,
+                    f"give {module} a forward(inputs) that returns what the task expects",
+                )
+                + ", or leave the method out",
             )

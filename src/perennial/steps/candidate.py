@@ -12,14 +12,16 @@ import numpy as np
 from torch import Tensor
 
 from perennial.data.datamodule import CycleData, split_batch_size
+from perennial.data.logits import lacking, recalled, without_logits
 from perennial.data.memory import Memory
-from perennial.data.rows import Rows, concatenate
-from perennial.data.store import read_rows_file, write_rows
+from perennial.data.rows import OWN, Rows, concatenate
+from perennial.data.store import write_rows
 from perennial.methods.base import Method, arrange, check_capabilities
 from perennial.models.checkpoint import read_safetensors, to_bytes
 from perennial.promotion.registry import Version
 from perennial.steps.collect import ROLES, Parts
 from perennial.steps.learner import Learner, capabilities, memory_gradients, method_context
+from perennial.steps.remember import complete, remembered, stored_dtype
 from perennial.training.fit import FitResult, Training, fit
 from perennial.types import VersionView
 
@@ -31,10 +33,12 @@ class Trained:
     Attributes:
         fit: Steps, rows, curve.
         methods: What methods leave for the next cycle.
+        history: The rows that were replayed from, with the logits they were replayed with.
     """
 
     fit: FitResult
     methods: Mapping[str, Mapping[str, Tensor]]
+    history: Rows | None = None
 
 
 def view(version: Version) -> VersionView:
@@ -85,6 +89,9 @@ def train(
                 f"replay: memory has {len(history)} rows, fewer than the {replayed} of a batch; "
                 "they are drawn with replacement"
             )
+    learner.load(champion.weights)
+    if history is not None:
+        history = _with_logits(learner, history, methods, champion, warn)
     data = CycleData(
         new=new,
         history=history if share is not None else None,
@@ -98,7 +105,6 @@ def train(
         sampling=sampling,
     )
     validation = {"new": new_validation, "history": history_validation}
-    learner.load(champion.weights)
     context = method_context(
         learner,
         champion=champion,
@@ -134,7 +140,28 @@ def train(
     for method in methods:
         method.adjust(context)
     left = {method.name: method.finish(context) for method in methods}
-    return Trained(fit=result, methods={name: state for name, state in left.items() if state})
+    kept = {name: state for name, state in left.items() if state}
+    return Trained(fit=result, methods=kept, history=history)
+
+
+def _with_logits(
+    learner: Learner, history: Rows, methods: Sequence[Method], champion: VersionView, warn: Any
+) -> Rows:
+    """History with the stored logits that a method uses, the champion's where none were stored.
+
+    The learner holds the champion's weights, so that a resumed run gets the same ones.
+    """
+    dtype = stored_dtype(methods)
+    if dtype is None:
+        return without_logits(history)
+    if missing := int(lacking(history).sum()):
+        warn(
+            f"{missing} of {len(history)} history rows have no stored logits yet; they get those "
+            f"of {champion.id}"
+        )
+    number = int(champion.id.rpartition("@")[2])
+    known = len(champion.label_names) or None
+    return complete(learner, history, dtype=dtype, version=number, known=known)
 
 
 def _new_share(methods: Sequence[Method], new: Rows, history: Rows | None) -> float | None:
@@ -155,6 +182,8 @@ def version_files(
     methods: Mapping[str, Mapping[str, Tensor]],
     folder: Path,
     seen: Any = None,
+    history: Rows | None = None,
+    logits: str | None = None,
 ) -> dict[str, Path | bytes]:
     """Everything a version needs to go on from: its own files and those it shares with its parent.
 
@@ -167,6 +196,8 @@ def version_files(
         methods: Method state.
         folder: Work folder; Arrow files are written there first.
         seen: Holdout rows the adopted model was trained on (N,); default none.
+        history: What was replayed, with logits for remembered rows that have none yet.
+        logits: Dtype of the logits that remembered rows are kept with, where a method uses them.
     """
     kept: dict[str, Path | bytes] = {}
     if parent is not None:
@@ -177,9 +208,15 @@ def version_files(
     for name, state in methods.items():
         kept[f"methods/{name}.safetensors"] = to_bytes(state)
     for kind in ("train", "validation"):
-        previous = _previous(parent, kind)
-        remembered = memory.update(previous, getattr(parts, kind))
-        kept[f"memory/{kind}.arrow"] = _arrow(folder / f"memory-{kind}.arrow", remembered)
+        previous = remembered(parent, kind, parts.label_names)
+        if previous is not None and history is not None:
+            previous = recalled(previous, history)
+        after = memory.update(previous, getattr(parts, kind))
+        if logits is not None and kind == "train":
+            after = complete(learner, after, dtype=logits, version=OWN)
+        target = folder / f"memory-{kind}.arrow"
+        write_rows(target, after, label_names=parts.label_names)
+        kept[f"memory/{kind}.arrow"] = target
     mask = np.zeros(len(parts.holdout), dtype=bool) if seen is None else seen
     kept[f"holdout/{cycle}.arrow"] = _arrow(
         folder / f"holdout-{cycle}.arrow", parts.holdout, {"seen": mask.astype(np.uint8)}
@@ -206,10 +243,3 @@ def as_json(value: Any) -> bytes:
 def _arrow(path: Path, rows: Rows, extra: Mapping[str, Any] | None = None) -> Path:
     write_rows(path, rows, extra=dict(extra or {}))
     return path
-
-
-def _previous(parent: Version | None, kind: str) -> Rows | None:
-    path = f"memory/{kind}.arrow"
-    if parent is None or path not in parent.files:
-        return None
-    return read_rows_file(parent.open(path))[0]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from perennial.data.logits import recalled
 from perennial.data.memory import Memory
 from perennial.data.rows import Rows, concatenate
 from perennial.data.source import SourceRows, check_schema, open_source, read_rows
@@ -16,6 +17,7 @@ from perennial.data.split import assign_roles, exclude
 from perennial.data.store import read_rows_file
 from perennial.errors import ConfigError, DataError
 from perennial.promotion.registry import Version
+from perennial.steps.remember import remembered
 from perennial.types import Booleans, Strings
 
 ROLES = ("train", "validation", "holdout")
@@ -244,6 +246,8 @@ def collect_new(data: Data, *, champion: Version, salt: str, learned: Learned) -
 def collect_history(data: Data, *, champion: Version, learned: Learned, source: str) -> History:
     """History from every source that can still be read, and from memory for the rest.
 
+    Rows of a source get the logits that memory keeps for their ids.
+
     Args:
         data: The sources.
         champion: Carries memory and the names of earlier sources.
@@ -280,9 +284,9 @@ def collect_history(data: Data, *, champion: Version, learned: Learned, source: 
             _unmet(rows.rows.take(np.isin(rows.rows.id, roles["validation"])), validation)
         )
     for kind, pool in (("train", train), ("validation", validation)):
-        path = f"memory/{kind}.arrow"
-        if path in champion.files:
-            stored, _ = read_rows_file(champion.open(path))
+        stored = remembered(champion, kind, names)
+        if stored is not None:
+            pool[:] = [recalled(rows, stored) for rows in pool]
             extra = _unmet(stored, pool)
             if len(extra):
                 fingerprints["memory"] = champion.files["memory/train.arrow"]

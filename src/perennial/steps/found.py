@@ -28,6 +28,7 @@ from perennial.steps.learner import (
     output_width,
     weights_of,
 )
+from perennial.steps.remember import stored_dtype
 from perennial.steps.settings import Cycle
 from perennial.types import VersionView
 
@@ -280,6 +281,7 @@ def _register(
         methods=methods,
         folder=folder,
         seen=parts.seen,
+        logits=stored_dtype(arrange(cycle.methods())) if len(parts.train) else None,
     )
     if not len(parts.holdout):
         stored = {path: file for path, file in stored.items() if not path.startswith("holdout/")}

@@ -161,11 +161,23 @@ def capabilities(learner: Learner, rows: Rows) -> dict[str, str]:
         with eval_mode(learner.module):
             outputs = learner.task.outputs(learner.module, batch.data)
             learner.task.per_example_loss(outputs, batch.data)
+        if reason := _no_stored_logits(learner.module, outputs, len(batch)):
+            missing["stored_logits"] = reason
     except Exception as error:
         # the module is foreign code: whatever it raises is the reason
         reason = f"its forward failed on a batch ({type(error).__name__}: {error})"
-        missing |= {"logits": reason, "per_example_loss": reason}
+        missing |= dict.fromkeys(("logits", "per_example_loss", "stored_logits"), reason)
     return missing
+
+
+def _no_stored_logits(module: pl.LightningModule, outputs: Tensor, rows: int) -> str | None:
+    """Why a row's logits could not be compared with the ones it was stored with."""
+    for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
+        if is_overridden(hook, module):
+            return f"its {hook} may change batches, so that stored logits are of another input"
+    if outputs.ndim != 2 or len(outputs) != rows:
+        return f"its outputs {tuple(outputs.shape)} for {rows} rows are not one vector per row"
+    return None
 
 
 def output_width(learner: Learner, rows: Rows) -> int:
