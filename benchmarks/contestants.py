@@ -16,6 +16,7 @@ from perennial.data.memory import Memory
 from perennial.methods.agem import AGEM
 from perennial.methods.base import Method
 from perennial.methods.baselines import Joint, Scratch
+from perennial.methods.der import DER
 from perennial.methods.ewc import EWC
 from perennial.methods.interpolation import Interpolation
 from perennial.methods.l2sp import L2SP
@@ -98,6 +99,12 @@ def replay(context: int) -> Replay:
 CONTESTANTS: dict[str, Contestant] = {
     "none": Contestant(lambda context, knob: []),
     "replay": Contestant(lambda context, knob: [replay(context)], replays=True),
+    "der": Contestant(
+        lambda context, knob: [replay(context), DER(alpha=knob)],
+        knob="alpha",
+        default=0.1,
+        replays=True,
+    ),
     "default": Contestant(
         lambda context, knob: [replay(context), EWC(strength=knob)],
         knob="EWC's strength",
@@ -108,31 +115,31 @@ CONTESTANTS: dict[str, Contestant] = {
         lambda context, knob: [EWC(strength=knob, fisher="true")],
         knob="strength",
         default=1.0,
-        grid=(1, 10, 100, 1e3, 1e4, 1e5),
+        grid=(10, 100, 1e3, 1e4),
     ),
     "ewc proximal": Contestant(
         lambda context, knob: [EWC(strength=knob, fisher="true", step="proximal")],
         knob="strength",
         default=1.0,
-        grid=(1, 10, 100, 1e3, 1e4, 1e5),
+        grid=(10, 100, 1e3, 1e4),
     ),
     "si": Contestant(
         lambda context, knob: [SI(strength=knob)],
         knob="strength",
         default=1.0,
-        grid=(0.01, 0.1, 1, 10, 100),
+        grid=(0.1, 1, 10, 100),
     ),
     "l2sp": Contestant(
         lambda context, knob: [L2SP(strength=knob)],
         knob="strength",
         default=0.01,
-        grid=(1e-4, 1e-3, 1e-2, 0.1, 1),
+        grid=(1e-3, 1e-2, 0.1, 1),
     ),
     "lwf": Contestant(
         lambda context, knob: [LwF(strength=knob)],
         knob="strength",
         default=1.0,
-        grid=(0.1, 0.3, 1, 3, 10),
+        grid=(0.3, 1, 3, 10),
     ),
     "agem": Contestant(lambda context, knob: [AGEM(rows=64)]),
     "interpolation": Contestant(

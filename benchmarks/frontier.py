@@ -28,6 +28,7 @@ from perennial.data.digits import digits
 from perennial.data.memory import Memory
 from perennial.methods.agem import AGEM
 from perennial.methods.baselines import Joint
+from perennial.methods.der import DER
 from perennial.methods.ewc import EWC
 from perennial.methods.interpolation import Interpolation
 from perennial.methods.l2sp import L2SP
@@ -40,7 +41,7 @@ from perennial.training.fit import Training
 
 SETTINGS = ("domain", "class", "drift")
 FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.8)
-STRENGTHS = (1.0, 10.0, 100.0, 1e3, 1e4)
+STRENGTHS = (1.0, 10.0, 100.0, 1e3)
 REPLAY = 0.2  # new_fraction of conf/method/replay.yaml
 
 CONTESTANTS: dict[str, Contestant] = {
@@ -53,6 +54,11 @@ CONTESTANTS: dict[str, Contestant] = {
         lambda context, knob: [Replay(new_fraction=REPLAY), EWC(strength=knob)],
         knob="EWC's strength",
         grid=(0.001, 0.01, 0.1, 1, 10),
+    ),
+    "replay + der": Contestant(
+        lambda context, knob: [Replay(new_fraction=REPLAY), DER(alpha=knob)],
+        knob="DER's alpha",
+        grid=(0.03, 0.1, 0.3, 1),
     ),
     "replay + interpolation": Contestant(
         lambda context, knob: [Replay(new_fraction=REPLAY), Interpolation(budget=knob)],
