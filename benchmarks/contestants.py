@@ -57,8 +57,16 @@ class KeptOptimizer(Method):
 
     def finish(self, context: MethodContext) -> dict[str, Tensor]:
         """Leave the state."""
+        return dict(self.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` gave."""
+        self._stored = dict(state)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The optimizer's state by parameter and name."""
         if self._step is None:
-            return {}
+            return dict(self._stored)
         return {
             f"{name}/{key}": value.detach().cpu().clone()
             for name, parameter in self._step.parameters.items()

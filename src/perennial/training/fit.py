@@ -34,6 +34,7 @@ from perennial.training.callbacks import (
 )
 
 FINISHED = "fit.json"
+STATES = "methods.ckpt"
 KEEP = ("best", "last")
 
 
@@ -44,6 +45,8 @@ class FitResult:
     Attributes:
         kept: File of the weights in the work folder.
         sha256: Its hash.
+        states_sha256: Hash of the file with the methods' states at the end, of which a cycle that
+            was interrupted between training and its record still has to make what they leave.
         curve: Validation scores by step: ``step``, ``new``, ``history`` (where there is any),
             ``combined``; empty without validation rows.
         optimizer_steps: Steps taken in all, over interruptions.
@@ -55,6 +58,7 @@ class FitResult:
 
     kept: str
     sha256: str
+    states_sha256: str
     curve: list[dict[str, float]]
     optimizer_steps: int
     train_rows: int
@@ -196,6 +200,7 @@ def fit(
     _require_validation(training, data)
     if done := _finished(folder):
         _load(model, folder / done.kept, done.sha256)
+        _restore(methods, folder / STATES, done.states_sha256, device=training.device())
         return done
     checkpoint = _resume_from(folder)
     tuned: dict[str, float] = {}
@@ -249,6 +254,9 @@ def fit(
     result = FitResult(
         kept=kept.file,
         sha256=kept.sha256,
+        states_sha256=files.write(
+            folder / STATES, lambda file: torch.save(callback.state_dict(), file)
+        ),
         curve=scores.curve,
         optimizer_steps=trainer.global_step,
         train_rows=trainer.global_step * training.accumulate * data.batch_size,
@@ -436,6 +444,13 @@ def _load(model: nn.Module, path: Path, sha256: str) -> None:
             mend="lower optimizer.lr, or set trainer.gradient_clip",
         )
     model.load_state_dict(dict(weights))
+
+
+def _restore(methods: Sequence[Method], path: Path, sha256: str, *, device: torch.device) -> None:
+    _verify(path, sha256)
+    states = torch.load(path, map_location=device, weights_only=True)
+    for method in methods:
+        method.load_state_dict(states[method.name])
 
 
 def _verify(path: Path, sha256: str) -> None:
