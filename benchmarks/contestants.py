@@ -123,13 +123,13 @@ CONTESTANTS: dict[str, Contestant] = {
         lambda context, knob: [EWC(strength=knob, fisher="true")],
         knob="strength",
         default=1.0,
-        grid=(10, 100, 1e3, 1e4),
+        grid=(100, 300, 1e3, 3e3, 1e4),
     ),
     "ewc proximal": Contestant(
         lambda context, knob: [EWC(strength=knob, fisher="true", step="proximal")],
         knob="strength",
         default=1.0,
-        grid=(10, 100, 1e3, 1e4),
+        grid=(100, 300, 1e3, 3e3, 1e4),
     ),
     "si": Contestant(
         lambda context, knob: [SI(strength=knob)],
