@@ -106,6 +106,7 @@ def _learn(cycle: Cycle, champion: Version, new: Parts, history: History, cycle_
         logger=cycle.tracker.logger(),
         show=cycle.progress("retraining"),
         warn=cycle.say,
+        sampling=cycle.data.sampling,
     )
     after = {name: learner.predict(rows) for name, (rows, _) in held.items()}
     report = join(held, champion=before, candidate=after, label_names=new.label_names)
@@ -145,14 +146,15 @@ def _refuse_what_cannot_work(
     decision_number: int,
 ) -> None:
     """Say before training what would only show after it."""
-    independent = sum(len(np.unique(rows.cluster)) for rows, _ in held.values())
-    require_decidable(
-        independent,
-        len(np.unique(new.holdout.cluster)),
-        cycle.policy,
-        has_history=bool(independent),
-        decision_number=decision_number,
-    )
+    if cycle.promotion == "gate":
+        independent = sum(len(np.unique(rows.cluster)) for rows, _ in held.values())
+        require_decidable(
+            independent,
+            len(np.unique(new.holdout.cluster)),
+            cycle.policy,
+            has_history=bool(independent),
+            decision_number=decision_number,
+        )
     needing = [method.name for method in methods if method.needs_history]
     if needing and history.train is None:
         raise MethodError(

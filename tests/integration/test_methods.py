@@ -182,6 +182,20 @@ def test_separate_forwards_of_batch_norm_resume_bit_for_bit(manner: str, tmp_pat
     assert learned == steps_of_best * {"mixed": 2, "new": 1, "frozen": 0}[manner]
 
 
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_what_a_method_leaves_survives_a_kill_after_training(
+    name: str, champion: VersionView, tmp_path: Path
+) -> None:
+    steps = {"max_steps": 6, "validate_every": 6}
+    first, expected, _ = retrain(tmp_path, listed(name), champion=champion, **steps)
+    assert (tmp_path / "fit.json").exists()
+    again, weights, _ = retrain(tmp_path, listed(name), champion=champion, stop_at=0, **steps)
+    assert same(expected, weights)
+    assert first.methods.keys() == again.methods.keys()
+    for method, state in first.methods.items():
+        assert same(dict(state), dict(again.methods[method]))
+
+
 def test_the_order_of_methods_is_no_setting(champion: VersionView, tmp_path: Path) -> None:
     names = ["agem", "der", "ewc", "l2sp", "lwf", "replay", "si"]
     results = []

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from perennial.errors import MethodError
 from perennial.methods.base import Method, require
 from perennial.methods.batch_norm import BatchNorm
 
@@ -48,12 +49,22 @@ class Interpolation(Method):
         self.alpha: float | None = None
 
     def adjust(self, context: MethodContext) -> None:
-        """Choose α on validation rows and leave the model at it."""
+        """Choose α on validation rows and leave the model at it.
+
+        Raises:
+            MethodError: There are no new validation rows.
+        """
         model = context.model
         candidate = {name: value.detach().clone() for name, value in model.state_dict().items()}
         champion = {n: v.to(candidate[n].device) for n, v in context.champion.weights.items()}
         self._put(model, champion, candidate, 0.0, context)
         before = context.validate()
+        if "new" not in before:
+            raise MethodError(
+                "Interpolation chooses on new validation rows, and there are none.",
+                where="method.interpolation",
+                mend="raise data.validation_fraction, or leave interpolation out",
+            )
         tried = []
         for step in range(1, self.points + 1):
             alpha = step / self.points

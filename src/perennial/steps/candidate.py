@@ -70,6 +70,7 @@ def train(
     logger: Any,
     show: Any,
     warn: Any,
+    sampling: str = "passes",
 ) -> Trained:
     """Fine-tune the champion's weights on new and replayed rows.
 
@@ -101,6 +102,7 @@ def train(
         form=learner.form,
         label=learner.label,
         seed=seed,
+        sampling=sampling,
     )
     validation = {"new": new_validation, "history": history_validation}
     context = method_context(

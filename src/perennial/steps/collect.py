@@ -28,7 +28,8 @@ class Data:
     """The sources of a lineage and how their columns are read.
 
     Args:
-        new: Source of the new rows: a path, a hub id, or a built ``datasets.Dataset``.
+        new: Source of the new rows: a path, a hub id, or a built ``datasets.Dataset``; None where a
+            lineage is only founded.
         history: Source of what the champion has learned, or None.
         history_holdout: A test set of the user's own for an adopted checkpoint, or None.
         label: Label column.
@@ -42,10 +43,12 @@ class Data:
         validation_fraction: Share of rows for early stopping and the choice of weights.
         holdout_fraction: Share of rows never trained on, where no split is declared.
         memory: Keeps a bounded sample of history with each version.
+        sampling: ``passes`` visits every new row once an epoch; ``replacement`` draws each on its
+            own.
     """
 
-    new: Any
     memory: Memory
+    new: Any = None
     history: Any = None
     history_holdout: Any = None
     label: str = "label"
@@ -58,6 +61,7 @@ class Data:
     duplicates: str = "group"
     validation_fraction: float = 0.15
     holdout_fraction: float = 0.2
+    sampling: str = "passes"
 
     def read(
         self,

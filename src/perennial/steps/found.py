@@ -182,12 +182,13 @@ def _foresee(cycle: Cycle, parts: Parts, salt: str) -> Parts:
     new = data.read(data.new, name="new", label_names=parts.label_names, schema=parts.schema)
     check_schema(dict(parts.schema), new.schema, "history", "new")
     divided = split(new, data, salt=salt, name="new")
-    require_decidable(
-        len(np.unique(parts.holdout.cluster)),
-        len(np.unique(divided.holdout.cluster)),
-        cycle.policy,
-        has_history=bool(len(parts.train)),
-    )
+    if cycle.promotion == "gate":
+        require_decidable(
+            len(np.unique(parts.holdout.cluster)),
+            len(np.unique(divided.holdout.cluster)),
+            cycle.policy,
+            has_history=bool(len(parts.train)),
+        )
     return parts
 
 
@@ -216,8 +217,13 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
         logger=cycle.tracker.logger("bootstrap/"),
         show=cycle.progress("bootstrap"),
         warn=cycle.say,
+        sampling=cycle.data.sampling,
     )
-    trained = {"optimizer_steps": first.fit.optimizer_steps, "train_rows": first.fit.train_rows}
+    trained = {
+        "optimizer_steps": first.fit.optimizer_steps,
+        "train_rows": first.fit.train_rows,
+        "replayed_rows": first.fit.replayed_rows,
+    }
     return _register(
         cycle, learner, parts, names, folder, how="bootstrap", extra=trained, left=first.methods
     )

@@ -39,6 +39,7 @@ from perennial.steps.settings import Cycle
 from perennial.types import Booleans, EvaluationReport
 
 SCHEMA_VERSION = 1
+ROWS = ("train_rows", "replayed_rows")
 EXIT_CODES = {
     "promoted": EXIT_PROMOTED,
     "rejected": EXIT_REJECTED,
@@ -73,39 +74,41 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
     Raises:
         ChampionChangedError: Another run promoted meanwhile; nothing was changed.
     """
-    applied = cycle.promote and outcome.decision.verdict == "promoted"
+    passed = outcome.decision.verdict == "promoted" or cycle.promotion == "always"
+    applied = cycle.promote and passed
     matrix = _matrix(outcome)
     result = _result(cycle, outcome, matrix=matrix, applied=applied)
     committed = None
     while committed is None:
         number = cycle.registry.next_number(cycle.name)
         result["candidate"] = {"id": f"{cycle.name}@{number}"}
-        page = _page(outcome, result)
+        page = _page(outcome, result) if cycle.report else None
         with suppress(NumberTakenError):  # by a run beside this one: the page names the next
-            committed = _commit(cycle, outcome, page, matrix, number=number, applied=applied)
+            committed = _commit(
+                cycle, outcome, page, matrix, result["cost"], number=number, applied=applied
+            )
     curve = outcome.trained.fit.curve
-    result["objective"] = max(point["combined"] for point in curve if point["step"])
+    if curve:
+        result["objective"] = max(point["combined"] for point in curve if point["step"])
     if not cycle.dry:
-        path = cycle.folder / "report.html"
-        files.write_bytes(path, page.encode())
-        result["report"] = str(path)
+        if page is not None:
+            path = cycle.folder / "report.html"
+            files.write_bytes(path, page)
+            result["report"] = str(path)
         _track(cycle, outcome, committed, result)
         cycle.registry.remove_work_folder(outcome.cycle_id)
     return result
 
 
-def _page(outcome: Outcome, result: Mapping[str, Any]) -> str:
-    return render_report(
-        result=result,
-        curve=outcome.trained.fit.curve,
-        report=outcome.report,
-        images=_flipped_images(outcome),
-        label_names=outcome.new.label_names,
-    )
-
-
 def _commit(
-    cycle: Cycle, outcome: Outcome, page: str, matrix: list[Any], *, number: int, applied: bool
+    cycle: Cycle,
+    outcome: Outcome,
+    page: bytes | None,
+    matrix: list[Any],
+    cost: Mapping[str, Any],
+    *,
+    number: int,
+    applied: bool,
 ) -> Version:
     return cycle.registry.commit(
         name=cycle.name,
@@ -113,7 +116,7 @@ def _commit(
             **outcome.files,
             "predictions/holdouts.parquet": to_parquet(outcome.report),
             "decision.json": as_json(outcome.decision.to_dict()),
-            "report.html": page.encode(),
+            **({} if page is None else {"report.html": page}),
         },
         manifest=cycle.manifest(
             parts=outcome.new,
@@ -123,7 +126,10 @@ def _commit(
             metrics=outcome.metrics["candidate"],
             matrix=matrix,
             how="retrained",
-            extra={"cycle_id": outcome.cycle_id},
+            extra={
+                "cycle_id": outcome.cycle_id,
+                **{name: cost[name] for name in ("optimizer_steps", *ROWS)},
+            },
         ),
         decision=outcome.decision.to_dict(),
         verdict=outcome.decision.verdict,
@@ -133,6 +139,16 @@ def _commit(
         new_holdout=outcome.new_holdout,
         number=number,
     )
+
+
+def _page(outcome: Outcome, result: Mapping[str, Any]) -> bytes:
+    return render_report(
+        result=result,
+        curve=outcome.trained.fit.curve,
+        report=outcome.report,
+        images=_flipped_images(outcome),
+        label_names=outcome.new.label_names,
+    ).encode()
 
 
 def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool) -> dict[str, Any]:
@@ -330,6 +346,8 @@ def _track(cycle: Cycle, outcome: Outcome, version: Version, result: Mapping[str
     cycle.tracker.artifact(
         name=cycle.name, kind="model", files=model, aliases=aliases, metadata={"id": version.id}
     )
+    if "report.html" not in version.files:
+        return
     cycle.tracker.artifact(
         name=f"{cycle.name}-report",
         kind="report",

@@ -44,9 +44,12 @@ class Cycle:
         seed: Of everything random.
         checkpoint: Path that founds the lineage, or None.
         history: ``all`` or ``memory``.
-        promote: Whether a promoted candidate gets the alias.
+        promote: Whether the alias may move at all.
+        promotion: ``gate``: to what the gate promotes; ``always``: to every candidate, whatever the
+            verdict, which is recorded as it was, and however few rows there are to decide on.
         force: Decide again what was decided.
         folder: Run folder for result and report.
+        report: Whether the page ``report.html`` is drawn.
         dry: Check everything, write nothing.
         say: Shows a line.
         progress: Names a phase and gives the function that shows its progress.
@@ -68,8 +71,10 @@ class Cycle:
     checkpoint: str | None = None
     history: str = "all"
     promote: bool = True
+    promotion: str = "gate"
     force: bool = False
     dry: bool = False
+    report: bool = True
     say: Callable[[str], None] = lambda line: None
     progress: Callable[[str], Show] = lambda phase: lambda step, steps, scores: None
 

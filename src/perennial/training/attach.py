@@ -189,8 +189,13 @@ class ValidationScores(pl.Callback):
 
 
 def combine(scores: Mapping[str, float | None]) -> dict[str, float]:
-    """Add ``combined``: the mean of the score on new and on history rows, each counted once."""
+    """Add ``combined``: the mean of the score on new and on history rows, each counted once.
+
+    Without any score there is nothing to combine, and the result is empty.
+    """
     present = {name: score for name, score in scores.items() if score is not None}
+    if not present:
+        return {}
     return {**present, "combined": sum(present.values()) / len(present)}
 
 
