@@ -98,6 +98,7 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
             matrix=matrix,
             how="retrained",
             extra={"cycle_id": outcome.cycle_id},
+            head=outcome.learner.head,
         ),
         decision=outcome.decision.to_dict(),
         verdict=outcome.decision.verdict,
