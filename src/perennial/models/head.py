@@ -154,7 +154,8 @@ def _decides(layer: nn.Linear, logits: Callable[[], Tensor], before: Tensor) -> 
     old = before.shape[1]
     if after.shape != (len(before), old + 1):
         return False
-    tolerance = math.sqrt(torch.finfo(before.dtype).eps)
+    coarsest = max(torch.finfo(one.dtype).eps for one in (before, layer.weight))
+    tolerance = math.sqrt(max(coarsest, torch.finfo(torch.float32).eps))
     a, b = (torch.log_softmax(one.float(), dim=1) for one in (before, after[:, :old]))
     return torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
 
