@@ -267,7 +267,8 @@ def _new_class_notes(names: tuple[str, ...], known: int, train: Rows) -> tuple[s
         return ()
     counts = np.bincount(train.label, minlength=len(names))[known:]
     told = [f"{name} ({count} rows)" for name, count in zip(names[known:], counts, strict=True)]
-    notes = [f"new: {len(told)} new classes, matched by name: {_shortened(told)}"]
+    kind = "class" if len(told) == 1 else "classes"
+    notes = [f"new: {len(told)} new {kind}, matched by name: {_shortened(told)}"]
     if unseen := [name for name, count in zip(names[known:], counts, strict=True) if not count]:
         notes.append(f"new: no training row of {_shortened(unseen)}, which is not learned yet")
     return tuple(notes)
