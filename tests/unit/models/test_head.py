@@ -122,6 +122,10 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 4))),
         "it has none",
     ),
+    "in another order": (
+        lambda: Own(lambda m, x: m.out(x).flip(1), out=nn.Linear(6, 4)),
+        "it has none",
+    ),
     "weights used bare": (
         lambda: Own(lambda m, x: F.linear(x, m.out.weight), out=nn.Linear(6, 4)),
         "it has none",

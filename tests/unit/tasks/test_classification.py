@@ -29,6 +29,8 @@ def test_an_unknown_class_has_the_smallest_probability(dtype: torch.dtype) -> No
     torch.testing.assert_close(wide[:, :3], own.float(), rtol=0, atol=0)
     assert torch.equal(task.predictions(wide), task.predictions(own))
     assert task.widened(own, 3) is own
+    many = torch.softmax(task.widened(own, 100_003).double(), dim=1)[:, 3:]
+    torch.testing.assert_close(many, torch.full_like(many, UNKNOWN), rtol=1e-4, atol=0)
 
 
 def test_rows_of_an_unknown_class_are_wrong_at_a_finite_loss() -> None:
