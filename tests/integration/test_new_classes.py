@@ -103,8 +103,8 @@ def written(folder: Path, *, text: bool) -> tuple[str, ...]:
     order = np.random.default_rng(0).permutation(len(target))
     history = order[target[order] < 8][:1000]
     rest = order[~np.isin(order, history)]
-    rest = np.concatenate([rest[target[rest] == 9][:1], rest[target[rest] != 9][:399],
-                           rest[target[rest] == 9][1:], rest[target[rest] != 9][399:]])  # fmt: skip
+    nine = rest[target[rest] == 9][:1]
+    rest = np.concatenate([nine, rest[rest != nine[0]]])
     for name, index in (("history", history), ("new", rest[:620]), ("later", rest[620:])):
         write(folder / f"{name}.parquet", index, text=text)
     return (
