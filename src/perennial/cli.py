@@ -180,7 +180,7 @@ def _explain(error: Exception, name: str) -> ConfigError:
     """A composition error in a user's words, with the nearest right name."""
     import re
 
-    from perennial.config import flatten, nearest
+    from perennial.config import nearest
 
     text = str(error).strip()
     key = None
@@ -188,12 +188,7 @@ def _explain(error: Exception, name: str) -> ConfigError:
     if found := re.search(pattern, text):
         key = found.group(1)
     if isinstance(error, ConfigCompositionException) and key:
-        close = nearest(key.lstrip("+~"), flatten(_defaults(name)))
-        return ConfigError(
-            f"There is no setting {key!r}.",
-            where="command line",
-            mend=f"did you mean {close}?" if close else "see all settings with --cfg job",
-        )
+        return _unknown_setting(key, text, name)
     if found := re.search(r"find '([^']+)'", text):
         group, _, choice = found.group(1).rpartition("/")
         options = sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
@@ -218,6 +213,23 @@ def _explain(error: Exception, name: str) -> ConfigError:
             mend=f"did you mean {close}=...?" if close else f"groups: {', '.join(groups)}",
         )
     return ConfigError(text, where="configuration", mend="see all settings with --cfg job")
+
+
+def _unknown_setting(key: str, text: str, name: str) -> ConfigError:
+    from perennial.config import flatten, nearest
+
+    bare = key.lstrip("+~")
+    if "already at" in text:
+        return ConfigError(
+            f"{bare} is there already.",
+            where="command line",
+            mend=f"write {bare}=..., once and without a plus, to change it",
+        )
+    close = nearest(bare, flatten(_defaults(name)))
+    mend = f"did you mean {close}?" if close else "see all settings with --cfg job"
+    if bare.partition(".")[0] in ("model", "optimizer"):
+        mend += f" An argument of your own class is added with a plus: +{bare}=..."
+    return ConfigError(f"There is no setting {key!r}.", where="command line", mend=mend)
 
 
 def _defaults(name: str) -> Mapping[str, Any]:

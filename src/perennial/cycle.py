@@ -155,9 +155,9 @@ def _refuse_what_cannot_work(
     needing = [method.name for method in methods if method.needs_history]
     if needing and history.train is None:
         raise MethodError(
-            f"Method {' and '.join(map(repr, needing))} needs history, and none can be read.",
+            f"History is needed by {' and '.join(needing)}, and none can be read.",
             where="data.history",
-            mend="give data.history=PATH, or use method=none",
+            mend="give data.history=PATH, or go without: method=lwf, l2sp or none",
         )
 
 

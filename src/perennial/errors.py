@@ -78,6 +78,10 @@ class ChampionChangedError(RegistryError):
     """Another run promoted meanwhile; this promotion was refused."""
 
 
+class NumberTakenError(RegistryError):
+    """Another run committed a version meanwhile, and took the number that was foreseen."""
+
+
 class IntegrityError(RegistryError):
     """A stored file no longer has the SHA-256 it was stored with."""
 

@@ -119,7 +119,15 @@ def adopt_job(config: dict[str, Any]) -> str:
 
 
 def _check(config: Mapping[str, Any]) -> None:
-    for group in ("model", "task", "optimizer", "trainer", "gate", "registry", "tracking"):
+    groups = ("model", "task", "optimizer", "trainer", "gate", "registry", "tracking")
+    for group in (*groups, "data", "method"):
+        if group not in config:
+            raise ConfigError(
+                f"Nothing is chosen for {group}.",
+                where=group,
+                mend="write method=none" if group == "method" else f"choose one: {group}=NAME",
+            )
+    for group in groups:
         check_node(config[group], where=group)
     for method, node in config["method"].items():
         check_node(node, where=f"method.{method}")

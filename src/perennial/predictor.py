@@ -15,42 +15,74 @@ if TYPE_CHECKING:
 
 
 class Predictor:
-    """A version's model in evaluation mode, with its label names.
+    """A version's model in evaluation mode, with its label names and its columns.
 
     Attributes:
         model: The module itself.
         label_names: Class names in the order of its outputs.
         id: ``name@number``.
+        schema: Feature column to dtype and shape of a row.
     """
 
-    def __init__(self, *, model: nn.Module, label_names: tuple[str, ...], id: str) -> None:
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        label_names: tuple[str, ...],
+        id: str,
+        schema: Mapping[str, str],
+        form: str,
+        label: str,
+    ) -> None:
         self.model = model.eval()
         self.label_names = label_names
         self.id = id
+        self.schema = dict(schema)
+        self._form, self._label = form, label
 
     def probabilities(self, inputs: Any) -> Tensor:
-        """Class probabilities (N, C) of inputs as the model's forward takes them.
+        """Class probabilities (N, C).
 
         Args:
-            inputs: A tensor or array (N, ...), or a mapping of them by argument name.
+            inputs: A table (pandas, Arrow, or a mapping of columns), matched by name; a list of
+                records or of images; an array or tensor (N, ...), its columns by position; or one
+                row of these. They become what the model was trained on.
+
+        Raises:
+            DataError: A column is missing, or has another dtype or shape.
         """
+        import numpy as np
         import torch
 
+        from perennial.data.datamodule import move, to_data
+        from perennial.data.inputs import to_columns
+        from perennial.data.rows import Rows
+        from perennial.tasks.classification import Classification
+
+        columns = to_columns(inputs, self.schema)
+        count = len(next(iter(columns.values())))
+        none = np.zeros(count, dtype=np.str_)
+        rows = Rows(
+            features=columns,
+            label=np.zeros(count, dtype=np.int64),
+            id=none,
+            content=none,
+            cluster=none,
+        )
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        data = move(to_data(rows, form=self._form, label=self._label), device)
+        task = Classification(label=self._label)
         with torch.no_grad():
-            if isinstance(inputs, Mapping):
-                outputs = self.model(**{k: _tensor(v) for k, v in inputs.items()})
-            else:
-                outputs = self.model(_tensor(inputs))
-        return torch.softmax(getattr(outputs, "logits", outputs).float(), dim=1)
+            return task.probabilities(task.outputs(self.model, data))
 
     def predict(self, inputs: Any) -> list[str]:
-        """The most probable class of each row, by name."""
+        """The most probable class of each row, by name; inputs as `probabilities` takes them."""
         winners: list[int] = self.probabilities(inputs).argmax(dim=1).tolist()
         return [self.label_names[winner] for winner in winners]
 
 
 def load(
-    ref: str, *, allow: Iterable[str] = (), url: str | None = None, files: str | None = None
+    ref: str, *, allow: Iterable[str | type] = (), url: str | None = None, files: str | None = None
 ) -> Predictor:
     """Load a version, ready to predict.
 
@@ -59,7 +91,8 @@ def load(
 
     Args:
         ref: ``name@champion``, ``name@previous`` or ``name@3``.
-        allow: Import paths of your own classes that may be built, ``my_package.models.Net``.
+        allow: Your own classes that may be built, or their import paths,
+            ``my_package.models.Net``.
         url: Registry; by default the one under ``PERENNIAL_HOME``.
         files: Where the registry's files lie, if not beside its database.
 
@@ -75,17 +108,21 @@ def load(
     version = registry.version(ref)
     model = rebuild(
         version.manifest["model"],
-        allow=allow,
+        allow=[one if isinstance(one, str) else _path(one) for one in allow],
         ref=version.id,
         how=f'perennial.load("{ref}", allow=["{{target}}"])',
     )
     put_weights(model, read_safetensors(version.open("model.safetensors")), ref=version.id)
-    return Predictor(model=model, label_names=tuple(version.manifest["label_names"]), id=version.id)
+    columns = version.manifest["columns"]
+    return Predictor(
+        model=model,
+        label_names=tuple(version.manifest["label_names"]),
+        id=version.id,
+        schema=version.manifest["schema"],
+        form=columns["form"],
+        label=columns["label"],
+    )
 
 
-def _tensor(values: Any) -> Tensor:
-    import numpy as np
-    import torch
-
-    # a copy: arrays from Arrow are read-only, and a tensor would promise otherwise
-    return values if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values))
+def _path(allowed: type) -> str:
+    return f"{allowed.__module__}.{allowed.__qualname__}"

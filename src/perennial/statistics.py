@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import optimize, special, stats
 
 
-def tango_z(b: int, c: int, n: int, *, delta: float) -> float:
+def tango_z(b: float, c: float, n: float, *, delta: float) -> float:
     """Tango's score statistic of H0: difference = delta.
 
     The variance is taken at the maximum-likelihood estimate under H0 (Tango, Statistics in
@@ -25,7 +25,7 @@ def tango_z(b: int, c: int, n: int, *, delta: float) -> float:
     Args:
         b: Rows only the candidate gets right.
         c: Rows only the champion gets right.
-        n: All rows, at least 1.
+        n: All rows, above 0; fractions of rows are those left by a design effect.
         delta: Difference under H0, in (-1, 1).
     """
     numerator = b - c - n * delta
@@ -38,12 +38,12 @@ def tango_z(b: int, c: int, n: int, *, delta: float) -> float:
     return numerator / math.sqrt(variance)
 
 
-def tango_test(b: int, c: int, n: int, *, delta: float) -> float:
+def tango_test(b: float, c: float, n: float, *, delta: float) -> float:
     """One-sided p-value of H0: difference <= delta."""
     return float(stats.norm.sf(tango_z(b, c, n, delta=delta)))
 
 
-def tango_interval(b: int, c: int, n: int, *, alpha: float) -> tuple[float, float]:
+def tango_interval(b: float, c: float, n: float, *, alpha: float) -> tuple[float, float]:
     """Score interval for the paired difference; each bound is one-sided at ``alpha``.
 
     The set of differences that `tango_z` does not reject at ``alpha`` on either side.
@@ -63,13 +63,17 @@ def tango_interval(b: int, c: int, n: int, *, alpha: float) -> tuple[float, floa
     return bound(1.0, -edge), bound(-1.0, edge)
 
 
-def mcnemar_exact(b: int, c: int) -> float:
-    """One-sided exact p-value that the candidate is better: P(X >= b), X ~ Bin(b + c, 1/2)."""
-    return float(stats.binom.sf(b - 1, b + c, 0.5)) if b + c else 1.0
+def mcnemar(b: float, c: float) -> float:
+    """One-sided p-value that the candidate is better: P(X >= b), X ~ Bin(b + c, 1/2).
+
+    Exact for whole numbers; between them the regularised incomplete beta function, whose values
+    these are, goes on.
+    """
+    return float(special.betainc(b, c + 1, 0.5)) if b else 1.0
 
 
 def mcnemar_power(n: int, *, discordance: float, alternative: float, alpha: float) -> float:
-    """Power of `mcnemar_exact` at a true difference, summed over the number of discordant rows.
+    """Power of `mcnemar` at a true difference, summed over the number of discordant rows.
 
     Args:
         n: Rows.
@@ -175,6 +179,32 @@ def clustered_difference(
         p_above=float(stats.t.sf(t, count - 1)),
         p_below=float(stats.t.cdf(t, count - 1)),
     )
+
+
+# below so many, clusters are taken to be of one mind: an estimate would be noise
+_LEAST_DISCORDANT = 20
+
+
+def design_effect(sign: npt.NDArray[np.floating[Any]], cluster: npt.NDArray[Any]) -> float:
+    """How many dependent rows are worth one independent row, at least 1.
+
+    The variance of the mean of ``sign`` over clusters, as a linearised ratio, divided by that of
+    independent rows (Rao & Scott, Biometrics 48, 1992: counts over it can be tested as if rows
+    were independent). Where fewer than 20 clusters are discordant, the variance that complete
+    agreement within clusters would give, sum m² / sum m for cluster sizes m (Kish, 1965).
+
+    Args:
+        sign: +1 where only the candidate is right, -1 where only the champion is, else 0 (N,).
+        cluster: Which rows depend on each other (N,).
+    """
+    _, index = np.unique(cluster, return_inverse=True)
+    size = np.bincount(index).astype(np.float64)
+    discordant = int((np.bincount(index, weights=np.abs(sign)) > 0).sum())
+    residual = np.bincount(index, weights=sign - sign.mean())
+    alone = float(np.sum((sign - sign.mean()) ** 2))
+    if discordant < _LEAST_DISCORDANT or alone == 0:
+        return float(size @ size / size.sum())
+    return max(1.0, float(residual @ residual) / alone)
 
 
 def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -265,6 +265,8 @@ def test_tables_with_named_labels(run: Run, home: Path, tmp_path: Path, suffix: 
     rows = pd.read_csv(new) if suffix == ".csv" else pd.read_parquet(new)
     values = rows[["x0", "x1", "x2", "x3"]].to_numpy(dtype=np.float32)
     assert np.mean(np.array(predictor.predict(values)) == rows["animal"].to_numpy()) > 0.9
+    # as pandas reads it: float64, with the label, and the columns in any order
+    assert predictor.predict(rows[rows.columns[::-1]]) == predictor.predict(values)
 
 
 def test_dry_run_writes_nothing(run: Run, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ time.
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -27,10 +28,10 @@ from perennial import (
     files,
     launch,
 )
-from perennial.data import digits  # noqa: F401
+from perennial.data import digits
 from perennial.models import reference  # noqa: F401
 from perennial.promotion.registry import Registry
-from perennial.reporting import plots
+from perennial.steps import record, settings
 from perennial.steps.candidate import view
 from perennial.tasks import classification  # noqa: F401
 from perennial.tracking import wandb  # noqa: F401
@@ -139,9 +140,17 @@ def config_url(folder: Path) -> str:
 def config(
     compose: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    # drawing takes half of such a short cycle, and neither writes nor renames anything
-    monkeypatch.setattr(plots, "_svg", lambda figure: "<svg/>")
-    return compose(*OVERRIDES)
+    # most of such a short cycle, and none of it writes, renames or asks the database
+    environment = settings.capture("cpu")
+    for module in (record, settings):
+        monkeypatch.setattr(module, "capture", lambda device: environment)
+    monkeypatch.setattr(record, "render_report", lambda **parts: "<p>report</p>")
+    monkeypatch.setattr(digits, "digits", functools.cache(digits.digits))
+    config = compose(*OVERRIDES)
+    for name in ("history", "new"):
+        arguments = {k: v for k, v in config["data"][name].items() if k != "_target_"}
+        digits.digits(**arguments)
+    return config
 
 
 def placed(config: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -39,13 +39,13 @@ def reference_z(b: int, c: int, n: int, delta: float) -> float:
 @pytest.mark.parametrize(("b", "c"), PAIRS)
 def test_mcnemar_is_the_binomial_test(b: int, c: int) -> None:
     expected = stats.binomtest(b, b + c, 0.5, alternative="greater").pvalue if b + c else 1.0
-    assert statistics.mcnemar_exact(b, c) == pytest.approx(expected, rel=1e-10)
+    assert statistics.mcnemar(b, c) == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize(("b", "c"), [(b, c) for b, c in PAIRS if b > c])
 def test_mcnemar_is_half_of_the_two_sided_test(b: int, c: int) -> None:
     two_sided = mcnemar([[10, b], [c, 10]], exact=True).pvalue
-    assert statistics.mcnemar_exact(b, c) == pytest.approx(two_sided / 2, rel=1e-10)
+    assert statistics.mcnemar(b, c) == pytest.approx(two_sided / 2, rel=1e-10)
 
 
 @pytest.mark.parametrize(("b", "c", "n"), TABLES)
@@ -212,6 +212,64 @@ def test_clustered_difference_is_the_linearised_ratio_for_unequal_clusters() -> 
     half = stats.t.isf(0.05, 29) * error
     assert found.interval == pytest.approx((ratio - half, ratio + half), abs=1e-9)
     assert found.p_above == pytest.approx(stats.t.sf(ratio / error, 29), abs=1e-9)
+
+
+@pytest.mark.parametrize(("b", "c"), [(3.4, 1.2), (12.5, 7.25), (0.5, 0.5)])
+def test_mcnemar_between_whole_numbers_lies_between_their_p_values(b: float, c: float) -> None:
+    found = statistics.mcnemar(b, c)
+    assert statistics.mcnemar(math.ceil(b), math.floor(c)) <= found
+    assert found <= statistics.mcnemar(math.floor(b), math.ceil(c))
+
+
+def test_a_design_effect_of_copies_is_their_number() -> None:
+    sign = np.random.default_rng(0).choice([1.0, 0.0, -1.0], 100, p=[0.2, 0.6, 0.2])
+    for copies in (1, 2, 7):
+        names = np.arange(100).repeat(copies)
+        found = statistics.design_effect(sign.repeat(copies), names)
+        assert found == pytest.approx(copies)
+
+
+def test_a_design_effect_is_the_ratio_of_variances() -> None:
+    generator = np.random.default_rng(1)
+    sizes = generator.integers(1, 9, 300)
+    names = np.arange(300).repeat(sizes)
+    whole = generator.choice([1.0, 0.0, -1.0], 300, p=[0.3, 0.5, 0.2])[names]
+    single = generator.choice([1.0, 0.0, -1.0], len(names), p=[0.3, 0.5, 0.2])
+    sign = np.where(generator.random(len(names)) < 0.5, whole, single)
+    totals = np.array([sign[names == name].sum() for name in range(300)])
+    between = np.sum((totals - sign.mean() * sizes) ** 2)
+    assert statistics.design_effect(sign, names) == pytest.approx(
+        between / (len(sign) * np.var(sign)), rel=1e-12
+    )
+
+
+def test_few_discordant_clusters_are_taken_to_be_of_one_mind() -> None:
+    sizes = np.array([10, 1, 1, 4] * 10)
+    names = np.arange(40).repeat(sizes)
+    sign = np.zeros(len(names))
+    sign[[0, 11, 13]] = 1.0, -1.0, 1.0
+    expected = float(np.sum(sizes**2) / np.sum(sizes))
+    assert statistics.design_effect(sign, names) == pytest.approx(expected)
+    assert statistics.design_effect(np.zeros(len(names)), names) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "size", "together"), [(200, 4, 1.0), (87, 14, 0.0), (150, 14, 0.5)]
+)
+def test_at_the_margin_dependent_rows_pass_about_as_often_as_they_may(
+    clusters: int, size: int, together: float
+) -> None:
+    generator = np.random.default_rng(2)
+    shares, trials, passed = [0.015, 0.035, 0.95], 2000, 0
+    names = np.arange(clusters).repeat(size)
+    for _ in range(trials):
+        whole = generator.choice([1.0, -1.0, 0.0], clusters, p=shares)[names]
+        single = generator.choice([1.0, -1.0, 0.0], len(names), p=shares)
+        sign = np.where(generator.random(len(names)) < together, whole, single)
+        deff = statistics.design_effect(sign, names)
+        b, c, n = (sign > 0).sum() / deff, (sign < 0).sum() / deff, len(sign) / deff
+        passed += statistics.tango_test(b, c, n, delta=-0.02) <= 0.05
+    assert 0.02 < passed / trials < 0.075
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from perennial.data.rows import Rows
 from perennial.errors import DataError
 from perennial.types import Strings
 
-__all__ = ["SourceRows", "check_schema", "open_source", "read_rows"]
+__all__ = ["SourceRows", "check_schema", "converted", "open_source", "read_rows"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def read_rows(
         _require(column, table.column_names, name, "data.features")
         read = to_images if isinstance(dataset.features[column], datasets.Image) else to_numpy
         values = read(table[column], where=_where(name, column))
-        columns[column] = _converted(values, (schema or {}).get(column))
+        columns[column] = converted(values, (schema or {}).get(column))
     target, names = read_labels(
         table[label],
         class_names=getattr(dataset.features[label], "names", None),
@@ -203,8 +203,13 @@ def _kind(values: npt.NDArray[Any]) -> str:
     return f"{values.dtype} {values.shape[1:]}"
 
 
-def _converted(values: npt.NDArray[Any], kind: str | None) -> npt.NDArray[Any]:
-    """Numbers in the lineage's dtype if they keep their value; else as they are."""
+def converted(values: npt.NDArray[Any], kind: str | None) -> npt.NDArray[Any]:
+    """Numbers in the lineage's dtype if they keep their value; else as they are.
+
+    Args:
+        values: (N, ...).
+        kind: Dtype and shape of a row, ``float32 (8, 8)``; None leaves them.
+    """
     dtype = np.dtype(kind.partition(" ")[0]) if kind else values.dtype
     if dtype == values.dtype or f"{dtype} {values.shape[1:]}" != kind:
         return values

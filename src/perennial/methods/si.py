@@ -63,7 +63,10 @@ class SI(Method):
         trainable = {n: p for n, p in context.model.named_parameters() if p.requires_grad}
         stored = context.champion.methods.get("si")
         if stored is None and context.champion.id:
-            context.warn(f"si: {context.champion.id} left no path; it is protected from now on")
+            context.warn(
+                f"si: {context.champion.id} left no path of its training, so nothing is protected "
+                "in this cycle; from the next one on it is"
+            )
         self.path = {name: like(p, torch.zeros(p.shape)) for name, p in trainable.items()}
         nothing = {name: value.clone() for name, value in self.path.items()}
         importance = (

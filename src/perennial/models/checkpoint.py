@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from perennial import files
 from perennial.errors import CheckpointError
-from perennial.models.unpickle import read_archive
+from perennial.models.unpickle import Inert, read_archive
 
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
 _SHOWN = 8
@@ -151,9 +151,11 @@ def _weights(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
         found = found or _tensors(dict.get(content, key))
     if found is None:
         raise CheckpointError(
-            f"The file holds a {type(content).__name__} and no weights by name.",
+            "The file holds a whole pickled object, and no weights by name."
+            if isinstance(content, Inert)
+            else f"The file holds a {type(content).__name__} and no weights by name.",
             where=f"checkpoint={path}",
-            mend="save model.state_dict(), not the model itself",
+            mend="save the weights alone: torch.save(model.state_dict(), path)",
         )
     return found, "lightning" if lightning else "state_dict"
 

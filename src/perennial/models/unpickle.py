@@ -136,6 +136,12 @@ def read_archive(path: Path) -> Any:
 
 def _read(archive: zipfile.ZipFile, path: Path) -> Any:
     names = {info.filename: info for info in archive.infolist()}
+    if any("/code/__torch__" in name for name in names):
+        raise CheckpointError(
+            "The file is a TorchScript archive, which holds code beside the weights.",
+            where=str(path),
+            mend="save the weights alone: torch.save(model.state_dict(), path)",
+        )
     size = path.stat().st_size
     for info in names.values():
         if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:

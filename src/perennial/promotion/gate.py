@@ -4,116 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sized
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sized
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
 
 from perennial import statistics
-from perennial.errors import ConfigError, DataError, EvaluationError
-from perennial.types import Booleans, EvaluationReport, Floats, Strings
+from perennial.errors import DataError, EvaluationError
+from perennial.promotion.comparison import Compared, compare
+from perennial.promotion.policy import Check, Decision, Policy, level
+from perennial.types import Booleans, EvaluationReport
 
-
-@dataclass(frozen=True)
-class Check:
-    """One question that the gate asked.
-
-    Attributes:
-        name: ``retention``, ``improvement``, ``harm/<holdout>``.
-        outcome: ``pass``, ``reject``, ``inconclusive``, ``not_evaluable`` or ``waived``.
-        estimate: Candidate minus champion, a fraction.
-        interval: One-sided bounds at the decision's alpha.
-        threshold: What a bound is held against.
-        n: Rows.
-        p_value: Of the test that decides.
-        power: At ``alternative``, counting each group of dependent rows as one row.
-        alternative: True difference at which the power is stated.
-        reason: For a person.
-    """
-
-    name: str
-    outcome: str
-    estimate: float | None
-    interval: tuple[float, float] | None
-    threshold: float | None
-    n: int
-    p_value: float | None
-    power: float | None
-    alternative: float | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The gate's verdict.
-
-    Attributes:
-        verdict: ``promoted``, ``rejected`` or ``inconclusive``.
-        checks: What it rests on.
-        alpha: Level of each test after the charge for repetition.
-        decision_number: The how-manieth decision on this new holdout.
-    """
-
-    verdict: str
-    checks: tuple[Check, ...]
-    alpha: float
-    decision_number: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain containers; no value is NaN."""
-        value = asdict(self)
-        value["checks"] = [
-            {**asdict(c), "interval": None if c.interval is None else list(c.interval)}
-            for c in self.checks
-        ]
-        return value
-
-
-class Policy:
-    """What a candidate must show.
-
-    Args:
-        alpha: Level of each one-sided test, in (0, 0.5).
-        retention: ``{"margin": m}``: largest loss on history, in (0, 1); or ``"waived"``.
-        improvement: ``minimum_effect`` in [0, 1) that must be exceeded on new rows, and
-            ``alternative``, the true difference at which power is stated.
-
-    Raises:
-        ConfigError: A value out of range, or an unknown key.
-    """
-
-    def __init__(
-        self,
-        *,
-        alpha: float = 0.05,
-        retention: Mapping[str, float] | str | None = None,
-        improvement: Mapping[str, float] | None = None,
-    ) -> None:
-        retention = {"margin": 0.02} if retention is None else retention
-        self.alpha = _within("gate.alpha", alpha, 0, 0.5)
-        self.waived = retention == "waived"
-        self.margin = 0.02
-        if isinstance(retention, Mapping):
-            _known("gate.retention", retention, {"margin"})
-            self.margin = _within("gate.retention.margin", retention.get("margin", 0.02), 0, 1)
-        elif not self.waived:
-            raise ConfigError(
-                f"gate.retention is {retention!r}.",
-                where="gate.retention",
-                mend="set gate.retention.margin=0.02, or gate.retention=waived",
-            )
-        wanted = {"minimum_effect": 0.0, "alternative": 0.02, **(improvement or {})}
-        _known("gate.improvement", wanted, {"minimum_effect", "alternative"})
-        self.minimum_effect = 0.0
-        if wanted["minimum_effect"] != 0:
-            self.minimum_effect = _within(
-                "gate.improvement.minimum_effect", wanted["minimum_effect"], 0, 1
-            )
-        self.alternative = _within(
-            "gate.improvement.alternative", wanted["alternative"], self.minimum_effect, 1
-        )
+# beyond so many times the rows at hand, their number is no advice
+_FORESEEABLE = 20
 
 
 def decide(report: EvaluationReport, policy: Policy, *, decision_number: int = 1) -> Decision:
@@ -144,20 +48,14 @@ def decide(report: EvaluationReport, policy: Policy, *, decision_number: int = 1
     return Decision(verdict, tuple(checks), alpha, decision_number)
 
 
-def level(policy: Policy, decision_number: int) -> float:
-    """Level of each test: the k-th decision on one new holdout is tested at alpha / 2^(k-1)."""
-    alpha: float = policy.alpha / 2 ** (decision_number - 1)
-    return alpha
-
-
 def require_decidable(
     n_history: int, n_new: int, policy: Policy, *, has_history: bool, decision_number: int = 1
 ) -> None:
     """Refuse, before any training, holdouts too small to decide anything.
 
     Args:
-        n_history: Independent rows of the history holdouts.
-        n_new: Independent rows of the new holdout.
+        n_history: Independent rows of the history holdouts, or groups of dependent ones.
+        n_new: Likewise of the new holdout.
         policy: What must be shown.
         has_history: Whether retention is asked for.
         decision_number: The how-manieth decision on this new holdout it will be.
@@ -177,8 +75,9 @@ def require_decidable(
     if has_history and not policy.waived and z2 / (n_history + z2) >= policy.margin:
         need = math.floor(z2 / policy.margin - z2) + 1
         raise DataError(
-            f"The history holdout has {n_history} independent rows: even with no difference at "
-            f"all they could not show that less than {policy.margin:.1%} is lost.{repeated}",
+            f"The history holdout has {n_history} independent rows, a group or the copies of a row "
+            "counting once: even with no difference at all they could not show that less than "
+            f"{policy.margin:.1%} is lost.{repeated}",
             where="data.history holdout",
             mend=f"hold out at least {need} rows (data.holdout_fraction, data.history_holdout), "
             "allow a larger gate.retention.margin, or set gate.retention=waived",
@@ -186,14 +85,14 @@ def require_decidable(
 
     def best_p(n: int) -> float:
         if policy.minimum_effect == 0:
-            return statistics.mcnemar_exact(n, 0)
+            return statistics.mcnemar(n, 0)
         return statistics.tango_test(n, 0, n, delta=policy.minimum_effect)
 
     if n_new < 1 or best_p(n_new) > alpha:
         need = next(n for n in itertools.count(1) if best_p(n) <= alpha)
         raise DataError(
-            f"The new holdout has {n_new} independent rows: no result on them could be "
-            f"significant.{repeated}",
+            f"The new holdout has {n_new} independent rows, a group or the copies of a row "
+            f"counting once: no result on them could be significant.{repeated}",
             where="data.new holdout",
             mend=f"hold out at least {need} new rows, better several hundred: "
             "collect more, or raise data.holdout_fraction",
@@ -217,7 +116,7 @@ def _retention(report: EvaluationReport, policy: Policy, alpha: float) -> Check:
     z2 = float(stats.norm.isf(alpha)) ** 2
     enough = z2 / (int(unseen.sum()) + z2) < policy.margin
     mask = unseen if seen and enough else history
-    found = _compare(report, mask, alpha, threshold=-policy.margin)
+    found = compare(report, mask, alpha, threshold=-policy.margin)
     low, high = found.interval
     if low > -policy.margin:
         outcome = "pass"
@@ -257,11 +156,11 @@ def _retention(report: EvaluationReport, policy: Policy, alpha: float) -> Check:
 
 def _improvement(report: EvaluationReport, policy: Policy, alpha: float) -> Check:
     mask = report.is_new
-    found = _compare(report, mask, alpha, threshold=policy.minimum_effect)
+    found = compare(report, mask, alpha, threshold=policy.minimum_effect)
     p_value, p_worse = found.p_above, found.p_below
     if found.binary and policy.minimum_effect == 0:
-        p_value = statistics.mcnemar_exact(found.b, found.c)
-        p_worse = statistics.mcnemar_exact(found.c, found.b)
+        p_value = statistics.mcnemar(found.b, found.c)
+        p_worse = statistics.mcnemar(found.c, found.b)
     outcome = "inconclusive"
     if p_value <= alpha:
         outcome = "pass"
@@ -306,7 +205,7 @@ def _harm(report: EvaluationReport, policy: Policy, alpha: float) -> list[Check]
         return []
     masks = {name: (report.holdout == name) & ~report.seen_by_champion for name in names}
     found = {
-        name: _compare(report, mask, alpha, threshold=-policy.margin)
+        name: compare(report, mask, alpha, threshold=-policy.margin)
         for name, mask in masks.items()
         if len(np.unique(report.cluster[mask])) > 1
     }
@@ -324,7 +223,7 @@ def _veto(
     report: EvaluationReport,
     name: str,
     mask: Booleans,
-    found: _Compared,
+    found: Compared,
     p_value: float,
     policy: Policy,
     alpha: float,
@@ -354,90 +253,6 @@ def _untested(name: str, rows: int) -> Check:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Compared:
-    estimate: float
-    interval: tuple[float, float]
-    p_above: float
-    p_below: float
-    discordance: float
-    b: int
-    c: int
-    independent: int
-    binary: bool
-
-
-def _compare(
-    report: EvaluationReport, mask: Booleans, alpha: float, *, threshold: float
-) -> _Compared:
-    """Tango for independent 0/1 scores, cluster-robust for anything else."""
-    champion, candidate = report.champion.score[mask], report.candidate.score[mask]
-    cluster = report.cluster[mask]
-    n = int(mask.sum())
-    zero_one = bool(np.isin(np.concatenate([champion, candidate]), (0.0, 1.0)).all())
-    b, c = int((candidate > champion).sum()), int((candidate < champion).sum())
-    clusters = len(np.unique(cluster))
-    if zero_one and clusters == n:
-        return _Compared(
-            estimate=(b - c) / n,
-            interval=statistics.tango_interval(b, c, n, alpha=alpha),
-            p_above=statistics.tango_test(b, c, n, delta=threshold),
-            p_below=statistics.tango_test(c, b, n, delta=-threshold),
-            discordance=(b + c) / n,
-            b=b,
-            c=c,
-            independent=n,
-            binary=True,
-        )
-    if clusters < 2:
-        raise EvaluationError(
-            "All rows of a holdout are in one group: nothing can be tested on them.",
-            where="data.group_column",
-            mend="hold out rows of several groups",
-        )
-    difference = statistics.clustered_difference(
-        candidate - champion, cluster, alpha=alpha, threshold=threshold
-    )
-    found = _Compared(
-        estimate=difference.estimate,
-        interval=difference.interval,
-        p_above=difference.p_above,
-        p_below=difference.p_below,
-        discordance=(b + c) / n,
-        b=b,
-        c=c,
-        independent=clusters,
-        binary=False,
-    )
-    if not zero_one and found.interval[0] < found.interval[1]:
-        return found
-    return _at_least_by_signs(found, candidate - champion, cluster, alpha, threshold)
-
-
-def _at_least_by_signs(
-    found: _Compared, difference: Floats, cluster: Strings, alpha: float, threshold: float
-) -> _Compared:
-    """The wider of two answers: by t over clusters, and by Tango over the clusters' signs.
-
-    The t test knows no uncertainty where clusters agree, and is too sure of few discordant ones
-    (measured: false promotion 8.9% at 2% discordance); the score bound is neither.
-    """
-    _, index = np.unique(cluster, return_inverse=True)
-    total = np.bincount(index, weights=difference)
-    b, c, n = int((total > 0).sum()), int((total < 0).sum()), len(total)
-    low, high = statistics.tango_interval(b, c, n, alpha=alpha)
-    above = statistics.tango_test(b, c, n, delta=threshold)
-    below = statistics.tango_test(c, b, n, delta=-threshold)
-    if threshold == 0:
-        above, below = statistics.mcnemar_exact(b, c), statistics.mcnemar_exact(c, b)
-    return replace(
-        found,
-        interval=(min(low, found.interval[0]), max(high, found.interval[1])),
-        p_above=max(above, found.p_above),
-        p_below=max(below, found.p_below),
-    )
-
-
 def _change(report: EvaluationReport, mask: Booleans) -> str:
     before = 100 * float(report.champion.score[mask].mean())
     after = 100 * float(report.candidate.score[mask].mean())
@@ -457,6 +272,8 @@ def _more(discordance: float, distance: float, alpha: float, n: int) -> str:
     if distance <= 0 or discordance <= 0:
         return " More rows are needed to decide."
     need = math.ceil(discordance * (z / distance) ** 2)
+    if need > _FORESEEABLE * n:
+        return " The models are too close to the threshold for any foreseeable number of rows."
     return f" About {need:,} rows would decide." if need > n else " More rows would decide."
 
 
@@ -482,23 +299,4 @@ def _validate(report: EvaluationReport) -> None:
     if problem:
         raise EvaluationError(
             problem, where="evaluation", mend="nothing is promoted; check the model's outputs"
-        )
-
-
-def _within(name: str, value: Any, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
-        raise ConfigError(
-            f"{name} is {value!r}; it must lie between {low:g} and {high:g}.",
-            where=name,
-            mend=f"give a number above {low:g} and below {high:g}",
-        )
-    return float(value)
-
-
-def _known(where: str, given: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := sorted(set(given) - known):
-        raise ConfigError(
-            f"{where}.{unknown[0]} is not a setting.",
-            where=f"{where}.{unknown[0]}",
-            mend=f"settings are {', '.join(sorted(known))}",
         )

@@ -21,7 +21,7 @@ import yaml
 
 from perennial import files as durable
 from perennial import paths
-from perennial.errors import ConfigError, IntegrityError, RegistryError
+from perennial.errors import ConfigError, IntegrityError, NumberTakenError, RegistryError
 from perennial.promotion import schema
 from perennial.promotion.records import (
     CycleRecord,
@@ -133,6 +133,11 @@ class Registry:
             query = sa.select(aliases.c.alias, aliases.c.version).where(aliases.c.name == name)
             return {row.alias: row.version for row in connection.execute(query)}
 
+    def next_number(self, name: str) -> int:
+        """The number that the lineage's next version gets, if no other run is faster."""
+        with self._database.read() as connection:
+            return 1 if connection is None else _next_number(connection, name)
+
     def commit(
         self,
         *,
@@ -146,6 +151,7 @@ class Registry:
         promote: bool,
         new_holdout: str | None,
         checkpoint_sha256: str | None = None,
+        number: int | None = None,
     ) -> Version:
         """Record a candidate and its decision, and promote it if asked.
 
@@ -160,9 +166,11 @@ class Registry:
             promote: Move the champion's alias to the new version.
             new_holdout: SHA-256 of the new holdout that was decided on.
             checkpoint_sha256: The adopted checkpoint's, for a lineage's first version.
+            number: The number that the files speak of, from `next_number`; None takes any.
 
         Raises:
             ChampionChangedError: Another run promoted meanwhile; nothing was changed.
+            NumberTakenError: Another run took the number; nothing was changed.
             RegistryError: A path or a value cannot be stored, or the database failed.
         """
         self._refuse_if_read_only()
@@ -182,8 +190,14 @@ class Registry:
         hashes = {path: self._store.put(content) for path, content in sorted(files.items())}
         hashes[MANIFEST_FILE] = self._store.put(_yaml(json.loads(plain) | {"files": dict(hashes)}))
         with self._database.write() as connection:
-            highest = sa.select(sa.func.max(versions.c.number)).where(versions.c.name == name)
-            number = (connection.scalar(highest) or 0) + 1
+            following = _next_number(connection, name)
+            if number not in (None, following):
+                raise NumberTakenError(
+                    f"Another run committed {name}@{number} meanwhile.",
+                    where=name,
+                    mend="run the same command again",
+                )
+            number = following
             now = _now()
             connection.execute(
                 versions.insert().values(
@@ -452,6 +466,11 @@ class Registry:
                 where=self._store.shown,
                 mend="run the same command again",
             )
+
+
+def _next_number(connection: sa.Connection, name: str) -> int:
+    highest = sa.select(sa.func.max(versions.c.number)).where(versions.c.name == name)
+    return int(connection.scalar(highest) or 0) + 1
 
 
 def _place(source: Path, target: Path, digest: str) -> None:

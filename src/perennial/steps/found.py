@@ -103,7 +103,7 @@ def satisfied(cycle: Cycle, champion: Version) -> None:
     adopted = cycle.registry.adopted_checkpoint(cycle.name)
     given = read_state(Path(cycle.checkpoint)).sha256
     if adopted == given:
-        cycle.say(f"checkpoint: {champion.name} was founded by it, going on from {champion.id}")
+        cycle.say(f"checkpoint: adopted before as version 1; going on from {champion.id}")
         return
     raise ConfigError(
         f"{cycle.name!r} has a champion already, and another checkpoint founded it.",
@@ -148,10 +148,18 @@ def _history(cycle: Cycle, salt: str) -> tuple[Parts, Rows]:
     )
     check_schema(source.schema, held.schema, "history", "history_holdout")
     holdout = held.rows
+    train = exclude(parts.train, ids=holdout.id, contents=holdout.content)
+    if len(parts.train) and not len(train):
+        raise DataError(
+            "Every row of data.history is also in data.history_holdout, so none is left to learn "
+            "from.",
+            where="data.history_holdout",
+            mend="give the test set that the model has never seen",
+        )
     return (
         replace(
             parts,
-            train=exclude(parts.train, ids=holdout.id, contents=holdout.content),
+            train=train,
             validation=exclude(parts.validation, ids=holdout.id, contents=holdout.content),
             holdout=holdout,
             seen=np.zeros(len(holdout), dtype=bool),
@@ -198,9 +206,11 @@ def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
 
 
 def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
+    others = ", ".join(cycle.registry.lineages())
     cycle.say(
-        f"No champion named {cycle.name!r} yet: training the first one on {len(parts.train)} "
-        "history rows"
+        f"No champion named {cycle.name!r} yet"
+        + (f" (there are: {others})" if others else "")
+        + f": training the first one on {len(parts.train)} history rows"
     )
     folder = cycle.work_folder(f"found-{cycle.founding_id(parts.fingerprint)}")
     first = train(
@@ -236,10 +246,11 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
         needing = [method.name for method in arrange(cycle.methods()) if method.needs_history]
         if needing:
             raise MethodError(
-                f"Method {' and '.join(map(repr, needing))} needs the rows that the checkpoint "
-                "was trained on, and there are none.",
+                f"Rows that the checkpoint was trained on are needed by {' and '.join(needing)}; "
+                "there are none.",
                 where="data.history",
-                mend="give data.history=PATH, or use method=none gate.retention=waived",
+                mend="give data.history=PATH, or go without: method=lwf, l2sp or none with "
+                "gate.retention=waived",
             )
     folder = cycle.work_folder(f"found-{cycle.founding_id(checkpoint.sha256)}")
     return _register(
@@ -269,6 +280,7 @@ def _register(
         values = aggregate(predicted, parts.holdout.label, everywhere, cycle.task, len(names))
         scores = {f"history/{FIRST}": values}
         mean = float(predicted.score.mean())
+        _doubt_labels(cycle, mean, parts, names)
         cycle.say(f"Version 1: {mean:.1%} on {len(parts.holdout)} held-out history rows")
         matrix = [{"version": 1, "scores": {FIRST: mean}}]
     else:
@@ -308,6 +320,19 @@ def _register(
     )
     cycle.registry.remove_work_folder(folder.name)
     return version
+
+
+def _doubt_labels(cycle: Cycle, mean: float, parts: Parts, names: tuple[str, ...]) -> None:
+    """A model that serves and is worse than a constant has its labels in another order."""
+    counts = np.bincount(parts.holdout.label, minlength=len(names))
+    constant = float(counts.max() / counts.sum())
+    if cycle.checkpoint is not None and mean < constant:
+        cycle.say(
+            f"Always answering {names[int(counts.argmax())]!r} would be right on {constant:.1%}, "
+            f"the checkpoint is on {mean:.1%}: are its outputs in the order of task.labels "
+            f"({', '.join(names[:5])}{', …' if len(names) > 5 else ''}), and its columns in that "
+            "of data.features?"
+        )
 
 
 def _method_state(cycle: Cycle, learner: Learner, parts: Parts) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from perennial.errors import (
     EXIT_PROMOTED,
     EXIT_REJECTED,
     EXIT_SKIPPED,
+    NumberTakenError,
     PerennialError,
 )
 from perennial.evaluation.forgetting import summary
-from perennial.promotion.gate import Decision
+from perennial.promotion.policy import Decision
 from perennial.promotion.registry import CycleRecord, Version
 from perennial.reporting.html import render_report
 from perennial.steps.candidate import Trained, as_json
@@ -74,14 +76,38 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
     applied = cycle.promote and outcome.decision.verdict == "promoted"
     matrix = _matrix(outcome)
     result = _result(cycle, outcome, matrix=matrix, applied=applied)
-    page = render_report(
+    committed = None
+    while committed is None:
+        number = cycle.registry.next_number(cycle.name)
+        result["candidate"] = {"id": f"{cycle.name}@{number}"}
+        page = _page(outcome, result)
+        with suppress(NumberTakenError):  # by a run beside this one: the page names the next
+            committed = _commit(cycle, outcome, page, matrix, number=number, applied=applied)
+    curve = outcome.trained.fit.curve
+    result["objective"] = max(point["combined"] for point in curve if point["step"])
+    if not cycle.dry:
+        path = cycle.folder / "report.html"
+        files.write_bytes(path, page.encode())
+        result["report"] = str(path)
+        _track(cycle, outcome, committed, result)
+        cycle.registry.remove_work_folder(outcome.cycle_id)
+    return result
+
+
+def _page(outcome: Outcome, result: Mapping[str, Any]) -> str:
+    return render_report(
         result=result,
         curve=outcome.trained.fit.curve,
         report=outcome.report,
         images=_flipped_images(outcome),
         label_names=outcome.new.label_names,
     )
-    committed = cycle.registry.commit(
+
+
+def _commit(
+    cycle: Cycle, outcome: Outcome, page: str, matrix: list[Any], *, number: int, applied: bool
+) -> Version:
+    return cycle.registry.commit(
         name=cycle.name,
         files={
             **outcome.files,
@@ -106,23 +132,14 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
         expected_champion=outcome.champion.number,
         promote=applied,
         new_holdout=outcome.new_holdout,
+        number=number,
     )
-    result["candidate"] = {"id": committed.id}
-    curve = outcome.trained.fit.curve
-    result["objective"] = max(point["combined"] for point in curve if point["step"])
-    if not cycle.dry:
-        path = cycle.folder / "report.html"
-        files.write_bytes(path, page.encode())
-        result["report"] = str(path)
-        _track(cycle, outcome, committed, result)
-        cycle.registry.remove_work_folder(outcome.cycle_id)
-    return result
 
 
 def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool) -> dict[str, Any]:
     """The lineage has learned these rows already."""
     return {
-        **blank(cycle, "skipped", "every row of data.new was learned in an earlier cycle"),
+        **blank(cycle, "skipped", "no row of data.new is new: each was learned or held out before"),
         "champion": {"id": champion.id},
         "bootstrap": bootstrap,
         "data": {"new": {"rows": 0, "sha256": new.fingerprint}, "history": None, "memory": None},

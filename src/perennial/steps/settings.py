@@ -14,7 +14,7 @@ import lightning.pytorch as pl
 from perennial.environment import capture
 from perennial.methods.base import Method
 from perennial.models.head import Head
-from perennial.promotion.gate import Policy
+from perennial.promotion.policy import Policy
 from perennial.promotion.registry import Registry, Version
 from perennial.steps.collect import Data, Parts
 from perennial.steps.learner import Constructor, Learner, build_learner

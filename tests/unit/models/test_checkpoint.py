@@ -300,7 +300,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_whole_model_is_refused(tmp_path: Path) -> None:
     torch.save(_model(), tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match="not the model itself"):
+    with pytest.raises(CheckpointError, match="a whole pickled object"):
         checkpoint.read_state(tmp_path / "w.pt")
 
 

@@ -23,9 +23,11 @@ from perennial.errors import (
     ChampionChangedError,
     ConfigError,
     IntegrityError,
+    NumberTakenError,
     RegistryError,
     StorageError,
 )
+from perennial.promotion import schema
 from perennial.promotion.registry import Registry, Version
 
 
@@ -51,6 +53,31 @@ def commit(registry: Registry, cycle_id: str, expected: int | None, **changes: A
         "new_holdout": "h",
     }
     return registry.commit(**(settings | changes))
+
+
+def test_a_number_that_was_foreseen_is_given_or_refused(registry: Registry) -> None:
+    assert registry.next_number("digits") == 1
+    assert commit(registry, "c1", None, number=1).number == 1
+    foreseen = registry.next_number("digits")
+    commit(registry, "c2", 1, promote=False)
+    with pytest.raises(NumberTakenError, match=f"digits@{foreseen}"):
+        commit(registry, "c3", 1, number=foreseen)
+    assert [version.number for version in registry.versions("digits")] == [1, 2]
+    assert registry.cycle("c3") is None
+
+
+def test_a_locked_file_is_waited_for_and_then_said(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(registry, "c1", None)
+    holder = sqlite3.connect(tmp_path / "home" / "registry.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(schema, "_BUSY_SECONDS", 1)
+    with pytest.raises(RegistryError, match="Another process has held the registry for 1 sec"):
+        commit(Registry(url=url_of(tmp_path)), "c2", 1)
+    holder.rollback()
+    holder.close()
+    assert commit(registry, "c2", 1).number == 2
 
 
 def test_reading_a_missing_registry_creates_nothing(registry: Registry, tmp_path: Path) -> None:

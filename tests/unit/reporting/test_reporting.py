@@ -14,7 +14,8 @@ from rich.console import Console
 
 from perennial import files
 from perennial.errors import StorageError
-from perennial.promotion.gate import Policy, decide
+from perennial.promotion.gate import decide
+from perennial.promotion.policy import Policy
 from perennial.reporting.console import print_result
 from perennial.reporting.html import render_report
 from perennial.reporting.progress import Display

@@ -1,0 +1,157 @@
+"""What a caller hands over for prediction, as the columns that a version was trained on.
+
+Shapes: N rows; a column is (N, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from perennial.data.columns import refuse_not_finite
+from perennial.data.source import converted
+from perennial.errors import DataError
+
+WHERE = "predict"
+
+
+def to_columns(inputs: Any, schema: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
+    """Inputs as the version's own columns, in their order, dtypes and shapes.
+
+    Args:
+        inputs: A table (pandas, Arrow, or a mapping) whose columns are matched by name, others
+            left out; a list of records or of images; an array or tensor (N, ...), whose columns
+            are matched by position; or one row of any of these.
+        schema: Column to dtype and shape of a row, as the version's manifest keeps it.
+
+    Returns:
+        Each column (N, ...).
+
+    Raises:
+        DataError: A column is missing, or has another dtype or shape.
+    """
+    named = _named(inputs)
+    columns = _by_position(inputs, schema) if named is None else _by_name(named, schema)
+    found = {name: _as_trained(columns[name], name, kind) for name, kind in schema.items()}
+    lengths = {name: len(column) for name, column in found.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(
+            f"Columns differ in length: {lengths}.", where=WHERE, mend="give as many of each"
+        )
+    return found
+
+
+def _named(inputs: Any) -> Mapping[str, Any] | None:
+    """Columns by name, where the inputs have names."""
+    if hasattr(inputs, "column_names"):  # Arrow, datasets
+        names = inputs.column_names
+        return {name: np.asarray(inputs[name]) for name in names}
+    if hasattr(inputs, "columns") and hasattr(inputs, "to_numpy"):
+        return {str(name): inputs[name].to_numpy() for name in inputs.columns}
+    if hasattr(inputs, "index") and hasattr(inputs, "to_dict"):  # one row of a pandas table
+        inputs = inputs.to_dict()
+    if isinstance(inputs, Mapping):
+        return inputs
+    if isinstance(inputs, Sequence) and inputs and isinstance(inputs[0], Mapping):
+        return {name: [one.get(name) for one in inputs] for name in inputs[0]}
+    return None
+
+
+def _by_name(named: Mapping[str, Any], schema: Mapping[str, str]) -> dict[str, Any]:
+    if lacking := [name for name in schema if name not in named]:
+        raise DataError(
+            f"There is no column {lacking[0]!r}"
+            + (f", nor {len(lacking) - 1} others" if len(lacking) > 1 else "")
+            + ".",
+            where=WHERE,
+            mend=f"the version was trained on the columns {', '.join(schema)}",
+        )
+    return {name: _array(named[name]) for name in schema}
+
+
+def _by_position(inputs: Any, schema: Mapping[str, str]) -> dict[str, Any]:
+    values = _array(inputs)
+    if len(schema) == 1:
+        return dict.fromkeys(schema, values)
+    if any(_shape(kind) for kind in schema.values()) or values.ndim not in (1, 2):
+        raise DataError(
+            f"One array of shape {values.shape} cannot be told apart into {len(schema)} columns.",
+            where=WHERE,
+            mend=f"give a mapping of {', '.join(schema)} to arrays",
+        )
+    if values.shape[-1] != len(schema):
+        raise DataError(
+            f"A row has {values.shape[-1]} values, and the version takes {len(schema)}.",
+            where=WHERE,
+            mend=f"give {', '.join(schema)} in this order, or a table with these columns",
+        )
+    return {name: values[..., position] for position, name in enumerate(schema)}
+
+
+def _as_trained(values: npt.NDArray[Any], name: str, kind: str) -> npt.NDArray[Any]:
+    shape = _shape(kind)
+    values = _rows(values, shape)
+    where = f"{WHERE}, column {name!r}"
+    if values.shape[1:] != shape:
+        raise DataError(
+            f"A row has the shape {values.shape[1:]}, and the version takes {shape}.",
+            where=where,
+            mend="reshape or resize it as it was for training",
+        )
+    refuse_not_finite(values, where)
+    found = converted(values, kind)
+    if f"{found.dtype} {found.shape[1:]}" != kind:
+        pixels = "; pixels are whole numbers from 0 to 255" if kind.startswith("uint8") else ""
+        raise DataError(
+            f"The values are {values.dtype}, and the version takes {kind.partition(' ')[0]}.",
+            where=where,
+            mend=f"give the values as they were for training{pixels}",
+        )
+    return found
+
+
+def _rows(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """(N, *shape) where it can be: one row may lack its axis, grey images their channel."""
+    grey = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+    for row in (shape, grey):
+        if row in (values.shape, values.shape[1:]):
+            return values.reshape(-1, *shape)
+    return values
+
+
+def _array(values: Any) -> npt.NDArray[Any]:
+    if isinstance(values, Sequence) and len(values) and hasattr(values[0], "getbands"):
+        return np.stack([_pixels(image) for image in values])
+    if hasattr(values, "getbands"):
+        return _pixels(values)
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    try:
+        # a copy: arrays from Arrow are read-only, and a tensor would promise otherwise
+        found = np.array(values)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"The inputs are no array: {error}.", where=WHERE, mend="give rows of equal length"
+        ) from error
+    if found.dtype.kind not in "biuf":
+        raise DataError(
+            f"The inputs are {found.dtype.name}, not numbers.",
+            where=WHERE,
+            mend="give numbers, a table of them, or opened images (PIL.Image.open)",
+        )
+    return found
+
+
+def _pixels(image: Any) -> npt.NDArray[np.uint8]:
+    """A PIL image as (C, H, W), by the rule that training data are read by."""
+    pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _shape(kind: str) -> tuple[int, ...]:
+    """The shape in ``float32 (8, 8)``."""
+    inner = kind.partition("(")[2].rstrip(")")
+    return tuple(int(part) for part in inner.split(",") if part.strip())

@@ -1,0 +1,85 @@
+"""The report of a real run in a real browser: nothing fetched, nothing overflows, all drawn."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = next(
+    (path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None
+)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, which CI installs"),
+]
+
+QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+# a frame has any width, where a window has a least one
+MEASURE = """<!doctype html>
+<iframe id="page" style="width:{width}px;height:900px;border:0"></iframe>
+<pre id="found"></pre><script>
+const page = document.getElementById("page");
+page.onload = () => {{
+  const root = page.contentDocument.documentElement;
+  const boxes = [...root.querySelectorAll("svg, img, table, section")];
+  document.getElementById("found").textContent = JSON.stringify({{
+    width: root.clientWidth,
+    overflow: root.scrollWidth,
+    empty: boxes.filter(box => !box.getBoundingClientRect().height).length,
+    broken: [...root.querySelectorAll("img")].filter(image => !image.naturalWidth).length,
+    drawings: root.querySelectorAll("svg").length,
+    heading: root.querySelector("h1").textContent.trim(),
+    outside: performance.getEntriesByType("resource").length,
+  }});
+}};
+page.srcdoc = {page};
+</script>"""
+
+
+def look(report: Path, width: int, folder: Path) -> dict[str, Any]:
+    """What the browser says of a report at a width in CSS pixels."""
+    quoted = json.dumps(report.read_text()).replace("</", "<\\/")
+    page = folder / f"{width}.html"
+    page.write_text(MEASURE.format(width=width, page=quoted))
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *QUIET, f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
+    shown = subprocess.run(
+        [*command, "--virtual-time-budget=5000", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    found = re.search(r'<pre id="found">(.+?)</pre>', shown, re.DOTALL)
+    assert found is not None, shown[-500:]
+    measured: dict[str, Any] = json.loads(html.unescape(found[1]))
+    return measured
+
+
+def test_fits_a_phone_and_a_desk(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    done = run("trainer.max_steps=20", "trainer.validate_every=10")
+    report = Path(done["report"])
+    assert f"{done['champion']['id']} → {done['candidate']['id']}" in report.read_text()
+    for width in (320, 1200):
+        seen = look(report, width, tmp_path)
+        assert seen["overflow"] <= seen["width"] <= width
+        assert (seen["empty"], seen["broken"], seen["outside"]) == (0, 0, 0)
+        assert seen["drawings"] >= 5
+        assert seen["heading"] == done["status"]
