@@ -86,12 +86,13 @@ def _learn(cycle: Cycle, champion: Version, new: Parts, history: History, cycle_
     methods = arrange(cycle.methods())
     _refuse_what_cannot_work(cycle, held, new, history, methods, decision_number=number)
     cycle.seed_everything()
-    learner = cycle.learner()
+    learner = cycle.learner(champion)
     _announce(cycle, champion, new, history, methods, learner)
 
     learner.load(view(champion).weights)
     held = {"new": (new.holdout, new.seen), **held}
-    before = {name: learner.predict(rows) for name, (rows, _) in held.items()}
+    classes = len(new.label_names)
+    before = {name: learner.predict(rows, classes=classes) for name, (rows, _) in held.items()}
     candidate = train(
         learner,
         champion=view(champion),
@@ -107,6 +108,7 @@ def _learn(cycle: Cycle, champion: Version, new: Parts, history: History, cycle_
         show=cycle.progress("retraining"),
         warn=cycle.say,
         sampling=cycle.data.sampling,
+        classes=classes,
     )
     after = {name: learner.predict(rows) for name, (rows, _) in held.items()}
     report = join(held, champion=before, candidate=after, label_names=new.label_names)

@@ -163,6 +163,8 @@ class MethodContext:
         device: Where the model lies.
         warn: Shows the user one line.
         targets: Batch data to observed labels (B,).
+        champion_scores: The champion's own scores, by the names that ``validate`` gives; empty
+            where there is no training.
     """
 
     model: nn.Module
@@ -180,6 +182,12 @@ class MethodContext:
     device: device
     warn: Callable[[str], None] = lambda message: None
     targets: Callable[[Any], Tensor] | None = None
+    champion_scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def old_classes(self) -> int | None:
+        """Number of classes that the champion knows; ``model`` may have more. None for all."""
+        return len(self.champion.label_names) or None
 
 
 @dataclass(frozen=True)
@@ -214,7 +222,8 @@ class EvaluationReport:
         seen_by_champion: Rows that the adopted champion was trained on (N,); False in general.
         champion: The serving version's predictions.
         candidate: The trained version's predictions.
-        label_names: Class names in the order of the labels.
+        label_names: Class names in the order of the labels; the champion may know only the first
+            of them, and its predictions are over all nevertheless.
     """
 
     row_id: Strings

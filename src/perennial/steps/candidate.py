@@ -71,14 +71,23 @@ def train(
     show: Any,
     warn: Any,
     sampling: str = "passes",
+    classes: int = 0,
 ) -> Trained:
     """Fine-tune the champion's weights on new and replayed rows.
 
+    Where there are more ``classes`` than the champion knows, its output layer grows first.
+
     Raises:
+        ConfigError: There is no output layer that could grow.
         MethodError: A method lacks a capability or history.
         TrainingError: Training diverged.
     """
     methods = arrange(methods)
+    validation = {"new": new_validation, "history": history_validation}
+    learner.load(champion.weights)
+    start = learner.score(validation, classes=classes or None)
+    if classes > len(champion.label_names):
+        learner.grow(new, classes, seed=seed)
     missing = capabilities(learner, new)
     check_capabilities(methods, missing, type(learner.model).__name__)
     share = _new_share(methods, new, history)
@@ -89,7 +98,6 @@ def train(
                 f"replay: memory has {len(history)} rows, fewer than the {replayed} of a batch; "
                 "they are drawn with replacement"
             )
-    learner.load(champion.weights)
     if history is not None:
         history = _with_logits(learner, history, methods, champion, warn)
     data = CycleData(
@@ -104,7 +112,6 @@ def train(
         seed=seed,
         sampling=sampling,
     )
-    validation = {"new": new_validation, "history": history_validation}
     context = method_context(
         learner,
         champion=champion,
@@ -114,6 +121,7 @@ def train(
         seed=seed,
         missing=missing,
         warn=warn,
+        champion_scores=start,
     )
 
     def prepare() -> None:
@@ -129,7 +137,7 @@ def train(
         training=training,
         folder=folder,
         prepare=prepare,
-        start_scores=learner.score(validation),
+        start_scores=start,
         memory_gradients=None if history is None else memory_gradients(learner, history, seed=seed),
         logger=logger,
         show=show,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from perennial.data.labels import NEW_CLASSES
 from perennial.data.logits import recalled
 from perennial.data.memory import Memory
 from perennial.data.rows import Rows, concatenate
@@ -45,6 +46,11 @@ class Data:
         memory: Keeps a bounded sample of history with each version.
         sampling: ``passes`` visits every new row once an epoch; ``replacement`` draws each on its
             own.
+        new_classes: What becomes of a label in ``new`` that the lineage does not know: ``refuse``,
+            or ``grow`` to append it to the lineage's classes.
+
+    Raises:
+        ConfigError: ``new_classes`` is neither.
     """
 
     memory: Memory
@@ -62,6 +68,15 @@ class Data:
     validation_fraction: float = 0.15
     holdout_fraction: float = 0.2
     sampling: str = "passes"
+    new_classes: str = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.new_classes not in NEW_CLASSES:
+            raise ConfigError(
+                f"{self.new_classes!r} is not what can become of new classes.",
+                where="data.new_classes",
+                mend=f"use {' or '.join(NEW_CLASSES)}",
+            )
 
     def read(
         self,
@@ -72,6 +87,8 @@ class Data:
         schema: Mapping[str, str] | None = None,
     ) -> SourceRows:
         """Open and read one source; the declared columns apply to all of them.
+
+        Of all sources ``new`` alone may bring classes that ``label_names`` lack.
 
         Raises:
             DataError: See `perennial.data.source`.
@@ -86,6 +103,7 @@ class Data:
             split_column=self.split_column,
             time_column=self.time_column,
             label_names=label_names,
+            new_classes=self.new_classes if name == "new" else None,
             schema=schema,
         )
 
@@ -204,12 +222,14 @@ def holdouts(version: Version) -> dict[str, tuple[Rows, Booleans]]:
 def collect_new(data: Data, *, champion: Version, salt: str, learned: Learned) -> Parts:
     """The new rows: those that no version which was ever champion has met.
 
+    The label names are the champion's, and after them those of the classes that the rows bring.
+
     Raises:
         DataError: The source is unreadable, malformed, or of another schema than history.
     """
-    names = tuple(champion.manifest["label_names"])
+    known = tuple(champion.manifest["label_names"])
     schema = dict(champion.manifest["schema"])
-    source = data.read(data.new, name="new", label_names=names, schema=schema)
+    source = data.read(data.new, name="new", label_names=known, schema=schema)
     check_schema(schema, source.schema, "history", "new")
     parts = split(source, data, salt=salt, name="new")
     held = learned.content[learned.role == "holdout"]
@@ -231,6 +251,10 @@ def collect_new(data: Data, *, champion: Version, salt: str, learned: Learned) -
     notes = parts.notes
     if left_out:
         notes = (*notes, f"new: {left_out} rows left out, met in an earlier cycle or held out")
+    # rows left out may have been the only ones of a class
+    highest = max(int(part.label.max(initial=-1)) for part in (train, validation, holdout))
+    names = source.label_names[: max(len(known), highest + 1)]
+    notes += _new_class_notes(names, len(known), train)
     return Parts(
         train=train,
         validation=validation,
@@ -241,6 +265,23 @@ def collect_new(data: Data, *, champion: Version, salt: str, learned: Learned) -
         label_names=names,
         notes=notes,
     )
+
+
+def _new_class_notes(names: tuple[str, ...], known: int, train: Rows) -> tuple[str, ...]:
+    """Lines for the user about the classes that the new rows bring."""
+    if len(names) == known:
+        return ()
+    counts = np.bincount(train.label, minlength=len(names))[known:]
+    told = [f"{name} ({count} rows)" for name, count in zip(names[known:], counts, strict=True)]
+    kind = "class" if len(told) == 1 else "classes"
+    notes = [f"new: {len(told)} new {kind}, matched by name: {_shortened(told)}"]
+    if unseen := [name for name, count in zip(names[known:], counts, strict=True) if not count]:
+        notes.append(f"new: no training row of {_shortened(unseen)}, which is not learned yet")
+    return tuple(notes)
+
+
+def _shortened(words: Sequence[str]) -> str:
+    return ", ".join(words[:10]) + (", …" if len(words) > 10 else "")
 
 
 def collect_history(data: Data, *, champion: Version, learned: Learned, source: str) -> History:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from perennial.data.rows import Rows
 from perennial.data.source import SourceRows, check_schema
 from perennial.data.split import exclude, split_salt
 from perennial.errors import CheckpointError, ConfigError, DataError, MethodError
@@ -50,11 +51,13 @@ def found(cycle: Cycle) -> Version:
             mend="give data.history=PATH to train the first version, or checkpoint=PATH to adopt "
             "the model that serves today",
         )
-    parts, salt = _history(cycle)
-    if cycle.data.new is not None:
-        parts = _foresee(cycle, parts, salt)
+    salt = split_salt(cycle.name, cycle.seed)
+    parts, probe = _history(cycle, salt)
     cycle.seed_everything()
     learner = cycle.learner()
+    parts = replace(parts, label_names=_label_names(cycle, learner, parts, probe))
+    if cycle.data.new is not None:
+        _foresee(cycle, learner, parts, salt)
     if adopting:
         return _adopt(cycle, learner, parts)
     return _bootstrap(cycle, learner, parts)
@@ -111,10 +114,12 @@ def satisfied(cycle: Cycle, champion: Version) -> None:
     )
 
 
-def _history(cycle: Cycle) -> tuple[Parts, str]:
-    """History split, or, for a checkpoint without history, empty parts in the new rows' schema."""
-    data, salt = cycle.data, split_salt(cycle.name, cycle.seed)
-    labels = cycle.task.labels
+def _history(cycle: Cycle, salt: str) -> tuple[Parts, Rows]:
+    """History split, or, for a checkpoint without history, empty parts in the new rows' schema.
+
+    With it come rows to try the model on.
+    """
+    data, labels = cycle.data, cycle.task.labels
     if data.history is None:
         source = data.read(data.new, name="new", label_names=labels)
         _refuse_guessed_order(cycle, source, "new")
@@ -128,14 +133,14 @@ def _history(cycle: Cycle) -> tuple[Parts, str]:
             schema=source.schema,
             label_names=source.label_names,
         )
-        return empty, salt
+        return empty, source.rows
     source = data.read(data.history, name="history", label_names=labels)
     _refuse_guessed_order(cycle, source, "history")
     own_test = data.history_holdout is not None
     parts = split(source, data, salt=salt, name="history", holdout=not own_test)
     if not own_test:
         seen = np.full(len(parts.holdout), cycle.checkpoint is not None)
-        return replace(parts, seen=seen), salt
+        return replace(parts, seen=seen), source.rows
     held = data.read(
         data.history_holdout,
         name="history_holdout",
@@ -160,8 +165,17 @@ def _history(cycle: Cycle) -> tuple[Parts, str]:
             holdout=holdout,
             seen=np.zeros(len(holdout), dtype=bool),
         ),
-        salt,
+        source.rows,
     )
+
+
+def _label_names(cycle: Cycle, learner: Learner, parts: Parts, probe: Rows) -> tuple[str, ...]:
+    """The first version's class names, one for each of its outputs."""
+    names, width = parts.label_names, output_width(learner, probe)
+    if cycle.data.history is None and cycle.data.new_classes == "grow":
+        # the names are those of the new rows, and what the checkpoint does not know comes last
+        names = names[: len(cycle.task.labels or ()) or width]
+    return fit_label_names(names, width, target=cycle.model.target)
 
 
 def _refuse_guessed_order(cycle: Cycle, source: SourceRows, name: str) -> None:
@@ -176,8 +190,8 @@ def _refuse_guessed_order(cycle: Cycle, source: SourceRows, name: str) -> None:
         )
 
 
-def _foresee(cycle: Cycle, parts: Parts, salt: str) -> Parts:
-    """Check the new rows against history before anything is trained."""
+def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
+    """Check the new rows against history and model before anything is trained."""
     data = cycle.data
     new = data.read(data.new, name="new", label_names=parts.label_names, schema=parts.schema)
     check_schema(dict(parts.schema), new.schema, "history", "new")
@@ -189,7 +203,8 @@ def _foresee(cycle: Cycle, parts: Parts, salt: str) -> Parts:
             cycle.policy,
             has_history=bool(len(parts.train)),
         )
-    return parts
+    if len(new.label_names) > len(parts.label_names):
+        learner.find_head(new.rows)
 
 
 def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
@@ -199,13 +214,12 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
         + (f" (there are: {others})" if others else "")
         + f": training the first one on {len(parts.train)} history rows"
     )
-    names = fit_label_names(
-        parts.label_names, output_width(learner, parts.train), target=cycle.model.target
-    )
     folder = cycle.work_folder(f"found-{cycle.founding_id(parts.fingerprint)}")
     first = train(
         learner,
-        champion=VersionView(id="", weights=weights_of(learner.model), label_names=names),
+        champion=VersionView(
+            id="", weights=weights_of(learner.model), label_names=parts.label_names
+        ),
         methods=[method for method in cycle.methods() if method.learns_from_training],
         new=parts.train,
         history=None,
@@ -225,7 +239,7 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
         "replayed_rows": first.fit.replayed_rows,
     }
     return _register(
-        cycle, learner, parts, names, folder, how="bootstrap", extra=trained, left=first.methods
+        cycle, learner, parts, folder, how="bootstrap", extra=trained, left=first.methods
     )
 
 
@@ -235,8 +249,7 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
     checkpoint = read_state(path)
     learner.load(match(checkpoint.weights, learner.model, where=str(path), say=cycle.say))
     cycle.say(f"Adopting {path} ({checkpoint.kind}) as version 1 of {cycle.name!r}")
-    probe = parts.train if len(parts.train) else None
-    if probe is None:
+    if not len(parts.train):
         needing = [method.name for method in arrange(cycle.methods()) if method.needs_history]
         if needing:
             raise MethodError(
@@ -246,13 +259,9 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
                 mend="give data.history=PATH, or go without: method=lwf, l2sp or none with "
                 "gate.retention=waived",
             )
-        probe = cycle.data.read(cycle.data.new, name="new", label_names=parts.label_names).rows
-    names = fit_label_names(
-        parts.label_names, output_width(learner, probe), target=cycle.model.target
-    )
     folder = cycle.work_folder(f"found-{cycle.founding_id(checkpoint.sha256)}")
     return _register(
-        cycle, learner, parts, names, folder, how="adopted", extra={}, sha256=checkpoint.sha256
+        cycle, learner, parts, folder, how="adopted", extra={}, sha256=checkpoint.sha256
     )
 
 
@@ -260,7 +269,6 @@ def _register(
     cycle: Cycle,
     learner: Learner,
     parts: Parts,
-    names: tuple[str, ...],
     folder: Path,
     *,
     how: str,
@@ -269,7 +277,7 @@ def _register(
     left: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> Version:
     learner.model.to(learner.device)
-    parts = replace(parts, label_names=names)
+    names = parts.label_names
     methods = _method_state(cycle, learner, parts) if len(parts.train) else {}
     methods |= left or {}
     scores: dict[str, Any] = {}

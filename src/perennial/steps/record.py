@@ -130,6 +130,7 @@ def _commit(
                 "cycle_id": outcome.cycle_id,
                 **{name: cost[name] for name in ("optimizer_steps", *ROWS)},
             },
+            head=outcome.learner.head,
         ),
         decision=outcome.decision.to_dict(),
         verdict=outcome.decision.verdict,
@@ -237,6 +238,7 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
     device = outcome.learner.device
     memory = outcome.champion.files.get("memory/train.arrow")
     used = sorted(outcome.history.fingerprints.items())
+    known = len(outcome.champion.manifest["label_names"])
     return {
         **blank(cycle, outcome.decision.verdict, "started by hand or by a scheduler"),
         "cycle_id": outcome.cycle_id,
@@ -256,7 +258,11 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
             "energy": None,
         },
         "data": {
-            "new": {"rows": len(outcome.new.train), "sha256": outcome.new.fingerprint},
+            "new": {
+                "rows": len(outcome.new.train),
+                "sha256": outcome.new.fingerprint,
+                "new_classes": list(outcome.new.label_names[known:]),
+            },
             "history": {
                 "rows": 0 if outcome.history.train is None else len(outcome.history.train),
                 "sha256": ",".join(value for name, value in used if name != "memory") or None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 
 from perennial.environment import capture
 from perennial.methods.base import Method
+from perennial.models.head import Head
 from perennial.promotion.policy import Policy
 from perennial.promotion.registry import Registry, Version
 from perennial.steps.collect import Data, Parts
@@ -82,10 +83,11 @@ class Cycle:
         """Set every generator; called before each phase, so that a resumed run draws the same."""
         pl.seed_everything(self.seed, workers=True, verbose=False)
 
-    def learner(self) -> Learner:
-        """A fresh model in its module."""
+    def learner(self, champion: Version | None = None) -> Learner:
+        """A fresh model in its module, as wide as the champion where there is one."""
+        recorded = champion.manifest["model"].get("head") if champion else None
         return build_learner(
-            model=self.model,
+            model=replace(self.model, head=Head(**recorded) if recorded else None),
             task=self.task,
             optimizer=self.optimizer,
             device=self.training.device(),
@@ -120,6 +122,7 @@ class Cycle:
         matrix: Sequence[Any],
         how: str,
         extra: Mapping[str, Any],
+        head: Head | None = None,
     ) -> dict[str, Any]:
         """``version.yaml``: constructor names and arguments as data, and where it all came from."""
         sources = dict(parent.manifest.get("sources", {})) if parent else {}
@@ -128,7 +131,7 @@ class Cycle:
         return {
             "how": how,
             "parent": parent.number if parent else None,
-            "model": self.model.describe(),
+            "model": replace(self.model, head=head).describe(),
             "task": {
                 "target": f"{type(self.task).__module__}.{type(self.task).__qualname__}",
                 "arguments": {"label": self.data.label, "labels": list(parts.label_names)},

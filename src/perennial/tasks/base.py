@@ -32,6 +32,10 @@ class Task(Protocol):
         """The model's outputs on a batch, (B, C) for classification."""
         ...
 
+    def widened(self, outputs: Tensor, classes: int) -> Tensor:
+        """Outputs over ``classes`` classes of a model that knows only the first of them."""
+        ...
+
     def per_example_loss(self, outputs: Tensor, batch: Any) -> Tensor:
         """Losses (B,)."""
         ...
