@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from harness import bar, finish, interleaved, models, ratios
 from torch import Tensor, nn
 
-from perennial.methods.fisher import diagonal_fisher, uniform_by_id
+from perennial.methods.fisher import diagonal_fisher
+from perennial.tasks.likelihood import uniform_by_id
 from perennial.types import Batch
 
 ROWS = {"mlp": 1000, "encoder": 64}
@@ -56,7 +57,7 @@ def by_loop(model: nn.Module, x: Tensor, y: Tensor, kind: str) -> dict[str, Tens
         if kind == "sampled":
             p = log_p.detach().double().exp()
             edges = (p / p.sum()).cumsum(dim=0)
-            label = min(int(torch.searchsorted(edges, uniform[row], right=True)), len(p) - 1)
+            label = min(int(torch.searchsorted(edges, uniform[row, 0], right=True)), len(p) - 1)
         for name, gradient in zip(
             parameters, torch.autograd.grad(log_p[label], list(parameters.values())), strict=True
         ):

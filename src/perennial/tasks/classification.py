@@ -14,6 +14,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from perennial.errors import ConfigError, EvaluationError
+from perennial.tasks.likelihood import Categorical
 
 
 class Classification:
@@ -26,7 +27,7 @@ class Classification:
     """
 
     score_name = "accuracy"
-    log_density_constant = 1.0
+    likelihood = Categorical()
 
     def __init__(self, *, label: str = "label", labels: list[str] | None = None) -> None:
         names = None if labels is None else tuple(str(name) for name in labels)

@@ -293,25 +293,26 @@ def test_frozen_parameters_have_none_and_unused_ones_are_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "by_row"),
+    ("name", "line"),
     [
         ("mlp", None),
         ("cnn", None),
         ("shared", None),
-        ("flattened", "mix.bias, mix.weight go"),
-        ("functional", "mix.weight goes"),
+        ("flattened", "mix.bias, mix.weight go through the whole model, in chunks of rows"),
+        ("functional", "mix.weight goes through the whole model, in chunks of rows"),
         (
             "recurrent",
-            "recurrent.bias_hh_l0, recurrent.bias_ih_l0, recurrent.weight_hh_l0 and 1 more go",
+            "recurrent.bias_hh_l0, recurrent.bias_ih_l0, recurrent.weight_hh_l0 and 1 more go row "
+            "by row, which is slower: in chunks the model gives other gradients",
         ),
-        ("transformer", "start goes"),
+        ("transformer", "start goes through the whole model, in chunks of rows"),
     ],
 )
-def test_only_what_no_rule_accounts_for_goes_row_by_row(name: str, by_row: str | None) -> None:
+def test_only_what_no_rule_accounts_for_goes_through_the_model(name: str, line: str | None) -> None:
     model, x, y = made(name, rows=5)
     told: list[str] = []
     diagonal_fisher(model, batches(x, y, 5), logits=lambda data: model(data[0]), warn=told.append)
-    assert told == ([] if by_row is None else [f"Fisher: {by_row} row by row, which is slower"])
+    assert told == ([] if line is None else [f"Fisher: {line}"])
 
 
 def test_a_batch_as_large_as_a_sequence_is_long_is_no_trap() -> None:

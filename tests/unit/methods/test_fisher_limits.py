@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from perennial.errors import MethodError
-from perennial.methods import fisher as room
+from perennial.methods import squares as room
 from perennial.methods.fisher import diagonal_fisher
 from perennial.types import Batch
 
