@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from perennial.errors import MethodError
 from perennial.methods.layers import Rule
-from perennial.methods.per_example import PerExample, gradients, taken
+from perennial.methods.per_example import PerExample, alike, gradients, rounding, taken
 from perennial.methods.recording import Call, given_to_all_rows, recording, unaccounted
 from perennial.types import Batch
 
@@ -57,13 +57,15 @@ class Squares:
         Two sizes, since the length of a sequence may happen to be that of a batch.
         """
         odd: set[str] = set()
-        seen = []
+        seen, outcomes = [], []
         for rows in (1, 2):
             outputs, calls = self._forward(batch, rows)
             if not outputs.requires_grad:
                 return
             odd |= unaccounted(outputs, calls, self.layered, rows)
             seen.append(calls)
+            outcomes.append(outputs.detach())
+        self._refuse_mixing(batch, *outcomes)
         if shared := given_to_all_rows(*seen):
             odd = self._believe(shared, batch, outputs, odd)
         if not odd:
@@ -81,6 +83,19 @@ class Squares:
         )
         self._tell(self.others)
 
+    def _refuse_mixing(self, batch: Batch, alone: Tensor, beside: Tensor) -> None:
+        """Compare a row's outputs alone and beside another, unless they are random."""
+        bound = max(rounding(parameter) for parameter in self.model.parameters())
+        again = self._forward(batch, 1)[0].detach()
+        if alike(again, alone, bound) and not alike(beside[:1], alone, bound):
+            raise MethodError(
+                "A row's outputs change with the rows beside it, so a row has no gradient of its "
+                "own.",
+                where=type(self.model).__name__,
+                mend="compute every row from itself alone, as group or layer norm does, or leave "
+                "ewc out (method=replay)",
+            )
+
     def _tell(self, others: PerExample) -> None:
         names = _named(others.parameters)
         if others.refusal:
@@ -97,8 +112,7 @@ class Squares:
             again, calls = self._forward(batch, 2)
         except (RuntimeError, ValueError, IndexError, TypeError):
             again, calls = outputs[:0], []
-        close = 1e-5 * float(outputs.detach().abs().max())
-        if again.shape == outputs.shape and torch.allclose(again, outputs, rtol=1e-5, atol=close):
+        if alike(again.detach(), outputs.detach(), 1e-5):
             explained = {name for call in calls if call.layer in shared for name in call.rules}
             return (odd - explained) | unaccounted(again, calls, self.layered, 2)
         self.shared = frozenset()
