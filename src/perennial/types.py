@@ -5,9 +5,9 @@ Shapes: B rows of a batch, N rows of a set, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -140,6 +140,30 @@ class VersionView:
     label_names: tuple[str, ...] = ()
 
 
+class Likelihood(Protocol):
+    """The density of a row's target given the model's outputs (B, ...).
+
+    Its negative log is the task's per-example loss up to an added constant, so that the Fisher is
+    in the loss's own units: for squared error it is a Gaussian of variance ½, not of variance 1.
+    """
+
+    def gradient(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Of the log density at each row's target, by the outputs, in their shape."""
+        ...
+
+    def draw(self, outputs: Tensor, ids: Strings, seed: int) -> Tensor:
+        """Targets (B, ...) from the density, each fixed by its outputs, row id (B,) and seed."""
+        ...
+
+    def expectation(self, outputs: Tensor) -> Iterator[Tensor]:
+        """Terms v, each in the outputs' shape, with Σ v vᵀ the expected outer gradient product."""
+        ...
+
+    def terms(self, outputs: Tensor) -> int:
+        """How many terms `expectation` yields."""
+        ...
+
+
 @dataclass(frozen=True)
 class MethodContext:
     """What a method gets before and after training.
@@ -162,9 +186,10 @@ class MethodContext:
         generator: For draws that belong to no row.
         device: Where the model lies.
         warn: Shows the user one line.
-        targets: Batch data to observed labels (B,).
+        targets: Batch data to observed targets (B, ...).
         champion_scores: The champion's own scores, by the names that ``validate`` gives; empty
             where there is no training.
+        likelihood: Density of the targets given the outputs; None is the softmax of the logits.
     """
 
     model: nn.Module
@@ -183,6 +208,7 @@ class MethodContext:
     warn: Callable[[str], None] = lambda message: None
     targets: Callable[[Any], Tensor] | None = None
     champion_scores: Mapping[str, float] = field(default_factory=dict)
+    likelihood: Likelihood | None = None
 
     @property
     def old_classes(self) -> int | None:

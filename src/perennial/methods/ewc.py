@@ -47,7 +47,7 @@ class EWC(Method):
         strength: Weight of the penalty; 1 is the posterior's own, at least 0.
         decay: Share of the old precision that is kept per cycle, in [0, 1].
         fisher: ``sampled``, ``true`` or ``empirical``.
-        max_classes: Largest number of classes for ``true``.
+        max_classes: Largest number of classes, or of output dimensions, for ``true``.
         step: ``explicit`` or ``proximal``.
 
     Raises:
@@ -191,6 +191,7 @@ class EWC(Method):
             seed=context.seed,
             max_classes=self.max_classes,
             targets=context.targets,
+            likelihood=context.likelihood,
             warn=context.warn,
         )
         return {name: value * count for name, value in mean.items()}

@@ -324,6 +324,7 @@ def method_context(
         per_example_loss=loss if present else None,
         features=None,
         targets=lambda data: learner.task.split_batch(data)[1],
+        likelihood=learner.task.likelihood,
         history=rows(history, False),
         new=rows(new, True),
         validate=lambda: learner.score(validation),

@@ -15,6 +15,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from perennial.errors import ConfigError, EvaluationError
+from perennial.tasks.likelihood import Categorical
 
 # what implementations of the log loss clip probabilities to in single precision
 UNKNOWN = torch.finfo(torch.float32).eps
@@ -30,7 +31,7 @@ class Classification:
     """
 
     score_name = "accuracy"
-    log_density_constant = 1.0
+    likelihood = Categorical()
 
     def __init__(self, *, label: str = "label", labels: list[str] | None = None) -> None:
         names = None if labels is None else tuple(str(name) for name in labels)
