@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from perennial.errors import ConfigError
+from perennial.paths import CONF_DIR
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -83,7 +84,7 @@ def check_node(node: Mapping[str, Any], *, where: str) -> None:
             raise ConfigError(
                 f"{where}.{key} is {value!r}; it takes {_words(hints[key])}.",
                 where=f"{where}.{key}",
-                mend="see the setting's comment in --cfg job and in conf/",
+                mend=f"see its comment in {CONF_DIR / where.partition('.')[0]}",
             )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,24 @@ Strings = npt.NDArray[np.str_]
 Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.integer[Any]]
 Booleans = npt.NDArray[np.bool_]
+
+
+class Show(Protocol):
+    """Shows a person how far a phase is."""
+
+    def __call__(self, step: int, steps: int, scores: str, *, stopped: bool = False) -> None:
+        """Show the step, how many there are, and the last validation scores in words.
+
+        Args:
+            step: Optimizer steps taken.
+            steps: Optimizer steps there are to be.
+            scores: Of the last validation, or an empty string.
+            stopped: That training is over before ``steps``; left out everywhere else.
+        """
+
+
+def show_nothing(step: int, steps: int, scores: str, *, stopped: bool = False) -> None:
+    """A `Show` for nobody."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def train(
         seed=0,
     )
 
-    def show(step: int, steps: int, scores: str) -> None:
+    def show(step: int, steps: int, scores: str, *, stopped: bool = False) -> None:
         if stop_at is not None and step >= stop_at:
             raise stop
 
