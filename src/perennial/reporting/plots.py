@@ -26,7 +26,7 @@ NEW, HISTORY = "#d9822b", "#12908e"
 LOSS = "#c9372c"
 LEAST_SPAN = 20
 _INK = "#7b8494"
-_WIDTH = 4.6
+_WIDTH, _HEIGHT = 3.8, 2.3
 
 
 def bars(metrics: Mapping[str, Any]) -> str:
@@ -34,12 +34,14 @@ def bars(metrics: Mapping[str, Any]) -> str:
     names = list(metrics["champion"])
     if sum(name.startswith("history/") for name in names) == 1:
         names = [name for name in names if not name.startswith("history/")]
-    figure, axes = _axes(_WIDTH, max(2.5, 0.5 + 0.5 * len(names)))
+    figure, axes = _axes(_WIDTH, max(_HEIGHT, 0.5 + 0.5 * len(names)))
     for row, name in enumerate(names):
         for offset, who, colour in ((-0.19, "champion", CHAMPION), (0.19, "candidate", CANDIDATE)):
             value = 100 * metrics[who][name]["accuracy"]
             axes.barh(row + offset, value, height=0.34, color=colour)
-            axes.text(value + 1.5, row + offset, f"{value:.1f}", va="center", fontsize=8)
+            axes.text(
+                value + 1.5, row + offset, f"{value:.1f}", va="center", fontsize=8, color=_INK
+            )
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.set_xlim(0, 112)
@@ -50,7 +52,7 @@ def bars(metrics: Mapping[str, Any]) -> str:
 
 def learning_curve(curve: Sequence[Mapping[str, float]]) -> str:
     """Validation scores of new and history rows; dashed is where the champion stood."""
-    figure, axes = _axes(_WIDTH, 2.5)
+    figure, axes = _axes(_WIDTH, _HEIGHT)
     drawn: list[float] = []
     for name, colour in (("new", NEW), ("history", HISTORY)):
         points = [(point["step"], 100 * point[name]) for point in curve if name in point]
@@ -58,9 +60,10 @@ def learning_curve(curve: Sequence[Mapping[str, float]]) -> str:
             continue
         steps, values = zip(*points, strict=True)
         axes.plot(steps, values, color=colour, linewidth=1.8)
-        axes.axhline(values[0], color=colour, linewidth=1, linestyle=(0, (4, 3)), alpha=0.6)
+        axes.axhline(values[0], color=colour, linewidth=1, linestyle=(0, (4, 3)), alpha=0.8)
         drawn += values
     axes.set_ylim(*_window(drawn))
+    axes.yaxis.set_major_locator(_whole_numbers())
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("validation accuracy, %")
     return _svg(figure)
@@ -68,8 +71,6 @@ def learning_curve(curve: Sequence[Mapping[str, float]]) -> str:
 
 def per_class(report: EvaluationReport, *, new: bool) -> str:
     """Accuracy of each class, champion to candidate, the largest loss first; at most 25 classes."""
-    from matplotlib.ticker import MaxNLocator
-
     mask = report.is_new if new else ~report.is_new
     changes = []
     for label in np.unique(report.label[mask]):
@@ -82,7 +83,7 @@ def per_class(report: EvaluationReport, *, new: bool) -> str:
     figure, axes = _axes(_WIDTH, 0.75 + 0.24 * len(changes))
     for row, (change, before, after, _) in enumerate(changes):
         colour = LOSS if change < 0 else CHAMPION
-        axes.plot([before, after], [row, row], color=colour, linewidth=2, alpha=0.6)
+        axes.plot([before, after], [row, row], color=colour, linewidth=2, alpha=0.8)
         axes.plot(before, row, "o", color=CHAMPION, markersize=6)
         # smaller, so that the champion's shows where both are right equally often
         axes.plot(after, row, "o", color=CANDIDATE, markersize=4.5)
@@ -90,7 +91,7 @@ def per_class(report: EvaluationReport, *, new: bool) -> str:
     axes.set_yticks(range(len(changes)), names)
     axes.set_ylim(len(changes) - 0.4, -0.6)
     axes.set_xlim(*_window([value for _, *both, _ in changes for value in both]))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
+    axes.xaxis.set_major_locator(_whole_numbers())
     axes.set_xlabel("accuracy, %")
     return _svg(figure)
 
@@ -107,6 +108,12 @@ def _window(values: Sequence[float]) -> tuple[float, float]:
         high = low + LEAST_SPAN
     room = 0.03 * (high - low)  # for a mark that stands on an end
     return low - room, high + room
+
+
+def _whole_numbers() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True)
 
 
 def interval(check: Mapping[str, Any]) -> str:

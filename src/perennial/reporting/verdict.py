@@ -49,7 +49,7 @@ def sentence(result: Mapping[str, Any]) -> str:
         return f"{stays}; {candidate} failed {_named(checks, 'reject')}"
     untested = [check["name"] for check in checks if check["outcome"] == "not_evaluable"]
     undecided = _named(checks, "inconclusive")
-    parts = [f"the rows do not decide {undecided} of {candidate}"] if undecided else []
+    parts = [f"{candidate} leaves {undecided} undecided"] if undecided else []
     parts += [f"{' and '.join(untested)} could not be tested"] if untested else []
     return "; ".join([stays, *parts])
 

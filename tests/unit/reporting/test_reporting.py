@@ -206,7 +206,9 @@ def test_the_page_tells_power_only_where_nothing_was_decided() -> None:
     # each p once: that of the improvement stands in its sentence
     assert html.count(f"p = {retention['p_value']:.2g}") == 1
     assert html.count(f"p = {improvement['p_value']:.2g}") == 1
-    improvement["outcome"] = "inconclusive"
+    # a p near 1 of "no more is lost than allowed" would say nothing beside the word reject
+    retention["outcome"], improvement["outcome"] = "reject", "inconclusive"
+    assert f"p = {retention['p_value']:.2g}" not in page(result=shown)
     told = f"true difference of +2.0 points passes with {100 * improvement['power']:.1f}% prob"
     assert told in page(result=shown)
 

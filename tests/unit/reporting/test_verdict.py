@@ -69,7 +69,7 @@ HARM = [check(f"harm/history/cycle-{i}", "reject", -0.05) for i in range(5)]
         ),
         (
             result("inconclusive", PASSED[0], check("improvement", "inconclusive", 0.001)),
-            "m@1 serves on; the rows do not decide improvement (+0.1 points on new) of m@2",
+            "m@1 serves on; m@2 leaves improvement (+0.1 points on new) undecided",
         ),
         (
             result("inconclusive", check("retention", "not_evaluable", None), PASSED[1]),
