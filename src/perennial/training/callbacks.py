@@ -11,7 +11,6 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from perennial import files
@@ -157,8 +156,8 @@ class Progress(pl.Callback):
             self._report(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report again: the scores have changed; after the fit, for the last time."""
-        self._report(trainer, last=trainer.state.fn == TrainerFn.VALIDATING)
+        """Report again: the scores have changed."""
+        self._report(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report where training stopped, unless its last step is still to be validated."""

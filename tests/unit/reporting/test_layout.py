@@ -24,7 +24,7 @@ def test_wide_characters_count_twice() -> None:
 
 
 def test_a_paragraph_keeps_its_words_and_its_equations() -> None:
-    text = "must be better beyond chance, at the level of this decision (p = 1.8e-153)."
+    text = "must be better by a one-sided exact test, at the level of this decision (p = 1.8e-153)."
     for width, indent in itertools.product(range(30, 90), (0, 4)):
         lines = paragraph(text, width=width, indent=indent)
         assert " ".join(" ".join(lines).split()) == text

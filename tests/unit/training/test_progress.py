@@ -27,18 +27,29 @@ def rows(n: int, seed: int) -> Rows:
     return Rows({"x": x}, (x[:, 0] > 0).astype(np.int64), ids, ids, ids)
 
 
-def told(folder: Path, **settings: Any) -> tuple[FitResult, list[str]]:
+class Stopping(TaskModule):
+    """Asks for an end by itself, after a step and before its validation."""
+
+    stop_at = -1
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.trainer.should_stop |= self.trainer.global_step == self.stop_at
+
+
+def told(folder: Path, *, stop_at: int = -1, **settings: Any) -> tuple[FitResult, list[str]]:
     pl.seed_everything(0, verbose=False)
     model = torch.nn.Linear(4, 2)
     task = Classification()
     out = io.StringIO()
     display = Display(Console(file=out, width=80), clock=lambda: 0.0)
+    module = Stopping(
+        model=model,
+        task=task,
+        optimizer=lambda parameters, lr=0.1: torch.optim.SGD(parameters, lr=lr),
+    )
+    module.stop_at = stop_at
     result = fit(
-        module=TaskModule(
-            model=model,
-            task=task,
-            optimizer=lambda parameters, lr=0.1: torch.optim.SGD(parameters, lr=lr),
-        ),
+        module=module,
         model=model,
         task=task,
         data=CycleData(
@@ -74,3 +85,12 @@ def test_an_early_stop_tells_where(tmp_path: Path) -> None:
     assert stop < 2000
     score = f"{result.curve[-1]['new']:.1%}"
     assert lines == [f"retraining: stopped early at step {stop} of 2000, new {score}"]
+
+
+def test_a_module_that_ends_training_itself_is_told_with_the_scores_of_that_step(
+    tmp_path: Path,
+) -> None:
+    result, lines = told(tmp_path, max_steps=2000, stop_at=13)
+    assert (result.optimizer_steps, result.curve[-1]["step"]) == (13, 13)
+    score = f"{result.curve[-1]['new']:.1%}"
+    assert lines == [f"retraining: stopped early at step 13 of 2000, new {score}"]
