@@ -26,14 +26,10 @@ from perennial.steps.collect import (
 from perennial.steps.found import check_checkpoint_path, found, satisfied
 from perennial.steps.judge import Held, join, metrics
 from perennial.steps.learner import Learner
-from perennial.steps.record import (
-    Outcome,
-    decided_before,
-    nothing_new,
-    record,
-)
+from perennial.steps.record import Outcome, nothing_new, record
 from perennial.steps.remember import stored_dtype
 from perennial.steps.settings import Cycle, digest
+from perennial.steps.tell import told_again, told_late
 
 
 def run(cycle: Cycle) -> dict[str, Any]:
@@ -58,6 +54,8 @@ def run(cycle: Cycle) -> dict[str, Any]:
         champion = found(cycle)
     else:
         satisfied(cycle, champion)
+    if (late := told_late(cycle, bootstrap=bootstrap)) is not None:
+        return late
 
     learned = learned_rows(champion)
     salt = split_salt(cycle.name, int(champion.manifest["seed"]))
@@ -69,20 +67,19 @@ def run(cycle: Cycle) -> dict[str, Any]:
     cycle_id = cycle.cycle_id(champion, fingerprints)
     earlier = cycle.registry.cycle(cycle_id)
     if earlier is not None and not cycle.force:
-        return decided_before(cycle, champion, earlier, bootstrap=bootstrap)
+        return told_again(cycle, champion, earlier, bootstrap=bootstrap)
 
-    outcome = _learn(cycle, champion, new, history, cycle_id)
-    return record(
-        cycle,
-        replace(outcome, bootstrap=bootstrap, wall_seconds=time.monotonic() - started),
-    )
+    with cycle.registry.working(cycle_id):
+        outcome = _learn(cycle, champion, new, history, cycle_id)
+        seconds = time.monotonic() - started
+        return record(cycle, replace(outcome, bootstrap=bootstrap, wall_seconds=seconds))
 
 
 def _learn(cycle: Cycle, champion: Version, new: Parts, history: History, cycle_id: str) -> Outcome:
     """Fit, evaluate and decide; nothing is recorded yet."""
     held = holdouts(champion)
     new_holdout = _identity(new)
-    number = 1 + cycle.registry.decisions_on(cycle.name, new_holdout, other_than=cycle_id)
+    number = 1 + cycle.registry.decisions_on(cycle.name, new_holdout)
     methods = arrange(cycle.methods())
     _refuse_what_cannot_work(cycle, held, new, history, methods, decision_number=number)
     cycle.seed_everything()

@@ -303,8 +303,8 @@ def test_a_dry_run_says_what_the_real_run_would_do(
     run("debug=dry")
     told = " ".join(capsys.readouterr().out.split())
     assert told.endswith(
-        "nothing was written; the real run would be skipped: every row of data.new was learned "
-        "in an earlier cycle."
+        "nothing was written; the real run would be skipped: no row of data.new is new: each "
+        "was learned or held out before."
     )
 
 

@@ -73,6 +73,7 @@ class CycleRecord:
         verdict: ``promoted``, ``rejected``, ``inconclusive``.
         applied: Whether the champion's alias was moved to the candidate.
         decision: The gate's decision as plain values; None where no gate was asked.
+        new_holdout: SHA-256 of the new holdout that was decided on; None where there was none.
         decided_at: ISO 8601 in UTC.
     """
 
@@ -83,6 +84,7 @@ class CycleRecord:
     verdict: str
     applied: bool
     decision: dict[str, Any] | None
+    new_holdout: str | None
     decided_at: str
 
 
@@ -157,6 +159,7 @@ def to_record(row: sa.Row[Any]) -> CycleRecord:
         verdict=row.verdict,
         applied=row.applied,
         decision=None if row.decision is None else json.loads(row.decision),
+        new_holdout=row.new_holdout,
         decided_at=row.decided_at,
     )
 

@@ -11,13 +11,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 import yaml
+from filelock import FileLock, Timeout
 
 from perennial import files as durable
 from perennial import paths
@@ -287,15 +289,13 @@ class Registry:
             assert found is not None
             return found
 
-    def decisions_on(self, name: str, new_holdout: str, *, other_than: str) -> int:
-        """How many other cycles were decided on a new holdout: the gate splits alpha by it."""
+    def decisions_on(self, name: str, new_holdout: str) -> int:
+        """How often was decided on a new holdout, repetitions included: the gate splits alpha."""
         with self._database.read() as connection:
             if connection is None:
                 return 0
-            query = sa.select(sa.func.count(cycles.c.cycle_id.distinct())).where(
-                cycles.c.name == name,
-                cycles.c.new_holdout == new_holdout,
-                cycles.c.cycle_id != other_than,
+            query = sa.select(sa.func.count()).where(
+                cycles.c.name == name, cycles.c.new_holdout == new_holdout
             )
             return int(connection.scalar(query) or 0)
 
@@ -359,6 +359,42 @@ class Registry:
     def work_folder(self, cycle_id: str) -> Path:
         """Local folder of a cycle's unfinished work; the caller creates it."""
         return self._base / "cycles" / check_name(cycle_id, setting="cycle_id")
+
+    @contextmanager
+    def working(self, cycle_id: str) -> Iterator[None]:
+        """Hold a cycle's work folder, so that no second process works in it; freed when killed.
+
+        Raises:
+            RegistryError: Another process is at it.
+        """
+        folder = self.work_folder(cycle_id)
+        lock = FileLock(folder / "lock", timeout=0)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise RegistryError(
+                "Another process is at this very cycle.",
+                where=str(folder),
+                mend="wait until it has ended; the same command then tells what it decided",
+            ) from None
+        except OSError as error:
+            raise durable.storage_error(error, folder) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def untold(self, name: str) -> list[CycleRecord]:
+        """Decided cycles whose work folder is still there, and which no process is at."""
+        found = []
+        for folder in sorted((self._base / "cycles").glob("*")):
+            record = self.cycle(folder.name)
+            if record is None or record.name != name or record.new_holdout is None:
+                continue
+            with suppress(RegistryError), self.working(folder.name):
+                found.append(record)
+        return found
 
     def remove_work_folder(self, cycle_id: str) -> None:
         """Remove a cycle's work, once it was committed."""

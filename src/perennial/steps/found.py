@@ -215,32 +215,33 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
         + f": training the first one on {len(parts.train)} history rows"
     )
     folder = cycle.work_folder(f"found-{cycle.founding_id(parts.fingerprint)}")
-    first = train(
-        learner,
-        champion=VersionView(
-            id="", weights=weights_of(learner.model), label_names=parts.label_names
-        ),
-        methods=[method for method in cycle.methods() if method.learns_from_training],
-        new=parts.train,
-        history=None,
-        new_validation=parts.validation,
-        history_validation=None,
-        training=cycle.training,
-        seed=cycle.seed,
-        folder=folder,
-        logger=cycle.tracker.logger("bootstrap/"),
-        show=cycle.progress("bootstrap"),
-        warn=cycle.say,
-        sampling=cycle.data.sampling,
-    )
-    trained = {
-        "optimizer_steps": first.fit.optimizer_steps,
-        "train_rows": first.fit.train_rows,
-        "replayed_rows": first.fit.replayed_rows,
-    }
-    return _register(
-        cycle, learner, parts, folder, how="bootstrap", extra=trained, left=first.methods
-    )
+    with cycle.registry.working(folder.name):
+        first = train(
+            learner,
+            champion=VersionView(
+                id="", weights=weights_of(learner.model), label_names=parts.label_names
+            ),
+            methods=[method for method in cycle.methods() if method.learns_from_training],
+            new=parts.train,
+            history=None,
+            new_validation=parts.validation,
+            history_validation=None,
+            training=cycle.training,
+            seed=cycle.seed,
+            folder=folder,
+            logger=cycle.tracker.logger("bootstrap/"),
+            show=cycle.progress("bootstrap"),
+            warn=cycle.say,
+            sampling=cycle.data.sampling,
+        )
+        trained = {
+            "optimizer_steps": first.fit.optimizer_steps,
+            "train_rows": first.fit.train_rows,
+            "replayed_rows": first.fit.replayed_rows,
+        }
+        return _register(
+            cycle, learner, parts, folder, how="bootstrap", extra=trained, left=first.methods
+        )
 
 
 def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
@@ -260,9 +261,10 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
                 "gate.retention=waived",
             )
     folder = cycle.work_folder(f"found-{cycle.founding_id(checkpoint.sha256)}")
-    return _register(
-        cycle, learner, parts, folder, how="adopted", extra={}, sha256=checkpoint.sha256
-    )
+    with cycle.registry.working(folder.name):
+        return _register(
+            cycle, learner, parts, folder, how="adopted", extra={}, sha256=checkpoint.sha256
+        )
 
 
 def _register(

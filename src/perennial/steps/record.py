@@ -1,4 +1,4 @@
-"""Tell and keep what a cycle found: result, report, tracking, and one registry transaction."""
+"""Keep what a cycle found: result and page, in one registry transaction."""
 
 from __future__ import annotations
 
@@ -14,39 +14,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from perennial import files
 from perennial.data.rows import Rows
 from perennial.data.store import read_rows_file
 from perennial.environment import capture
-from perennial.errors import (
-    EXIT_BAD_DATA,
-    EXIT_FAILED,
-    EXIT_INCONCLUSIVE,
-    EXIT_PROMOTED,
-    EXIT_REJECTED,
-    EXIT_SKIPPED,
-    NumberTakenError,
-    PerennialError,
-)
+from perennial.errors import EXIT_BAD_DATA, EXIT_FAILED, NumberTakenError, PerennialError
 from perennial.evaluation.forgetting import summary
 from perennial.promotion.policy import Decision
-from perennial.promotion.registry import CycleRecord, Version
+from perennial.promotion.registry import Version
 from perennial.reporting.html import render_report
+from perennial.reporting.result import json_safe
 from perennial.steps.candidate import Trained, as_json
 from perennial.steps.collect import ROLES, History, Parts
 from perennial.steps.judge import to_parquet
 from perennial.steps.learner import Learner
 from perennial.steps.settings import Cycle
+from perennial.steps.tell import PAGE, RESULT, exit_code, tell
 from perennial.types import Booleans, EvaluationReport
 
 SCHEMA_VERSION = 1
 ROWS = ("train_rows", "replayed_rows")
-EXIT_CODES = {
-    "promoted": EXIT_PROMOTED,
-    "rejected": EXIT_REJECTED,
-    "inconclusive": EXIT_INCONCLUSIVE,
-    "skipped": EXIT_SKIPPED,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +56,7 @@ class Outcome:
 
 
 def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
-    """Commit version, decision and alias in one transaction; write report; log all of it.
+    """Commit version, decision and alias in one transaction, then tell all of it.
 
     Raises:
         ChampionChangedError: Another run promoted meanwhile; nothing was changed.
@@ -85,39 +71,31 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
         result["candidate"] = {"id": f"{cycle.name}@{number}"}
         page = _page(outcome, result) if cycle.report else None
         with suppress(NumberTakenError):  # by a run beside this one: the page names the next
-            committed = _commit(
-                cycle, outcome, page, matrix, result["cost"], number=number, applied=applied
-            )
-    curve = outcome.trained.fit.curve
-    if curve:
-        result["objective"] = max(point["combined"] for point in curve if point["step"])
-    if not cycle.dry:
-        if page is not None:
-            path = cycle.folder / "report.html"
-            files.write_bytes(path, page)
-            result["report"] = str(path)
-        _track(cycle, outcome, committed, result)
-        cycle.registry.remove_work_folder(outcome.cycle_id)
-    return result
+            committed = _commit(cycle, outcome, result, page, matrix, number=number)
+    told = tell(cycle, committed, result)
+    if curve := outcome.trained.fit.curve:
+        told["objective"] = max(point["combined"] for point in curve if point["step"])
+    return told
 
 
 def _commit(
     cycle: Cycle,
     outcome: Outcome,
+    result: Mapping[str, Any],
     page: bytes | None,
     matrix: list[Any],
-    cost: Mapping[str, Any],
     *,
     number: int,
-    applied: bool,
 ) -> Version:
+    cost = result["cost"]
     return cycle.registry.commit(
         name=cycle.name,
         files={
             **outcome.files,
             "predictions/holdouts.parquet": to_parquet(outcome.report),
             "decision.json": as_json(outcome.decision.to_dict()),
-            **({} if page is None else {"report.html": page}),
+            RESULT: as_json(json_safe(result)),
+            **({} if page is None else {PAGE: page}),
         },
         manifest=cycle.manifest(
             parts=outcome.new,
@@ -137,7 +115,7 @@ def _commit(
         verdict=outcome.decision.verdict,
         cycle_id=outcome.cycle_id,
         expected_champion=outcome.champion.number,
-        promote=applied,
+        promote=result["decision"]["applied"],
         new_holdout=outcome.new_holdout,
         number=number,
     )
@@ -160,32 +138,6 @@ def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool)
         "champion": {"id": champion.id},
         "bootstrap": bootstrap,
         "data": {"new": {"rows": 0, "sha256": new.fingerprint}, "history": None, "memory": None},
-    }
-
-
-def decided_before(
-    cycle: Cycle, champion: Version, earlier: CycleRecord, *, bootstrap: bool
-) -> dict[str, Any]:
-    """This very cycle was decided; a promotion that was held back is applied now."""
-    candidate = f"{cycle.name}@{earlier.candidate}"
-    decision = {**(earlier.decision or {}), "applied": bool(earlier.applied)}
-    if cycle.promote and earlier.verdict == "promoted" and not earlier.applied:
-        cycle.registry.apply(earlier.cycle_id)
-        told = blank(cycle, "promoted", "decided earlier without promoting; applied now")
-        decision["applied"] = True
-    else:
-        told = blank(
-            cycle,
-            "skipped",
-            f"this cycle was decided already ({earlier.verdict}); force=true decides it again",
-        )
-    return {
-        **told,
-        "cycle_id": earlier.cycle_id,
-        "champion": {"id": champion.id},
-        "candidate": {"id": candidate},
-        "bootstrap": bootstrap,
-        "decision": decision,
     }
 
 
@@ -214,7 +166,7 @@ def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> di
     return {
         "schema_version": SCHEMA_VERSION,
         "status": status,
-        "exit_code": EXIT_CODES.get(status, EXIT_FAILED),
+        "exit_code": exit_code(status),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "cycle_id": None,
         "model_name": name,
@@ -271,7 +223,6 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
             },
             "memory": None if memory is None else {"rows": _remembered(outcome), "sha256": memory},
         },
-        "tracking": cycle.tracker.identity(),
         "environment": capture(str(device)),
     }
 
@@ -333,32 +284,3 @@ def _flipped_rows(outcome: Outcome) -> dict[str, dict[str, Any]]:
             for row, row_id in enumerate(part.id.tolist())
         }
     return found
-
-
-def _track(cycle: Cycle, outcome: Outcome, version: Version, result: Mapping[str, Any]) -> None:
-    values: dict[str, Any] = {"decision/verdict": outcome.decision.verdict}
-    values["decision/applied"] = result["decision"]["applied"]
-    for check in outcome.decision.checks:
-        values[f"decision/{check.name}/outcome"] = check.outcome
-        values[f"decision/{check.name}/estimate"] = check.estimate
-    for who, prefix in (("candidate", ""), ("champion", "champion/")):
-        for part, measured in outcome.metrics[who].items():
-            values |= {f"{prefix}{part}/{name}": value for name, value in measured.items()}
-    values |= {f"cost/{name}": value for name, value in result["cost"].items()}
-    for name in ("average_accuracy", "forgetting", "backward_transfer"):
-        values[f"forgetting/{name}"] = result["forgetting"][name]
-    cycle.tracker.summary(values)
-    aliases = ["candidate", *(["champion"] if result["decision"]["applied"] else [])]
-    model = {path: version.open(path) for path in ("model.safetensors", "version.yaml")}
-    cycle.tracker.artifact(
-        name=cycle.name, kind="model", files=model, aliases=aliases, metadata={"id": version.id}
-    )
-    if "report.html" not in version.files:
-        return
-    cycle.tracker.artifact(
-        name=f"{cycle.name}-report",
-        kind="report",
-        files={"report.html": version.open("report.html")},
-        aliases=aliases,
-        metadata={"id": version.id, "verdict": outcome.decision.verdict},
-    )

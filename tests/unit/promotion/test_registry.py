@@ -66,6 +66,44 @@ def test_a_number_that_was_foreseen_is_given_or_refused(registry: Registry) -> N
     assert registry.cycle("c3") is None
 
 
+def test_one_process_works_at_a_cycle(registry: Registry, tmp_path: Path) -> None:
+    def other() -> int:
+        try:
+            with Registry(url=url_of(tmp_path)).working("c1"):
+                os._exit(0)
+        except RegistryError as error:
+            return 3 if "Another process is at this very cycle" in str(error) else 4
+
+    with registry.working("c1"):
+        assert _in_fork(other) == 3
+    assert _in_fork(other) == 0  # freed, also by a process that ends without freeing it
+    with registry.working("c1"):
+        registry.remove_work_folder("c1")
+    assert not registry.work_folder("c1").exists()
+
+
+def _in_fork(run: Any) -> int:
+    child = os.fork()
+    if not child:
+        code = 9
+        try:
+            code = run()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_untold_cycles_are_decided_and_have_a_work_folder(registry: Registry) -> None:
+    commit(registry, "c1", None)
+    commit(registry, "founded", 1, new_holdout=None)
+    for cycle_id in ("c1", "founded", "undecided"):
+        registry.work_folder(cycle_id).mkdir(parents=True)
+    assert [record.cycle_id for record in registry.untold("digits")] == ["c1"]
+    assert registry.untold("fraud") == []
+    registry.remove_work_folder("c1")
+    assert registry.untold("digits") == []
+
+
 def test_a_locked_file_is_waited_for_and_then_said(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +125,7 @@ def test_reading_a_missing_registry_creates_nothing(registry: Registry, tmp_path
     assert registry.aliases("digits") == {}
     assert registry.cycle("c1") is None
     assert registry.cycles("digits") == []
-    assert registry.decisions_on("digits", "h", other_than="c") == 0
+    assert registry.decisions_on("digits", "h") == 0
     assert registry.adopted_checkpoint("digits") is None
     assert registry.sweep() == 0
     registry.work_folder("c1")
@@ -181,14 +219,14 @@ def test_apply_promotes_later_once_and_not_after_a_rollback(registry: Registry) 
     assert registry.aliases("digits")["champion"] == 1
 
 
-def test_decisions_on_one_holdout_count_other_cycles_once(registry: Registry) -> None:
+def test_decisions_on_one_holdout_count_repetitions_too(registry: Registry) -> None:
     commit(registry, "c1", None, new_holdout=None)
     for cycle_id, holdout in [("a", "h1"), ("a", "h1"), ("b", "h1"), ("c", "h2")]:
         commit(registry, cycle_id, 1, promote=False, new_holdout=holdout)
     commit(registry, "d", None, name="fraud", new_holdout="h1")
-    assert registry.decisions_on("digits", "h1", other_than="z") == 2
-    assert registry.decisions_on("digits", "h1", other_than="a") == 1
-    assert registry.decisions_on("digits", "h3", other_than="a") == 0
+    assert registry.decisions_on("digits", "h1") == 3
+    assert registry.decisions_on("digits", "h2") == 1
+    assert registry.decisions_on("digits", "h3") == 0
     newest = registry.cycle("a")
     assert newest is not None
     assert newest.candidate == 3

@@ -1,0 +1,148 @@
+"""Tell what was decided: the page beside the run, the tracked run; what was interrupted, later.
+
+The registry has moved before anything is told, so trouble here is a line and never a failure. A
+cycle's work folder stays until it was told, and is how the next run finds one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from perennial import files
+from perennial.errors import (
+    EXIT_FAILED,
+    EXIT_INCONCLUSIVE,
+    EXIT_PROMOTED,
+    EXIT_REJECTED,
+    EXIT_SKIPPED,
+    PerennialError,
+)
+from perennial.promotion.registry import CycleRecord, Version
+from perennial.steps.settings import Cycle
+from perennial.tracking.base import plain
+
+RESULT = "result.json"
+PAGE = "report.html"
+EXIT_CODES = {
+    "promoted": EXIT_PROMOTED,
+    "rejected": EXIT_REJECTED,
+    "inconclusive": EXIT_INCONCLUSIVE,
+    "skipped": EXIT_SKIPPED,
+}
+
+
+def tell(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the page, track the run, and clear the cycle's work away.
+
+    Args:
+        cycle: Whose run folder and tracker they are.
+        version: The candidate, committed.
+        result: As the version keeps it.
+
+    Returns:
+        The result with the paths of this run.
+    """
+    told = {**result, "tracking": cycle.tracker.identity()}
+    if cycle.dry:
+        return told
+    _track(cycle, version, told)
+    try:
+        if PAGE in version.files:
+            path = cycle.folder / PAGE
+            files.write_bytes(path, version.open(PAGE).read_bytes())
+            told["report"] = str(path)
+        cycle.registry.remove_work_folder(str(told["cycle_id"]))
+    except PerennialError as error:
+        cycle.say(
+            f"{version.id} is recorded as {told['status']}, but this could not be written: "
+            f"{error.what} The page is in perennial registry path {version.id}"
+        )
+    return told
+
+
+def told_late(cycle: Cycle, *, bootstrap: bool) -> dict[str, Any] | None:
+    """Tell a cycle of this very command that was decided and then killed; None if there is none."""
+    for record in cycle.registry.untold(cycle.name):
+        version = cycle.registry.version(f"{record.name}@{record.candidate}")
+        same = version.manifest["config"] == json.loads(json.dumps(plain(cycle.config)))
+        if not same or RESULT not in version.files:
+            continue
+        cycle.say(f"{version.id} was decided by a run that was stopped before it could tell")
+        return tell(cycle, version, {**_kept(version), "bootstrap": bootstrap})
+    return None
+
+
+def told_again(
+    cycle: Cycle, champion: Version, earlier: CycleRecord, *, bootstrap: bool
+) -> dict[str, Any]:
+    """This very cycle was decided; a promotion that was held back is applied now.
+
+    Raises:
+        ChampionChangedError: Another run promoted meanwhile.
+    """
+    version = cycle.registry.version(f"{cycle.name}@{earlier.candidate}")
+    if cycle.promote and earlier.verdict == "promoted" and not earlier.applied:
+        cycle.registry.apply(earlier.cycle_id)
+        result = _kept(version)
+        reason = "decided earlier without promoting; applied now"
+        result["trigger"] = {"kind": "manual", "reason": reason}
+        result["decision"]["applied"] = True
+        return tell(cycle, version, {**result, "bootstrap": bootstrap})
+    return {
+        **_kept(version),
+        "status": "skipped",
+        "exit_code": EXIT_SKIPPED,
+        "bootstrap": bootstrap,
+        "trigger": {
+            "kind": "manual",
+            "reason": f"this cycle was decided already ({earlier.verdict}); force=true decides "
+            "it again",
+        },
+        "champion": {"id": champion.id},
+        "decision": {**(earlier.decision or {}), "applied": bool(earlier.applied)},
+        "metrics": None,
+        "cost": None,
+        "forgetting": None,
+        "data": None,
+    }
+
+
+def exit_code(status: str) -> int:
+    """What a scheduler reads."""
+    return EXIT_CODES.get(status, EXIT_FAILED)
+
+
+def _kept(version: Version) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(version.read_text(RESULT))
+    return found
+
+
+def _track(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> None:
+    decision, metrics = result["decision"], result["metrics"]
+    values: dict[str, Any] = {"decision/verdict": decision["verdict"]}
+    values["decision/applied"] = decision["applied"]
+    for check in decision["checks"]:
+        values[f"decision/{check['name']}/outcome"] = check["outcome"]
+        values[f"decision/{check['name']}/estimate"] = check["estimate"]
+    for who, prefix in (("candidate", ""), ("champion", "champion/")):
+        for part, measured in metrics[who].items():
+            values |= {f"{prefix}{part}/{name}": value for name, value in measured.items()}
+    values |= {f"cost/{name}": value for name, value in result["cost"].items()}
+    for name in ("average_accuracy", "forgetting", "backward_transfer"):
+        values[f"forgetting/{name}"] = result["forgetting"][name]
+    cycle.tracker.summary(values)
+    aliases = ["candidate", *(["champion"] if decision["applied"] else [])]
+    model = {path: version.open(path) for path in ("model.safetensors", "version.yaml")}
+    cycle.tracker.artifact(
+        name=cycle.name, kind="model", files=model, aliases=aliases, metadata={"id": version.id}
+    )
+    if PAGE in version.files:
+        cycle.tracker.artifact(
+            name=f"{cycle.name}-report",
+            kind="report",
+            files={PAGE: version.open(PAGE)},
+            aliases=aliases,
+            metadata={"id": version.id, "verdict": decision["verdict"]},
+        )
