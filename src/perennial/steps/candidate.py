@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ import numpy as np
 from torch import Tensor
 
 from perennial.data.datamodule import CycleData, split_batch_size
+from perennial.data.learned import ROLES, Learned, Ties
 from perennial.data.memory import Memory
 from perennial.data.rows import Rows, concatenate
-from perennial.data.store import read_rows_file, write_rows
+from perennial.data.store import write_rows
 from perennial.methods.base import Method, arrange, check_capabilities
 from perennial.models.checkpoint import read_safetensors, to_bytes
 from perennial.promotion.registry import Version
-from perennial.steps.collect import ROLES, Parts
+from perennial.steps.collect import Given, Parts, remembered_rows
 from perennial.steps.learner import Learner, capabilities, memory_gradients, method_context
+from perennial.steps.lineage import Lineage
 from perennial.training.fit import FitResult, Training, fit
-from perennial.types import VersionView
+from perennial.types import Booleans, VersionView
 
 
 @dataclass(frozen=True)
@@ -148,52 +150,59 @@ def version_files(
     cycle: str,
     learner: Learner,
     parts: Parts,
-    parent: Version | None,
     memory: Memory,
     methods: Mapping[str, Mapping[str, Tensor]],
     folder: Path,
-    seen: Any = None,
+    ties: Ties,
+    lineage: Lineage | None = None,
+    given: Given | None = None,
 ) -> dict[str, Path | bytes]:
-    """Everything a version needs to go on from: its own files and those it shares with its parent.
+    """Everything a version needs to go on from: its own files and those of its lineage.
 
     Args:
-        cycle: Name of the holdout that this version adds, ``v<number>``.
+        cycle: Name of the holdout that this version adds, ``cycle-<number>``.
         learner: Holds the candidate's weights.
         parts: What this cycle learned.
-        parent: The champion it started from, or None.
         memory: Selects what is remembered.
         methods: Method state.
         folder: Work folder; Arrow files are written there first.
-        seen: Holdout rows the adopted model was trained on (N,); default none.
+        ties: What ties rows to held-out ones, which are not remembered.
+        lineage: What the champion and others have met, or None for the first version.
+        given: The user's own test set that joins the holdouts, or None.
     """
-    kept: dict[str, Path | bytes] = {}
-    if parent is not None:
-        for path in parent.files:
-            if path.startswith(("holdout/", "rows/")):
-                kept[path] = parent.open(path)
+    kept: dict[str, Path | bytes] = dict(lineage.files()) if lineage else {}
+    held = [Learned.of(parts.holdout, np.full(len(parts.holdout), "holdout"))]
+    held += [lineage.learned.held] if lineage else []
+    if given is not None:
+        held.append(given.learned)
+        kept |= _holdout_files(folder, given.name, given.rows, given.seen)
+        kept |= _rows_file(folder, given.name, {"holdout": given.rows})
+    frozen = Learned.joined(held)
     kept["model.safetensors"] = to_bytes(learner.model.state_dict())
     for name, state in methods.items():
         kept[f"methods/{name}.safetensors"] = to_bytes(state)
     for kind in ("train", "validation"):
-        previous = _previous(parent, kind)
+        previous = None
+        for version in (lineage.champion, *lineage.former) if lineage else ():
+            stored = remembered_rows(version, kind, frozen, ties)
+            previous = previous if stored is None else memory.update(previous, stored)
         remembered = memory.update(previous, getattr(parts, kind))
         kept[f"memory/{kind}.arrow"] = _arrow(folder / f"memory-{kind}.arrow", remembered)
-    mask = np.zeros(len(parts.holdout), dtype=bool) if seen is None else seen
-    kept[f"holdout/{cycle}.arrow"] = _arrow(
-        folder / f"holdout-{cycle}.arrow", parts.holdout, {"seen": mask.astype(np.uint8)}
-    )
-    rows = [getattr(parts, kind) for kind in ROLES]
-    role = np.repeat(np.array(ROLES), [len(part) for part in rows])
-    everything = concatenate(rows)
-    bare = Rows(
-        features={},
-        label=everything.label,
-        id=everything.id,
-        content=everything.content,
-        cluster=everything.cluster,
-    )
-    kept[f"rows/{cycle}.arrow"] = _arrow(folder / f"rows-{cycle}.arrow", bare, {"role": role})
-    return kept
+    kept |= _holdout_files(folder, cycle, parts.holdout, parts.seen)
+    return kept | _rows_file(folder, cycle, {kind: getattr(parts, kind) for kind in ROLES})
+
+
+def _holdout_files(folder: Path, name: str, rows: Rows, seen: Booleans) -> dict[str, Path]:
+    path = _arrow(folder / f"holdout-{name}.arrow", rows, {"seen": seen.astype(np.uint8)})
+    return {f"holdout/{name}.arrow": path}
+
+
+def _rows_file(folder: Path, name: str, parts: Mapping[str, Rows]) -> dict[str, Path]:
+    """The index of what a cycle met, without features."""
+    role = np.repeat(np.array(list(parts)), [len(part) for part in parts.values()])
+    everything = concatenate(list(parts.values()))
+    bare = replace(everything, features={})
+    return {f"rows/{name}.arrow": _arrow(folder / f"rows-{name}.arrow", bare, {"role": role})}
 
 
 def as_json(value: Any) -> bytes:
@@ -204,10 +213,3 @@ def as_json(value: Any) -> bytes:
 def _arrow(path: Path, rows: Rows, extra: Mapping[str, Any] | None = None) -> Path:
     write_rows(path, rows, extra=dict(extra or {}))
     return path
-
-
-def _previous(parent: Version | None, kind: str) -> Rows | None:
-    path = f"memory/{kind}.arrow"
-    if parent is None or path not in parent.files:
-        return None
-    return read_rows_file(parent.open(path))[0]

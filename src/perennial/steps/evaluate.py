@@ -13,9 +13,10 @@ from perennial.data.source import check_schema
 from perennial.models.rebuild import put_weights, rebuild
 from perennial.promotion.registry import Registry
 from perennial.steps.candidate import view
-from perennial.steps.collect import Data, learned_rows
+from perennial.steps.collect import Data
 from perennial.steps.judge import aggregate
 from perennial.steps.learner import Constructor, build_learner
+from perennial.steps.lineage import learned_rows
 from perennial.training.fit import Training
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from perennial import files
+from perennial.data.learned import ROLES
 from perennial.data.rows import Rows
 from perennial.data.store import read_rows_file
 from perennial.environment import capture
@@ -32,9 +33,10 @@ from perennial.promotion.policy import Decision
 from perennial.promotion.registry import CycleRecord, Version
 from perennial.reporting.html import render_report
 from perennial.steps.candidate import Trained, as_json
-from perennial.steps.collect import ROLES, History, Parts
+from perennial.steps.collect import History, Parts
 from perennial.steps.judge import to_parquet
 from perennial.steps.learner import Learner
+from perennial.steps.lineage import Lineage, number_of
 from perennial.steps.settings import Cycle
 from perennial.types import Booleans, EvaluationReport
 
@@ -52,7 +54,8 @@ class Outcome:
     """Everything that `record` needs; see `perennial.cycle`."""
 
     cycle_id: str
-    champion: Version
+    name: str
+    lineage: Lineage
     new: Parts
     history: History
     held: Mapping[str, tuple[Rows, Booleans]]
@@ -65,6 +68,11 @@ class Outcome:
     files: Mapping[str, Path | bytes]
     bootstrap: bool = False
     wall_seconds: float = 0.0
+
+    @property
+    def champion(self) -> Version:
+        """The version that was retrained."""
+        return self.lineage.champion
 
 
 def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
@@ -118,8 +126,9 @@ def _commit(
         manifest=cycle.manifest(
             parts=outcome.new,
             source=cycle.data.new,
-            cycle=f"cycle-{len(outcome.held)}",
+            cycle=outcome.name,
             parent=outcome.champion,
+            sources=outcome.lineage.sources,
             metrics=outcome.metrics["candidate"],
             matrix=matrix,
             how="retrained",
@@ -267,9 +276,10 @@ def peak_memory(device: torch.device) -> int:
 
 def _matrix(outcome: Outcome) -> list[Any]:
     """Scores of each champion, and last of the candidate, on the holdout of each cycle."""
-    this = f"cycle-{len(outcome.held)}"
     rows = [dict(row) for row in outcome.champion.manifest["matrix"]]
-    names = {name: name.removeprefix("history/").replace("new", this) for name in outcome.held}
+    names = {
+        name: name.removeprefix("history/").replace("new", outcome.name) for name in outcome.held
+    }
 
     def scores(who: str) -> dict[str, float]:
         score = getattr(outcome.report, who).score
@@ -290,7 +300,7 @@ def _matrix(outcome: Outcome) -> list[Any]:
 
 def _dense(matrix: list[Any]) -> Any:
     names = list(matrix[-1]["scores"])
-    names = sorted(names, key=lambda name: int(name.rsplit("-", 1)[1]))
+    names = sorted(names, key=number_of)
     return np.array(
         [[row["scores"].get(name, np.nan) for name in names] for row in matrix], dtype=float
     )
