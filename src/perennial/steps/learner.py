@@ -188,9 +188,10 @@ def output_width(learner: Learner, rows: Rows) -> int:
         inputs, _ = learner.task.split_batch(batch.data)
         raise ConfigError(
             f"{name} cannot take a batch of the data ({type(error).__name__}: {error}).",
-            where="model, data.features",
-            mend=f"its forward gets {describe(inputs)} from the columns "
-            f"{', '.join(rows.features)}; name the right ones in data.features, or mend the model",
+            where="model, data.features, data.form",
+            mend=f"with data.form={learner.form} its forward gets {describe(inputs)} from the "
+            f"columns {', '.join(rows.features)}; name the right ones in data.features, or use "
+            f"data.form={'tuple' if learner.form == 'dict' else 'dict'}, or mend the model",
         ) from error
 
 
