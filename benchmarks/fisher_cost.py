@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from harness import bar, finish, interleaved, models, ratios
+from harness import MLP, bar, finish, interleaved, models, ratios
 from torch import Tensor, nn
 
-from perennial.methods.fisher import diagonal_fisher, uniform_by_id
+from perennial.methods import per_example
+from perennial.methods.fisher import diagonal_fisher
+from perennial.tasks.likelihood import uniform_by_id
 from perennial.types import Batch
 
 ROWS = {"mlp": 1000, "encoder": 64}
@@ -56,7 +58,7 @@ def by_loop(model: nn.Module, x: Tensor, y: Tensor, kind: str) -> dict[str, Tens
         if kind == "sampled":
             p = log_p.detach().double().exp()
             edges = (p / p.sum()).cumsum(dim=0)
-            label = min(int(torch.searchsorted(edges, uniform[row], right=True)), len(p) - 1)
+            label = min(int(torch.searchsorted(edges, uniform[row, 0], right=True)), len(p) - 1)
         for name, gradient in zip(
             parameters, torch.autograd.grad(log_p[label], list(parameters.values())), strict=True
         ):
@@ -77,6 +79,44 @@ def epoch(model: nn.Module, x: Tensor, y: Tensor, size: int) -> Callable[[], Non
             optimizer.step()
 
     return work
+
+
+class ScaledMLP(MLP):
+    """With a parameter that no layer owns, so that it goes through the whole model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(784))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, 10)."""
+        return super().forward(x * self.scale)
+
+
+def by_single_rows(work: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The same estimate without chunks."""
+    before = per_example.CHUNK
+    per_example.CHUNK = {"other": 0}
+    try:
+        return work()
+    finally:
+        per_example.CHUNK = before
+
+
+def outside_of_layers(rounds: int) -> tuple[dict[str, float], float]:
+    """Plain epochs that a parameter outside of layers costs, both ways; the largest error."""
+    torch.manual_seed(0)
+    model, x, y = ScaledMLP(), torch.randn(1000, 784), torch.randint(0, 10, (1000,))
+    chunked = partial(estimate, model, x, y, 128, "sampled")
+    work: dict[str, Callable[[], Any]] = {
+        "plain epoch": epoch(ScaledMLP(), x, y, 128),
+        "in chunks": chunked,
+        "row by row": partial(by_single_rows, chunked),
+    }
+    error = largest_error(
+        estimate(model, x[:64], y[:64], 32, "sampled"), by_loop(model, x[:64], y[:64], "sampled")
+    )
+    return ratios(interleaved(work, rounds=rounds), to="plain epoch"), error
 
 
 def largest_error(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
@@ -125,6 +165,11 @@ def main() -> None:
                 bar(f"{name}: {kind}, epochs", found[kind], 1.3, higher=False),
                 bar(f"{name}: {kind}, largest error", error, 1e-5, higher=False),
             ]
+    found, error = outside_of_layers(chosen.rounds)
+    for title, ratio in found.items():
+        print(f"{'outside':8} {title:18} {ratio:.2f}")
+        rows.append({"model": "mlp, a parameter outside of layers", "kind": title, "ratio": ratio})
+    bars.append(bar("outside of layers: largest error", error, 1e-5, higher=False))
     finish(rows, bars, chosen.json)
 
 

@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from perennial.methods.agem import AGEM
 from perennial.methods.base import Method
+from perennial.methods.der import DER
 from perennial.methods.ewc import EWC
 from perennial.methods.l2sp import L2SP
 from perennial.methods.lwf import LwF
 from perennial.methods.pull import CHUNK
+from perennial.methods.replay import Replay
 from perennial.methods.si import SI
+from perennial.training.parts import joined, over_parts
 from perennial.types import Batch, MethodContext, StepContext, VersionView
 
 STEPS = {"mlp": 30, "encoder": 2}
@@ -34,6 +37,8 @@ METHODS: dict[str, Callable[[], Method]] = {
     "si": SI,
     "lwf": LwF,
     "agem": AGEM,
+    "der": DER,
+    "replay, two forwards": lambda: Replay(new_weight=0.5),
 }
 
 
@@ -79,29 +84,35 @@ class Loop:
         self.y = torch.randint(0, 10, (len(x),))
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
         ids = np.array([str(i) for i in range(len(x))])
-        self.batch = Batch(data=(x, self.y), ids=ids, is_new=np.ones(len(x), dtype=bool))
+        new = len(x) // 5
+        stored = torch.randn(len(x), 10)
+        stored[:new] = float("nan")
+        self.batch = Batch(data=(x, self.y), ids=ids, is_new=np.arange(len(x)) < new, logits=stored)
 
     def __call__(self) -> None:
         """Take the steps."""
         for number in range(self.steps):
-            logits = self.model(self.x)
-            loss = self.loss(logits)
             if self.method is None:
                 self.optimizer.zero_grad()
-                loss.backward()
+                self.forward(self.batch.data)["loss"].backward()
                 self.optimizer.step()
                 continue
             step = StepContext(
                 batch=self.batch,
                 model=self.model,
                 parameters={n: p for n, p in self.model.named_parameters() if p.requires_grad},
-                outputs={"loss": loss, "logits": logits},
                 global_step=number + 1,
                 logits_of=logits_of,
                 memory_gradients=self.memory_gradients,
                 optimizer=self.optimizer,
             )
-            loss = loss + sum(self.method.loss_terms(step).values())
+            parts = self.method.divide(step)
+            if parts:
+                found = over_parts(self.forward, self.batch.data, self.model, parts)
+                step.outputs = joined(found, parts)
+            else:
+                step.outputs = self.forward(self.batch.data)
+            loss = step.outputs["loss"] + sum(self.method.loss_terms(step).values())
             self.optimizer.zero_grad()
             loss.backward()
             self.method.observe_gradients(step)
@@ -111,9 +122,10 @@ class Loop:
             with torch.no_grad():
                 self.method.after_step(step)
 
-    def loss(self, logits: Tensor) -> Tensor:
-        """Cross-entropy."""
-        return F.cross_entropy(logits, self.y)
+    def forward(self, data: Any) -> dict[str, Tensor]:
+        """Cross-entropy, and the logits."""
+        logits = self.model(data[0])
+        return {"loss": F.cross_entropy(logits, data[1]), "logits": logits}
 
     def memory_gradients(self, rows: int) -> dict[str, Tensor]:
         """Gradients on as many rows as asked for, at most a batch."""
@@ -134,12 +146,13 @@ class AutogradLoop(Loop):
             for _ in range(anchors)
         ]
 
-    def loss(self, logits: Tensor) -> Tensor:
+    def forward(self, data: Any) -> dict[str, Tensor]:
         """Cross-entropy and the penalties."""
         penalty = sum(
             (p * (theta - star).pow(2)).sum() for term in self.terms for theta, p, star in term
         )
-        return super().loss(logits) + 5e-4 * penalty
+        found = super().forward(data)
+        return {**found, "loss": found["loss"] + 5e-4 * penalty}
 
 
 def memory_of(method: EWC, loop: Loop) -> tuple[float, float]:

@@ -21,9 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from perennial.errors import EXIT_FAILED, ConfigError, PerennialError
-from perennial.paths import CONF_DIR
+from perennial.paths import CONF_DIR, home
 from perennial.usage import asks_for_help, help_text
 
+_HYDRA = Path(hydra.__file__).parent
 USAGE = """perennial: retrain deployed PyTorch models without forgetting
 
   perennial train [overrides]              one retraining cycle, the same as python train.py
@@ -74,6 +75,7 @@ def train() -> None:
         from perennial.launch import run_job
 
         output = HydraConfig.get()
+        _mask(Path(output.runtime.output_dir) / str(output.output_subdir))
         multirun = output.mode == RunMode.MULTIRUN
         result, objective = run_job(
             _plain(config), folder=Path(output.runtime.output_dir), multirun=multirun
@@ -82,7 +84,8 @@ def train() -> None:
         return objective
 
     _run(_hydra("train", job), "train")
-    raise SystemExit(max(codes, default=0) if len(codes) == 1 else 0)
+    # the jobs of a sweep have turned the codes of verdicts into 0 already
+    raise SystemExit(max(codes, default=0))
 
 
 def evaluate() -> None:
@@ -139,12 +142,22 @@ def _run(job: Callable[[], Any], name: str) -> None:
     # Hydra then raises instead of printing its own message, so that ours can name the nearest key
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
+        # one reading of it for Hydra and for us: ~ and an empty value included
+        os.environ["PERENNIAL_HOME"] = str(home())
         job()
+    except KeyboardInterrupt:
+        _stop(
+            PerennialError(
+                "Interrupted.", mend="run the same command again; it goes on where it stopped"
+            )
+        )
     except PerennialError as error:
         _stop(error)
     except (HydraException, OmegaConfBaseException) as error:
         _stop(_explain(error, name))
     except Exception as error:
+        if Path(traceback.extract_tb(error.__traceback__)[-1].filename).is_relative_to(_HYDRA):
+            _stop(_explain(error, name))
         traceback.print_exc()
         _stop(
             PerennialError(
@@ -153,6 +166,16 @@ def _run(job: Callable[[], Any], name: str) -> None:
                 mend="please report it with the traceback above",
             )
         )
+
+
+def _mask(folder: Path) -> None:
+    """Hydra keeps the configuration as it was given, passwords included; they are taken out."""
+    from perennial.tracking.base import mask_text
+
+    for path in folder.glob("*.yaml"):
+        text = path.read_text()
+        if (masked := mask_text(text)) != text:
+            path.write_text(masked)
 
 
 def _own_folders(arguments: Sequence[str]) -> list[Path]:

@@ -7,7 +7,7 @@ import importlib
 import inspect
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from perennial.errors import ConfigError
@@ -52,13 +52,26 @@ def locate(target: str, *, where: str) -> Any:
         ) from error
 
 
-def check_node(node: Mapping[str, Any], *, where: str) -> None:
-    """Check a node's keys and plain types against the constructor that its ``_target_`` names.
+def check_node(
+    node: Mapping[str, Any], *, where: str, constructor: Callable[..., Any] | None = None
+) -> None:
+    """Check a node's keys and plain types against a constructor.
+
+    Args:
+        node: The settings.
+        where: Their path, for messages.
+        constructor: What takes them; None for what the node's ``_target_`` names.
 
     Raises:
-        ConfigError: A key the constructor does not take, or a value of another type.
+        ConfigError: The node is no mapping, a key is not taken, or a value is of another type.
     """
-    constructor = locate(str(node["_target_"]), where=where)
+    if not isinstance(node, Mapping) or (constructor is None and "_target_" not in node):
+        raise ConfigError(
+            f"{where} is {node!r}; it takes settings under a _target_.",
+            where=where,
+            mend=f"see {where} in --cfg job",
+        )
+    constructor = constructor or locate(str(node["_target_"]), where=where)
     try:
         parameters = inspect.signature(constructor).parameters
         hints = typing.get_type_hints(
@@ -75,7 +88,7 @@ def check_node(node: Mapping[str, Any], *, where: str) -> None:
                 continue
             close = nearest(key, parameters)
             raise ConfigError(
-                f"{where}.{key} is not a setting of {node['_target_']}.",
+                f"{where}.{key} is not a setting of {node.get('_target_', where)}.",
                 where=f"{where}.{key}",
                 mend=f"did you mean {where}.{close}?" if close else "take it out",
             )
@@ -83,7 +96,7 @@ def check_node(node: Mapping[str, Any], *, where: str) -> None:
             raise ConfigError(
                 f"{where}.{key} is {value!r}; it takes {_words(hints[key])}.",
                 where=f"{where}.{key}",
-                mend="see the setting's comment in --cfg job and in conf/",
+                mend="see the setting's comment in its file under conf/",
             )
 
 
@@ -99,13 +112,43 @@ def accepts(hint: Any, value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (str, bool):
         return isinstance(value, hint)
+    if getattr(hint, "__module__", "").startswith("torch"):
+        return isinstance(value, hint)
     return value is not None or hint is Any
+
+
+def check_types(config: Mapping[str, Any]) -> None:
+    """Check the top-level settings, which no constructor's signature describes.
+
+    Raises:
+        ConfigError: A value of another type, or out of range.
+    """
+    kinds: dict[str, tuple[type, ...]] = {
+        "model_name": (str,),
+        "history": (str,),
+        "checkpoint": (str, types.NoneType),
+        **dict.fromkeys(("promote", "force", "exit_zero", "dry"), (bool,)),
+    }
+    for key, allowed in kinds.items():
+        if key in config and not isinstance(config[key], allowed):
+            raise ConfigError(
+                f"{key} is {config[key]!r}; it takes {' or '.join(map(_words, allowed))}.",
+                where=key,
+                mend="write true or false" if bool in allowed else f"quote it: {key}='\"...\"'",
+            )
+    seed = config.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ConfigError(
+            f"seed is {seed!r}; it takes a whole number from 0 to {2**32 - 1}.",
+            where="seed",
+            mend="write seed=0",
+        )
 
 
 def _words(hint: Any) -> str:
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(_words(option) for option in typing.get_args(hint))
-    if hint is type(None):
+    if hint is types.NoneType:
         return "null"
-    return names.get(hint, str(hint))
+    return names.get(hint) or f"a {getattr(hint, '__name__', hint)}"

@@ -13,16 +13,10 @@ from perennial.errors import MethodError
 from perennial.methods.base import Method, arrange
 from perennial.promotion.gate import decide, require_decidable
 from perennial.steps.candidate import train, version_files, view
-from perennial.steps.collect import (
-    Given,
-    History,
-    Parts,
-    collect_given,
-    collect_history,
-    collect_new,
-    require_training_rows,
-)
+from perennial.steps.collect import Parts, collect_new, require_training_rows
 from perennial.steps.found import check_checkpoint_path, found, satisfied
+from perennial.steps.given import Given, collect_given
+from perennial.steps.history import History, collect_history
 from perennial.steps.judge import Held, join, metrics
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage, lineage_of, refuse_another_identity
@@ -32,6 +26,7 @@ from perennial.steps.record import (
     nothing_new,
     record,
 )
+from perennial.steps.remember import stored_dtype
 from perennial.steps.settings import Cycle, digest
 
 
@@ -68,7 +63,13 @@ def run(cycle: Cycle) -> dict[str, Any]:
     require_training_rows(new)
     if not len(new.train):
         return nothing_new(cycle, champion, new, bootstrap=bootstrap)
-    history = collect_history(cycle.data, lineage=lineage, learned=learned, source=cycle.history)
+    history = collect_history(
+        cycle.data,
+        lineage=lineage,
+        learned=learned,
+        names=new.label_names,
+        source=cycle.history,
+    )
     fingerprints = {"new": new.fingerprint, **history.fingerprints}
     if given:
         fingerprints["history_holdout"] = given.fingerprint
@@ -93,7 +94,7 @@ def _learn(
     cycle_id: str,
 ) -> Outcome:
     """Fit, evaluate and decide; nothing is recorded yet."""
-    champion, held = lineage.champion, dict(lineage.holdouts)
+    champion, held = lineage.champion, lineage.holdouts(new.label_names)
     if given:
         held[f"history/{given.name}"] = (given.rows, given.seen)
     new_holdout = _identity(new)
@@ -101,12 +102,13 @@ def _learn(
     methods = arrange(cycle.methods())
     _refuse_what_cannot_work(cycle, held, new, history, methods, decision_number=number)
     cycle.seed_everything()
-    learner = cycle.learner()
+    learner = cycle.learner(champion)
     _announce(cycle, champion.id, new, history, methods, learner)
 
     learner.load(view(champion).weights)
     held = {"new": (new.holdout, new.seen), **held}
-    before = {name: learner.predict(rows) for name, (rows, _) in held.items()}
+    classes = len(new.label_names)
+    before = {name: learner.predict(rows, classes=classes) for name, (rows, _) in held.items()}
     candidate = train(
         learner,
         champion=view(champion),
@@ -121,6 +123,8 @@ def _learn(
         logger=cycle.tracker.logger(),
         show=cycle.progress("retraining"),
         warn=cycle.say,
+        sampling=cycle.data.sampling,
+        classes=classes,
     )
     after = {name: learner.predict(rows) for name, (rows, _) in held.items()}
     report = join(held, champion=before, candidate=after, label_names=new.label_names)
@@ -148,6 +152,8 @@ def _learn(
             ties=cycle.data.ties,
             lineage=lineage,
             given=given,
+            history=candidate.history,
+            logits=stored_dtype(methods),
         ),
     )
 
@@ -163,13 +169,14 @@ def _refuse_what_cannot_work(
 ) -> None:
     """Say before training what would only show after it."""
     old = sum(independent(rows) for rows, _ in held.values())
-    require_decidable(
-        old,
-        independent(new.holdout),
-        cycle.policy,
-        has_history=bool(old),
-        decision_number=decision_number,
-    )
+    if cycle.promotion == "gate":
+        require_decidable(
+            old,
+            independent(new.holdout),
+            cycle.policy,
+            has_history=bool(old),
+            decision_number=decision_number,
+        )
     needing = [method.name for method in methods if method.needs_history]
     if needing and history.train is None:
         raise MethodError(

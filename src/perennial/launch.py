@@ -15,14 +15,14 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from rich.console import Console
 
-from perennial.config import check_node
+from perennial.config import check_node, check_types
 from perennial.errors import ConfigError, PerennialError
 from perennial.reporting.progress import Display
 
 if TYPE_CHECKING:
     from perennial.steps.settings import Cycle
 
-RUN_KEYS = ("tracking", "promote", "force", "exit_zero", "dry", "debug")
+RUN_KEYS = ("registry", "tracking", "promote", "force", "exit_zero", "dry", "debug")
 
 
 def run_job(
@@ -45,13 +45,17 @@ def run_job(
 
     console = Console(stderr=False, soft_wrap=False)
     display = Display(console)
-    name, dry = str(config["model_name"]), bool(config["dry"])
+    name, dry = str(config["model_name"]), config["dry"] is True
     objective: list[float] = []
+    pinned = multirun or "WANDB_SWEEP_ID" in os.environ
+    told: dict[str, Any] = {}
     try:
-        result = _cycle(config, folder=folder, display=display, multirun=multirun, best=objective)
+        result = _cycle(
+            config, folder=folder, display=display, pinned=pinned, best=objective, told=told
+        )
     except (PerennialError, KeyboardInterrupt, Exception) as error:
         display.close()
-        result = failure(name, error, config_sha256=digest(_identity(config)))
+        result = failure(name, error, config_sha256=digest(_identity(config))) | told
         if not isinstance(error, PerennialError | KeyboardInterrupt):
             _keep_traceback(result, folder, dry=dry)
         if isinstance(error, KeyboardInterrupt):
@@ -67,21 +71,27 @@ def run_job(
     if not dry:
         write_result(folder / "result.json", result)
     print_result(result, console)
-    if config["exit_zero"] or multirun or "WANDB_SWEEP_ID" in os.environ:
+    if config["exit_zero"] or pinned:
         result["exit_code"] = 0 if result["exit_code"] in (10, 20, 21) else result["exit_code"]
     return result, objective[0] if objective else None
 
 
 def _cycle(
-    config: dict[str, Any], *, folder: Path, display: Display, multirun: bool, best: list[float]
+    config: dict[str, Any],
+    *,
+    folder: Path,
+    display: Display,
+    pinned: bool,
+    best: list[float],
+    told: dict[str, Any],
 ) -> dict[str, Any]:
-    """Run the story, tracked from its start to its end."""
+    """Run the story, tracked from its start to its end; ``told`` gets what a failure knows too."""
     _check(config)
     from perennial import cycle as story
 
     name = str(config["model_name"])
     with ExitStack() as stack:
-        cycle = _built(config, folder=folder, display=display, stack=stack, multirun=multirun)
+        cycle = _built(config, folder=folder, display=display, stack=stack, pinned=pinned)
         cycle.tracker.start(
             name=f"{name}-{folder.name}",
             group=name,
@@ -91,6 +101,7 @@ def _cycle(
             tags=list(config["method"]) or ["none"],
         )
         code = 1
+        told["tracking"] = cycle.tracker.identity()
         try:
             result = story.run(cycle)
             result["tracking"] = cycle.tracker.identity()
@@ -110,7 +121,7 @@ def adopt_job(config: dict[str, Any]) -> str:
     display = Display(Console())
     try:
         with ExitStack() as stack:
-            cycle = _built(config, folder=Path(), display=display, stack=stack, multirun=False)
+            cycle = _built(config, folder=Path(), display=display, stack=stack, pinned=False)
             version = adopt(cycle)
     finally:
         display.close()
@@ -119,6 +130,7 @@ def adopt_job(config: dict[str, Any]) -> str:
 
 
 def _check(config: Mapping[str, Any]) -> None:
+    check_types(config)
     groups = ("model", "task", "optimizer", "trainer", "gate", "registry", "tracking")
     for group in (*groups, "data", "method"):
         if group not in config:
@@ -129,17 +141,33 @@ def _check(config: Mapping[str, Any]) -> None:
             )
     for group in groups:
         check_node(config[group], where=group)
+    _check_data(config)
     for method, node in config["method"].items():
         check_node(node, where=f"method.{method}")
 
 
+def _check_data(config: Mapping[str, Any]) -> None:
+    from perennial.steps.collect import Data
+
+    data = config["data"]
+    check_node(data, where="data", constructor=Data)
+    check_node(data["memory"], where="data.memory")
+    if config["task"].get("label", data["label"]) != data["label"]:
+        raise ConfigError(
+            f"task.label is {config['task']['label']!r} and data.label {data['label']!r}.",
+            where="task.label",
+            mend="set data.label alone; the task follows it",
+        )
+
+
 def _built(
-    config: dict[str, Any], *, folder: Path, display: Display, stack: ExitStack, multirun: bool
+    config: dict[str, Any], *, folder: Path, display: Display, stack: ExitStack, pinned: bool
 ) -> Cycle:
     """The cycle that a configuration describes; a dry one works on a copy of the registry."""
     from perennial.steps.collect import Data
     from perennial.steps.learner import Constructor
     from perennial.steps.settings import Cycle
+    from perennial.tracking.wandb import NoTracker
 
     dry, name = bool(config["dry"]), str(config["model_name"])
     registry = build(config["registry"], where="registry")
@@ -164,12 +192,12 @@ def _built(
         training=training,
         policy=build(config["gate"], where="gate"),
         registry=registry,
-        tracker=build(config["tracking"], where="tracking"),
+        tracker=NoTracker() if dry else build(config["tracking"], where="tracking"),
         config=_identity(config),
         seed=int(config["seed"]),
         checkpoint=None if config["checkpoint"] is None else str(config["checkpoint"]),
         history=str(config["history"]),
-        promote=bool(config["promote"]) and not multirun,
+        promote=bool(config["promote"]) and not pinned,
         force=bool(config["force"]),
         dry=dry,
         folder=folder,

@@ -85,22 +85,28 @@ def mcnemar_power(n: int, *, discordance: float, alternative: float, alpha: floa
     if discordance <= 0:
         return 0.0
     share = min((discordance + alternative) / (2 * discordance), 1.0)
-    discordant = np.arange(n + 1)
+    low, high = (int(stats.binom.ppf(q, n, discordance)) for q in (1e-12, 1 - 1e-12))
+    discordant = np.arange(low, high + 1)
     # least b that is significant among m discordant rows
     least = stats.binom.isf(alpha, discordant, 0.5) + 1
     power = stats.binom.sf(least - 1, discordant, share)
     return float(np.sum(stats.binom.pmf(discordant, n, discordance) * power))
 
 
-def tango_power(n: int, *, discordance: float, margin: float, alpha: float) -> float:
-    """Power of the non-inferiority test at no true difference, summed over discordant counts.
+def tango_power(
+    n: int, *, discordance: float, margin: float, alpha: float, alternative: float = 0.0
+) -> float:
+    """Power of `tango_test` at a true difference, summed over discordant counts.
 
     Args:
         n: Rows.
         discordance: Share of rows on which the two differ, in [0, 1].
-        margin: Largest loss allowed, in (0, 1).
+        margin: The test is of H0: difference <= -margin; in (-1, 1), below 0 for a minimum effect.
         alpha: Level.
+        alternative: True difference, at most the discordance.
     """
+    discordance = min(max(discordance, alternative), 1.0)
+    share = min((discordance + alternative) / (2 * discordance), 1.0) if discordance else 0.5
     low, high = (int(stats.binom.ppf(q, n, discordance)) for q in (1e-4, 1 - 1e-4))
     power = 0.0
     for discordant in range(low, high + 1):
@@ -108,7 +114,7 @@ def tango_power(n: int, *, discordance: float, margin: float, alpha: float) -> f
         if least is None:
             continue
         weight = float(stats.binom.pmf(discordant, n, discordance))
-        power += weight * float(stats.binom.sf(least - 1, discordant, 0.5))
+        power += weight * float(stats.binom.sf(least - 1, discordant, share))
     return power
 
 

@@ -5,9 +5,9 @@ Shapes: B rows of a batch, N rows of a set, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,14 +30,34 @@ class Batch:
             module's ``training_step`` gets.
         ids: Row ids (B,).
         is_new: Origin mask (B,): True for a new row, False for a replayed one.
+        logits: Stored logits (B, C), NaN for new rows and for classes without one; None where no
+            method of the run uses them.
     """
 
     data: Any
     ids: Strings
     is_new: Booleans
+    logits: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a batch that go through the model in a forward of their own.
+
+    Attributes:
+        rows: Which ones (B,).
+        weight: Of their loss in that of the step, in (0, 1].
+        statistics: What batch norms do with them: ``update`` normalises by these rows and updates
+            the running statistics, ``batch`` normalises by these rows alone, ``running`` by the
+            running statistics.
+    """
+
+    rows: Booleans
+    weight: float
+    statistics: str
 
 
 @dataclass
@@ -54,6 +74,8 @@ class StepContext:
         world_size: Number of ranks.
         log: Takes a name and a scalar; a no-op where nothing is logged.
         logits_of: A model of the class of ``model``, and batch data, to logits (B, C).
+        own_logits: Forms the logits (B, C) of the batch with a graph, divided as the step was and
+            without a trace in running statistics.
         memory_gradients: A number of rows to the gradients, by parameter name, of the mean loss
             over as many history rows, drawn by seed and step and alike on every rank.
         optimizer: The run's.
@@ -68,19 +90,23 @@ class StepContext:
     world_size: int = 1
     log: Callable[[str, Any], None] = lambda name, value: None
     logits_of: Callable[[nn.Module, Any], Tensor] | None = None
+    own_logits: Callable[[], Tensor] | None = None
     memory_gradients: Callable[[int], Mapping[str, Tensor]] | None = None
     optimizer: Any = None
+    _formed: Tensor | None = field(default=None, repr=False)
 
     def logits(self) -> Tensor:
-        """The model's logits (B, C) on the batch, with a graph.
+        """The model's logits (B, C) on the batch, with a graph, in the order of the batch.
 
-        Those of the training step where it returned them, else from a forward of its own.
+        Those of the training step where it returned them, else from one forward for all methods.
         """
         if isinstance(self.outputs, Mapping) and "logits" in self.outputs:
             found: Tensor = self.outputs["logits"]
             return found
-        assert self.logits_of is not None
-        return self.logits_of(self.model, self.batch.data)
+        if self._formed is None:
+            assert self.own_logits is not None
+            self._formed = self.own_logits()
+        return self._formed
 
     def learning_rates(self) -> dict[str, float]:
         """Present learning rate of each parameter."""
@@ -114,6 +140,30 @@ class VersionView:
     label_names: tuple[str, ...] = ()
 
 
+class Likelihood(Protocol):
+    """The density of a row's target given the model's outputs (B, ...).
+
+    Its negative log is the task's per-example loss up to an added constant, so that the Fisher is
+    in the loss's own units: for squared error it is a Gaussian of variance ½, not of variance 1.
+    """
+
+    def gradient(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Of the log density at each row's target, by the outputs, in their shape."""
+        ...
+
+    def draw(self, outputs: Tensor, ids: Strings, seed: int) -> Tensor:
+        """Targets (B, ...) from the density, each fixed by its outputs, row id (B,) and seed."""
+        ...
+
+    def expectation(self, outputs: Tensor) -> Iterator[Tensor]:
+        """Terms v, each in the outputs' shape, with Σ v vᵀ the expected outer gradient product."""
+        ...
+
+    def terms(self, outputs: Tensor) -> int:
+        """How many terms `expectation` yields."""
+        ...
+
+
 @dataclass(frozen=True)
 class MethodContext:
     """What a method gets before and after training.
@@ -136,7 +186,10 @@ class MethodContext:
         generator: For draws that belong to no row.
         device: Where the model lies.
         warn: Shows the user one line.
-        targets: Batch data to observed labels (B,).
+        targets: Batch data to observed targets (B, ...).
+        champion_scores: The champion's own scores, by the names that ``validate`` gives; empty
+            where there is no training.
+        likelihood: Density of the targets given the outputs; None is the softmax of the logits.
     """
 
     model: nn.Module
@@ -154,6 +207,13 @@ class MethodContext:
     device: device
     warn: Callable[[str], None] = lambda message: None
     targets: Callable[[Any], Tensor] | None = None
+    champion_scores: Mapping[str, float] = field(default_factory=dict)
+    likelihood: Likelihood | None = None
+
+    @property
+    def old_classes(self) -> int | None:
+        """Number of classes that the champion knows; ``model`` may have more. None for all."""
+        return len(self.champion.label_names) or None
 
 
 @dataclass(frozen=True)
@@ -188,7 +248,8 @@ class EvaluationReport:
         seen_by_champion: Rows that the adopted champion was trained on (N,); False in general.
         champion: The serving version's predictions.
         candidate: The trained version's predictions.
-        label_names: Class names in the order of the labels.
+        label_names: Class names in the order of the labels; the champion may know only the first
+            of them, and its predictions are over all nevertheless.
     """
 
     row_id: Strings

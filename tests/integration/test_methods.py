@@ -16,6 +16,7 @@ from perennial.data.rows import Rows
 from perennial.methods.agem import AGEM
 from perennial.methods.base import Method
 from perennial.methods.baselines import Joint, Scratch
+from perennial.methods.der import DER
 from perennial.methods.ewc import EWC
 from perennial.methods.interpolation import Interpolation
 from perennial.methods.l2sp import L2SP
@@ -35,10 +36,18 @@ METHODS: dict[str, Callable[[], Method]] = {
     "joint": Joint,
     "l2sp": lambda: L2SP(strength=0.5),
     "lwf": LwF,
+    "der": lambda: DER(alpha=0.5),
     "replay": Replay,
+    "replay separate": lambda: Replay(new_weight=0.5, forward="separate"),
     "scratch": Scratch,
     "si": lambda: SI(strength=5.0),
 }
+
+
+def listed(name: str) -> list[Method]:
+    """The method, and the one without which it cannot work."""
+    method = METHODS[name]()
+    return [Replay(), method] if method.needs_replay else [method]
 
 
 class Stopped(Exception):  # noqa: N818
@@ -135,26 +144,60 @@ def test_every_method_is_alive_after_three_steps(
 ) -> None:
     short = {"max_steps": 4, "validate_every": 4}
     _, plain, _ = retrain(tmp_path / "none", [], champion=champion, **short)
-    _, found, _ = retrain(tmp_path / "method", [METHODS[name]()], champion=champion, **short)
+    _, found, _ = retrain(tmp_path / "method", listed(name), champion=champion, **short)
     assert max(float((plain[n] - found[n]).abs().max()) for n in plain) > 1e-5
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_resumes_bit_for_bit(name: str, champion: VersionView, tmp_path: Path) -> None:
     steps = {"max_steps": 20, "validate_every": 7}
-    whole, expected, _ = retrain(tmp_path / "whole", [METHODS[name]()], champion=champion, **steps)
+    whole, expected, _ = retrain(tmp_path / "whole", listed(name), champion=champion, **steps)
     with pytest.raises(Stopped):
-        retrain(tmp_path / "parts", [METHODS[name]()], champion=champion, stop_at=11, **steps)
+        retrain(tmp_path / "parts", listed(name), champion=champion, stop_at=11, **steps)
     assert (tmp_path / "parts" / "resume.json").exists()
-    again, weights, _ = retrain(tmp_path / "parts", [METHODS[name]()], champion=champion, **steps)
+    again, weights, _ = retrain(tmp_path / "parts", listed(name), champion=champion, **steps)
     assert again.fit.curve == whole.fit.curve
     assert same(expected, weights)
     for method, state in whole.methods.items():
         assert same(dict(state), dict(again.methods[method]))
 
 
+@pytest.mark.parametrize("manner", ["mixed", "new", "frozen"])
+def test_separate_forwards_of_batch_norm_resume_bit_for_bit(manner: str, tmp_path: Path) -> None:
+    serving = served(tmp_path / "served", "batch norm")
+
+    def methods() -> list[Method]:
+        return [Replay(running_statistics=manner, forward="separate"), DER(alpha=0.5)]
+
+    steps: dict[str, Any] = {"max_steps": 20, "validate_every": 7, "kind": "batch norm"}
+    whole, expected, _ = retrain(tmp_path / "whole", methods(), champion=serving, **steps)
+    with pytest.raises(Stopped):
+        retrain(tmp_path / "parts", methods(), champion=serving, stop_at=11, **steps)
+    again, weights, _ = retrain(tmp_path / "parts", methods(), champion=serving, **steps)
+    assert again.fit.curve == whole.fit.curve
+    assert same(expected, weights)
+    learned = int(expected["1.num_batches_tracked"] - serving.weights["1.num_batches_tracked"])
+    best = whole.fit.curve.index(max(whole.fit.curve[1:], key=lambda point: point["combined"]))
+    steps_of_best = int(whole.fit.curve[best]["step"])
+    assert learned == steps_of_best * {"mixed": 2, "new": 1, "frozen": 0}[manner]
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_what_a_method_leaves_survives_a_kill_after_training(
+    name: str, champion: VersionView, tmp_path: Path
+) -> None:
+    steps = {"max_steps": 6, "validate_every": 6}
+    first, expected, _ = retrain(tmp_path, listed(name), champion=champion, **steps)
+    assert (tmp_path / "fit.json").exists()
+    again, weights, _ = retrain(tmp_path, listed(name), champion=champion, stop_at=0, **steps)
+    assert same(expected, weights)
+    assert first.methods.keys() == again.methods.keys()
+    for method, state in first.methods.items():
+        assert same(dict(state), dict(again.methods[method]))
+
+
 def test_the_order_of_methods_is_no_setting(champion: VersionView, tmp_path: Path) -> None:
-    names = ["agem", "ewc", "l2sp", "lwf", "replay", "si"]
+    names = ["agem", "der", "ewc", "l2sp", "lwf", "replay", "si"]
     results = []
     for i, order in enumerate((names, names[::-1], names[3:] + names[:3])):
         methods = [METHODS[name]() for name in order]
@@ -172,8 +215,8 @@ def test_protection_retains_what_plain_fine_tuning_forgets(
     start, end = (plain.fit.curve[i]["history"] for i in (0, -1))
     assert start > 0.85
     assert end < start - 0.2
-    for name in ("ewc", "ewc proximal", "joint", "l2sp", "lwf", "replay"):
-        kept, _, _ = retrain(tmp_path / name, [METHODS[name]()], champion=champion, **steps)
+    for name in ("der", "ewc", "ewc proximal", "joint", "l2sp", "lwf", "replay"):
+        kept, _, _ = retrain(tmp_path / name, listed(name), champion=champion, **steps)
         assert kept.fit.curve[-1]["history"] > end + 0.02, name
 
 

@@ -13,9 +13,12 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from perennial.data.datamodule import CycleData
+from perennial.data.logits import put
 from perennial.data.rows import Rows
 from perennial.methods.base import Method, arrange
+from perennial.methods.der import DER
 from perennial.methods.ewc import EWC
+from perennial.methods.replay import Replay
 from perennial.tasks.classification import Classification
 from perennial.training.attach import MethodCallback, ValidationScores, attached
 from perennial.training.fit import quiet_lightning
@@ -61,7 +64,13 @@ def anchored(method: EWC, model: nn.Module) -> EWC:
 
 
 def trained(
-    folder: Path, methods: list[Method], *, precision: Any = None, steps: int = 12, **trainer: Any
+    folder: Path,
+    methods: list[Method],
+    *,
+    precision: Any = None,
+    steps: int = 12,
+    history: Rows | None = None,
+    **trainer: Any,
 ) -> dict[str, Tensor]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
@@ -69,8 +78,9 @@ def trained(
         if isinstance(method, EWC):
             anchored(method, model)
     data = CycleData(
-        new=rows(64, 1), history=None, new_validation=rows(8, 2), history_validation=None,
-        batch_size=16, new_fraction=None, form="tuple", label="label", seed=0,
+        new=rows(64, 1), history=history, new_validation=rows(8, 2), history_validation=None,
+        batch_size=16, new_fraction=None if history is None else 0.5, form="tuple",
+        label="label", seed=0,
     )  # fmt: skip
     task = Classification()
     module = TaskModule(
@@ -135,6 +145,34 @@ def test_methods_see_unscaled_gradients_and_the_penalty_enters_once(
     trained(tmp_path, [plain, EWC(strength=3.0)], steps=1)
     for name, value in plain.seen[0].items():
         torch.testing.assert_close(witness.seen[0][name], value, rtol=0.05, atol=5e-3)
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "32-true"])
+def test_weighed_losses_and_stored_logits_under_every_precision(
+    tmp_path: Path, precision: str
+) -> None:
+    """The gradient is that of w L_new + (1 − w) L_replayed + alpha mean (z − z*)², by hand."""
+    plugin = {"16-mixed": scaled(2.0**10), "bf16-mixed": MixedPrecision("bf16-mixed", "cpu")}
+    old = rows(32, 3)
+    stored = np.random.default_rng(0).normal(size=(32, 2)).astype(np.float32)
+    old = put(old, np.ones(32, dtype=bool), stored, 1)
+    witness = Witness()
+    trained(
+        tmp_path, [witness, Replay(new_weight=0.7), DER(alpha=0.4)],
+        precision=plugin.get(precision), steps=1, history=old,
+    )  # fmt: skip
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
+    model.load_state_dict(witness.before[0])
+    x, y = witness.batches[0]
+    logits = model(x)
+    losses = nn.functional.cross_entropy(logits, y, reduction="none")
+    place = {tuple(row): i for i, row in enumerate(old.features["x"].tolist())}
+    wanted = torch.from_numpy(stored[[place[tuple(row)] for row in x[8:].tolist()]])
+    distance = (logits[8:] - wanted).square().mean()
+    (0.7 * losses[:8].mean() + 0.3 * losses[8:].mean() + 0.4 * distance).backward()
+    close = {"rtol": 1e-4, "atol": 1e-6} if precision == "32-true" else {"rtol": 0.05, "atol": 1e-2}
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(witness.seen[0][name], parameter.grad, **close)
 
 
 @pytest.mark.parametrize("trainer", [{"accumulate_grad_batches": 4}, {"gradient_clip_val": 0.05}])

@@ -14,6 +14,7 @@ from torch import nn
 
 from perennial.data.datamodule import CycleData
 from perennial.data.rows import Rows
+from perennial.errors import ConfigError
 from perennial.methods.base import Method
 from perennial.tasks.classification import Classification
 from perennial.training.fit import FitResult, Training, fit
@@ -69,17 +70,20 @@ def train(
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
     task = Classification()
     new_rows = settings.pop("new_rows", 40)
+    validation = settings.pop("validation", 20)
     data = CycleData(
         new=rows(new_rows, 1),
         history=rows(30, 2),
-        new_validation=rows(20, 3),
-        history_validation=rows(20, 4),
+        new_validation=rows(validation, 3),
+        history_validation=rows(validation, 4) if validation else None,
         batch_size=10,
         new_fraction=0.3,
         form="tuple",
         label="label",
         seed=0,
+        sampling=settings.pop("sampling", "passes"),
     )
+    methods = settings.pop("methods", None) or [Counting()]
 
     def show(step: int, steps: int, scores: str) -> None:
         if stop_at is not None and step >= stop_at:
@@ -103,7 +107,7 @@ def train(
         model=model,
         task=task,
         data=data,
-        methods=[Counting()],
+        methods=methods,
         training=training,
         folder=folder,
         show=show,
@@ -120,6 +124,9 @@ def train(
         (30, {"patience": 2}),
         (17, {"accumulate": 2}),
         (9, {"new_rows": 3}),
+        (17, {"sampling": "replacement"}),
+        (17, {"keep": "last"}),
+        (17, {"keep": "last", "validation": 0}),
     ],
 )
 def test_a_resumed_fit_equals_the_uninterrupted_one(
@@ -135,6 +142,45 @@ def test_a_resumed_fit_equals_the_uninterrupted_one(
     assert result.replayed_rows == whole.replayed_rows
     assert result.sha256 == whole.sha256
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+class Last(Method):
+    """Remembers the weights after each step."""
+
+    name = "last"
+
+    def after_step(self, step: StepContext) -> None:
+        self.weights = {n: v.detach().clone() for n, v in step.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("validation", [0, 20])
+def test_the_last_weights_are_kept_where_they_are_wanted(tmp_path: Path, validation: int) -> None:
+    method = Last()
+    result, weights = train(
+        tmp_path / "last", keep="last", max_steps=43, validation=validation, methods=[method]
+    )
+    assert result.optimizer_steps == 43
+    assert bool(result.curve) == bool(validation)
+    assert all(torch.equal(weights[name], method.weights[name]) for name in weights)
+    best, _ = train(tmp_path / "best", max_steps=43, methods=[Last()])
+    steps = {point["combined"]: point["step"] for point in reversed(best.curve)}
+    assert steps[max(steps)] != 43, "the best must not be the last, or nothing is shown"
+    assert best.sha256 != result.sha256
+
+
+@pytest.mark.parametrize("settings", [{}, {"keep": "last", "patience": 2}])
+def test_without_validation_rows_nothing_can_be_chosen(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match="no validation rows"):
+        train(tmp_path, validation=0, **settings)
+
+
+def test_unknown_words_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"trainer.keep is 'newest'"):
+        train(tmp_path, keep="newest")
+    with pytest.raises(ConfigError, match=r"'bootstrap' is not a way to draw rows"):
+        train(tmp_path, sampling="bootstrap")
 
 
 def test_ctrl_c_is_told_apart_from_an_error_and_the_fit_goes_on(tmp_path: Path) -> None:

@@ -163,6 +163,21 @@ def test_tango_power_by_enumeration(n: int, discordance: float, margin: float) -
     assert found == pytest.approx(expected, abs=2.5e-4)
 
 
+def test_tango_power_beyond_a_minimum_effect_by_enumeration() -> None:
+    n, discordance, alternative, effect = 60, 0.3, 0.2, 0.05
+    shares = [(discordance + alternative) / 2, (discordance - alternative) / 2, 1 - discordance]
+    expected = sum(
+        stats.multinomial.pmf([b, c, n - b - c], n, shares)
+        for b in range(n + 1)
+        for c in range(n + 1 - b)
+        if statistics.tango_test(b, c, n, delta=effect) <= 0.05
+    )
+    found = statistics.tango_power(
+        n, discordance=discordance, margin=-effect, alpha=0.05, alternative=alternative
+    )
+    assert found == pytest.approx(expected, abs=2.5e-4)
+
+
 @pytest.mark.parametrize(("n", "discordance"), [(400, 0.04), (800, 0.08)])
 def test_tango_power_by_simulation(n: int, discordance: float) -> None:
     trials = 20_000

@@ -184,7 +184,7 @@ def refuse_not_finite(values: Column, where: str) -> None:
 
 def _refuse_rows(odd: npt.NDArray[np.bool_], kind: str, where: str) -> None:
     """Refuse rows with any odd value (N, ...)."""
-    bad: Booleans = odd.reshape(len(odd), -1).any(axis=1)
+    bad: Booleans = np.asarray(odd.reshape(len(odd), -1).any(axis=1))
     if bad.any():
         _refuse(bad, kind, where)
 

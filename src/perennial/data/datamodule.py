@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from perennial.data.mixing import batches_per_epoch, draw
+from perennial.data.mixing import SAMPLINGS, batches_per_epoch, draw
 from perennial.data.rows import Rows, concatenate
 from perennial.errors import ConfigError
 from perennial.types import Batch, Booleans
@@ -86,6 +86,7 @@ class TrainLoader:
         form: str,
         label: str,
         seed: int,
+        sampling: str = "passes",
     ) -> None:
         self.new = new
         self.history = history if history is not None and replayed_per_batch else None
@@ -94,6 +95,7 @@ class TrainLoader:
         self.form = form
         self.label = label
         self.seed = seed
+        self.sampling = sampling
         self.epoch = 0
         self.position = 0
         self.replayed = 0
@@ -112,12 +114,18 @@ class TrainLoader:
             history_rows=len(self.history) if self.history is not None else 0,
             new_per_batch=self.new_per_batch,
             replayed_per_batch=self.replayed_per_batch,
+            sampling=self.sampling,
         )
         rows = self.new.take(new)
         if self.history is not None:
             rows = concatenate([rows, self.history.take(replayed)])
         data = to_data(rows, form=self.form, label=self.label)
-        return Batch(data=data, ids=rows.id, is_new=np.arange(len(rows)) < len(new))
+        return Batch(
+            data=data,
+            ids=rows.id,
+            is_new=np.arange(len(rows)) < len(new),
+            logits=None if rows.logits is None else torch.from_numpy(rows.logits),
+        )
 
     def __iter__(self) -> Iterator[Any]:
         while self.position < len(self):
@@ -173,6 +181,10 @@ class CycleData(pl.LightningDataModule):
         form: ``tuple`` or ``dict``.
         label: Key of the labels in a dict.
         seed: Of the run.
+        sampling: ``passes``, or ``replacement``, which draws every row on its own.
+
+    Raises:
+        ConfigError: Another sampling.
     """
 
     def __init__(
@@ -187,8 +199,16 @@ class CycleData(pl.LightningDataModule):
         form: str,
         label: str,
         seed: int,
+        sampling: str = "passes",
     ) -> None:
         super().__init__()
+        if sampling not in SAMPLINGS:
+            raise ConfigError(
+                f"{sampling!r} is not a way to draw rows.",
+                where="data.sampling",
+                mend=f"use {' or '.join(SAMPLINGS)}",
+            )
+        self.sampling = sampling
         self.new, self.history = new, history
         self.new_validation, self.history_validation = new_validation, history_validation
         self.batch_size = batch_size
@@ -214,6 +234,7 @@ class CycleData(pl.LightningDataModule):
             form=self.form,
             label=self.label,
             seed=self.seed,
+            sampling=self.sampling,
         )
 
     def train_dataloader(self) -> TrainLoader:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 Index = npt.NDArray[np.int64]
 
+SAMPLINGS = ("passes", "replacement")
+
 
 def batches_per_epoch(new_rows: int, new_per_batch: int) -> int:
     """Batches in one pass over the new rows."""
@@ -28,12 +30,14 @@ def draw(
     history_rows: int,
     new_per_batch: int,
     replayed_per_batch: int,
+    sampling: str = "passes",
 ) -> tuple[Index, Index]:
     """Rows of one batch of fixed size.
 
-    New rows are visited once an epoch in a seeded order. The replayed ones run through seeded
-    passes over history of their own, without repetition within a pass. The last batch of an
-    epoch is filled up with replay, or, where there is none, with new rows of the same epoch.
+    In ``passes``, new rows are visited once an epoch in a seeded order. The replayed ones run
+    through seeded passes over history of their own, without repetition within a pass. The last
+    batch of an epoch is filled up with replay, or, where there is none, with new rows of the same
+    epoch. With ``replacement``, every row of every batch is drawn uniformly and on its own.
 
     Args:
         seed: Of the run.
@@ -43,10 +47,15 @@ def draw(
         history_rows: Number of history rows to replay from; 0 means no replay.
         new_per_batch: New rows of a full batch.
         replayed_per_batch: Replayed rows of a full batch; 0 where ``history_rows`` is 0.
+        sampling: ``passes`` or ``replacement``.
 
     Returns:
         Positions among the new rows and positions among the history rows.
     """
+    if sampling == "replacement":
+        generator = np.random.Generator(np.random.PCG64([seed, 2, epoch, batch]))
+        fresh = generator.integers(new_rows, size=new_per_batch)
+        return fresh, generator.integers(max(history_rows, 1), size=replayed_per_batch)
     order = _permutation(seed, 0, epoch, new_rows)
     start = batch * new_per_batch
     new = order[start : start + new_per_batch]

@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from perennial.data.idx import is_idx, read_folder
 from perennial.errors import DataError
 
 _PANDAS_INDEX = re.compile(r"(__index_level_\d+__)?")
@@ -31,9 +32,10 @@ def open_source(spec: Any, *, name: str) -> datasets.Dataset:
 
     Args:
         spec: A file (parquet, csv, tsv, json, jsonl, arrow, feather); a folder of such files of
-            one kind, of images in one folder per class, or that ``save_to_disk`` wrote; a hub id
-            ``org/name``; or a built ``datasets.Dataset``. Several splits of one source are
-            joined, with their names in a column ``split``.
+            one kind, of images in one folder per class, of IDX images and labels (the format of
+            MNIST), or that ``save_to_disk`` wrote; a hub id ``org/name``; or a built
+            ``datasets.Dataset``. Several splits of one source are joined, with their names in a
+            column ``split``.
         name: The source's name, for messages: ``data.<name>``.
 
     Raises:
@@ -73,8 +75,7 @@ def _open(spec: str | Path, name: str) -> datasets.Dataset:
         raise DataError(
             f"The source cannot be read: {reason}",
             where=where,
-            mend="check that the file is whole, of the kind that its name says, and a table of named "
-            "columns",
+            mend="check that the file is whole, of the kind that its name says, and a table",
         ) from error
     if isinstance(spec, str) and _HUB_ID.fullmatch(spec) and path.suffix not in _READERS:
         return _open_hub(spec, where)
@@ -89,6 +90,8 @@ def _open_folder(path: Path, where: str) -> datasets.Dataset:
     found = sorted(item for item in path.rglob("*") if item.is_file() and item.name[0] != ".")
     if any(item.suffix.lower() in _IMAGES for item in found):
         return _image_folder(path, found, where)
+    if any(is_idx(item) for item in found):
+        return _wrap(read_folder([item for item in found if is_idx(item)], where=where))
     tables = [item for item in found if item.suffix.lower() in _READERS]
     kinds = {item.suffix.lower() for item in tables}
     if len(kinds) != 1:

@@ -1,18 +1,21 @@
 """N rows in contiguous columns: what every material is made of.
 
-Shapes: N rows; a feature column is (N, ...).
+Shapes: N rows; a feature column is (N, ...); C classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from perennial.types import Integers, Strings
+from perennial.types import Floats, Integers, Strings
+
+UNKNOWN = -1
+OWN = 0
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,11 @@ class Rows:
         content: Content hash (N,): features and label in canonical dtypes, 32 hex digits.
         cluster: Group column's value, else the content hash (N,); one cluster lies on one side
             of the split and counts as one in the gate.
+        logits: Stored logits (N, C), columns in the order of the lineage's label names, NaN where
+            unknown; None where no row has any.
+        logits_version: Number of the version that gave them (N,), int32: `UNKNOWN` where there are
+            none, `OWN` for the version that the rows are kept with, which has no number before it
+            is committed. None as ``logits`` is.
     """
 
     features: Mapping[str, npt.NDArray[Any]]
@@ -34,6 +42,8 @@ class Rows:
     id: Strings
     content: Strings
     cluster: Strings
+    logits: Floats | None = None
+    logits_version: Integers | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -46,18 +56,46 @@ class Rows:
             id=self.id[index],
             content=self.content[index],
             cluster=self.cluster[index],
+            logits=None if self.logits is None else self.logits[index],
+            logits_version=None if self.logits_version is None else self.logits_version[index],
         )
 
 
 def concatenate(parts: Sequence[Rows]) -> Rows:
-    """Rows of several parts, in order; at least one part, all of one schema."""
+    """Rows of several parts, in order; at least one part, all of one schema.
+
+    Where some parts have logits and others none, those of the others are unknown.
+    """
     if len(parts) == 1:
         return parts[0]
     names = list(parts[0].features)
     merged = {
-        field.name: np.concatenate([getattr(part, field.name) for part in parts])
-        for field in fields(Rows)
-        if field.name != "features"
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("label", "id", "content", "cluster")
     }
     features = {name: np.concatenate([part.features[name] for part in parts]) for name in names}
-    return Rows(features=features, **merged)
+    return Rows(features=features, **merged, **_logits(parts))
+
+
+def _logits(parts: Sequence[Rows]) -> dict[str, npt.NDArray[Any]]:
+    like = next((part.logits for part in parts if part.logits is not None), None)
+    if like is None:
+        return {}
+    return {
+        "logits": np.concatenate(
+            [
+                np.full((len(part), like.shape[1]), np.nan, dtype=like.dtype)
+                if part.logits is None
+                else part.logits
+                for part in parts
+            ]
+        ),
+        "logits_version": np.concatenate(
+            [
+                np.full(len(part), UNKNOWN, dtype=np.int32)
+                if part.logits_version is None
+                else part.logits_version
+                for part in parts
+            ]
+        ),
+    }

@@ -63,6 +63,7 @@ def read_rows(
     split_column: str | None = None,
     time_column: str | None = None,
     label_names: Sequence[str] | None = None,
+    new_classes: str | None = None,
     schema: Mapping[str, str] | None = None,
 ) -> SourceRows:
     """Columns to rows with identity.
@@ -77,6 +78,8 @@ def read_rows(
         split_column: Column that declares train, validation and holdout.
         time_column: Column that orders the rows.
         label_names: The lineage's class names; labels are matched with them by name.
+        new_classes: ``grow`` appends names that the lineage lacks; see
+            `perennial.data.labels.read_labels`.
         schema: The lineage's columns. Numbers of another dtype, as text files give them, are
             converted to it where nothing but float rounding is lost.
 
@@ -118,6 +121,7 @@ def read_rows(
         class_names=getattr(dataset.features[label], "names", None),
         label_names=label_names,
         where=_where(name, label),
+        new_classes=new_classes,
     )
     content = content_hashes(columns, np.array(names, dtype=np.str_)[target])
 

@@ -1,13 +1,14 @@
 """Rows in Arrow files: memory, holdouts and the index of what was learned.
 
 Each column is one contiguous buffer in one record batch, so reading maps the file and copies
-nothing but strings. NumPy dtype and shape of a row lie in the schema's metadata.
+nothing but strings. NumPy dtype and shape of a row lie in the schema's metadata, and with stored
+logits the class name of each of their columns.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,33 +17,48 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from perennial import files
+from perennial.data.logits import aligned
 from perennial.data.rows import Rows
 from perennial.errors import DataError
 
 _KEY = b"perennial"
 _FORMAT = 1
 _IDENTITY = ("label", "id", "content", "cluster")
+_LOGITS = ("logits", "logits_version")
 
 
-def write_rows(path: Path, rows: Rows, extra: Mapping[str, npt.NDArray[Any]] | None = None) -> str:
+def write_rows(
+    path: Path,
+    rows: Rows,
+    extra: Mapping[str, npt.NDArray[Any]] | None = None,
+    *,
+    label_names: Sequence[str] = (),
+) -> str:
     """Write rows durably and return the file's SHA-256; equal rows give equal files.
 
     Args:
         path: Target.
         rows: N rows.
         extra: Further columns (N, ...), numeric or strings.
+        label_names: Class names of the logits' columns, where the rows have any.
 
     Raises:
         StorageError: The file could not be written.
     """
     columns = {f"feature/{name}": column for name, column in rows.features.items()}
     columns |= {name: getattr(rows, name) for name in _IDENTITY}
+    if rows.logits is not None:
+        assert len(set(label_names)) == rows.logits.shape[1], "each column is a class"
+        columns |= {name: getattr(rows, name) for name in _LOGITS}
     columns |= {f"extra/{name}": column for name, column in (extra or {}).items()}
     layout = {
         name: {"dtype": column.dtype.str, "shape": column.shape[1:]}
         for name, column in columns.items()
     }
-    metadata = {_KEY: json.dumps({"format": _FORMAT, "columns": layout}).encode()}
+    described: dict[str, Any] = {"format": _FORMAT, "columns": layout}
+    if rows.logits is not None:
+        described["label_names"] = list(label_names)
+    metadata = {_KEY: json.dumps(described).encode()}
     arrays = [_to_arrow(column) for column in columns.values()]
     schema = pa.schema(
         [pa.field(name, array.type) for name, array in zip(columns, arrays, strict=True)],
@@ -57,8 +73,15 @@ def write_rows(path: Path, rows: Rows, extra: Mapping[str, npt.NDArray[Any]] | N
     return files.write(Path(path), writer)
 
 
-def read_rows_file(path: Path) -> tuple[Rows, dict[str, npt.NDArray[Any]]]:
+def read_rows_file(
+    path: Path, *, label_names: Sequence[str] | None = None
+) -> tuple[Rows, dict[str, npt.NDArray[Any]]]:
     """Rows and extra columns of a file that `write_rows` wrote; numeric ones are read-only maps.
+
+    Args:
+        path: The file.
+        label_names: Class names in the order in which stored logits are wanted; a class that the
+            file does not name is NaN. None leaves logits out.
 
     Raises:
         DataError: The file is missing, cut off, or of another kind.
@@ -70,6 +93,9 @@ def read_rows_file(path: Path) -> tuple[Rows, dict[str, npt.NDArray[Any]]]:
         layout = described["columns"]
         columns = {name: _to_numpy(table[name], layout[name]) for name in table.column_names}
         identity = {name: columns[name] for name in _IDENTITY}
+        if label_names is not None and "logits" in columns:
+            identity |= {name: columns[name] for name in _LOGITS}
+            identity["logits"] = aligned(columns["logits"], described["label_names"], label_names)
     except (pa.ArrowException, OSError, KeyError, ValueError, AssertionError) as error:
         raise DataError(
             f"A file of rows cannot be read: {str(error) or type(error).__name__}.",

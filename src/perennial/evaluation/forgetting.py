@@ -40,13 +40,35 @@ def backward_transfer(matrix: Matrix) -> float:
     return _mean(matrix[-1, :count] - np.diagonal(matrix)[:count])
 
 
-def summary(matrix: Matrix) -> dict[str, Any]:
-    """All measures and the matrix, with None in the place of NaN."""
+def forward_transfer(matrix: Matrix, initial: Matrix) -> float:
+    """Mean advantage on each window just before learning it, over a model that learned nothing.
+
+    Lopez-Paz and Ranzato, Gradient Episodic Memory (2017); NaN with one version.
+
+    Args:
+        matrix: Scores (T, T), of holdouts that come later too.
+        initial: Scores (T,) of a randomly initialised model.
+    """
+    count = min(len(matrix) - 1, matrix.shape[1] - 1)
+    if count < 1:
+        return math.nan
+    return _mean(np.diagonal(matrix, offset=1)[:count] - initial[1 : count + 1])
+
+
+def summary(matrix: Matrix, initial: Matrix | None = None) -> dict[str, Any]:
+    """All measures and the matrix, with None in the place of NaN.
+
+    Args:
+        matrix: Scores (T, T).
+        initial: Scores (T,) of a randomly initialised model, for forward transfer.
+    """
     values = {
         "average_accuracy": average_accuracy(matrix),
         "forgetting": forgetting(matrix),
         "backward_transfer": backward_transfer(matrix),
     }
+    if initial is not None:
+        values["forward_transfer"] = forward_transfer(matrix, initial)
     return {
         **{name: _plain(value) for name, value in values.items()},
         "matrix": [[_plain(float(value)) for value in row] for row in matrix],

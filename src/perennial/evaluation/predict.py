@@ -30,13 +30,17 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def predict(model: nn.Module, task: Task, batches: Iterable[Batch]) -> Predictions:
+def predict(
+    model: nn.Module, task: Task, batches: Iterable[Batch], *, classes: int | None = None
+) -> Predictions:
     """Score every row.
 
     Args:
         model: The model of record.
         task: Turns outputs into predictions, scores and losses.
         batches: Rows on the model's device, in order.
+        classes: Width of the probabilities where rows may be of classes that the model does not
+            know: it is wrong about those, at a finite loss. None takes the model's own.
 
     Returns:
         Predictions over all N rows, on the CPU.
@@ -48,6 +52,8 @@ def predict(model: nn.Module, task: Task, batches: Iterable[Batch]) -> Predictio
     with eval_mode(model):
         for batch in batches:
             outputs = task.outputs(model, batch.data)
+            if classes is not None:
+                outputs = task.widened(outputs, classes)
             parts.append(
                 (
                     task.predictions(outputs).cpu(),

@@ -10,7 +10,7 @@ from perennial.errors import ConfigError, MethodError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from perennial.types import MethodContext, StepContext
+    from perennial.types import MethodContext, Part, StepContext
 
 
 class Method:
@@ -23,20 +23,30 @@ class Method:
     Attributes:
         name: Key in the configuration, in logs and in a version's ``methods/<name>.safetensors``.
         requires: Capabilities that the module must give: ``per_example_loss``, ``logits``,
-            ``features``.
+            ``features``, ``stored_logits``.
         needs_history: Whether the method has nothing to work with where there is no history.
         learns_from_training: Whether `finish` needs to have seen the training that leads to a
             version, so that the method is attached when the first one is trained too.
+        needs_replay: Whether the method speaks about replayed rows, so that another has to mix
+            them into batches.
+        logits_dtype: Dtype in which logits are kept with remembered rows for this method; None
+            where it uses none.
     """
 
     name: ClassVar[str]
     requires: ClassVar[frozenset[str]] = frozenset()
     needs_history: ClassVar[bool] = False
     learns_from_training: ClassVar[bool] = False
+    needs_replay: ClassVar[bool] = False
+    logits_dtype: str | None = None
 
     def new_share(self, new_rows: int, history_rows: int) -> float | None:
         """Share of new rows in a batch, where the method mixes history into it; else None."""
         return None
+
+    def divide(self, step: StepContext) -> tuple[Part, ...]:
+        """Before the training step: the forwards it is made of, none for a single plain one."""
+        return ()
 
     def prepare(self, context: MethodContext) -> None:
         """Before fit: build anchors, precision or a teacher from the champion."""
@@ -72,6 +82,14 @@ class Method:
         """Restore what `state_dict` gave."""
 
 
+_MENDS = {"stored_logits": "use replay without stored logits"}
+_ALONE = {
+    "project_gradients": "project gradients",
+    "new_share": "say what a batch is made of",
+    "divide": "divide a batch into forwards",
+}
+
+
 def require(good: bool, setting: str, value: object, words: str) -> None:
     """Refuse a setting's value.
 
@@ -101,7 +119,8 @@ def arrange(methods: Sequence[Method]) -> list[Method]:
     """Methods sorted by name, after checking that they can work together.
 
     Raises:
-        MethodError: Two have one name, project gradients, or make up the batch.
+        MethodError: Two have one name, project gradients, or make up or divide the batch; or one
+            needs replay and there is none.
     """
     ordered = sorted(methods, key=lambda method: method.name)
     names = [method.name for method in ordered]
@@ -109,19 +128,20 @@ def arrange(methods: Sequence[Method]) -> list[Method]:
         raise MethodError(
             f"Method {repeated[0]!r} is listed twice.", where="method", mend="list it once"
         )
-    projecting = [m.name for m in ordered if overrides(m, "project_gradients")]
-    if len(projecting) > 1:
+    for phase, words in _ALONE.items():
+        several = [method.name for method in ordered if overrides(method, phase)]
+        if len(several) > 1:
+            raise MethodError(
+                f"Methods {' and '.join(several)} both {words}; at most one can.",
+                where="method",
+                mend="leave one of them out",
+            )
+    alone = [method.name for method in ordered if method.needs_replay]
+    if alone and not any(overrides(method, "new_share") for method in ordered):
         raise MethodError(
-            f"Methods {' and '.join(projecting)} both project gradients; at most one can.",
-            where="method",
-            mend="leave one of them out",
-        )
-    mixing = [m.name for m in ordered if overrides(m, "new_share")]
-    if len(mixing) > 1:
-        raise MethodError(
-            f"Methods {' and '.join(mixing)} both say what a batch is made of; at most one can.",
-            where="method",
-            mend="leave one of them out",
+            f"Method {alone[0]!r} speaks about replayed rows, and no method replays any.",
+            where=f"method.{alone[0]}",
+            mend=f"use method={alone[0]}, which brings replay, or 'method=[replay,{alone[0]}]'",
         )
     return ordered
 
@@ -143,6 +163,9 @@ def check_capabilities(methods: Sequence[Method], missing: Mapping[str, str], mo
                 f"Method {method.name!r} needs {capability!r}, which {module} does not give: "
                 f"{missing[capability]}.",
                 where=f"method.{method.name}",
-                mend=f"give {module} a forward(inputs) that returns what the task expects, "
-                "or leave the method out",
+                mend=_MENDS.get(
+                    capability,
+                    f"give {module} a forward(inputs) that returns what the task expects",
+                )
+                + ", or leave the method out",
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from perennial.errors import MethodError
 from perennial.methods.base import Method, require
 from perennial.methods.fisher import KINDS, diagonal_fisher
-from perennial.methods.pull import Pull, anchors, like
+from perennial.methods.pull import Pull, anchors, carried
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,13 +38,16 @@ class EWC(Method):
     own step, is stable at any strength and means the same under every optimizer.
     Replay represents history a second time: with it, a much smaller strength is right.
 
+    Rows of the output layer that new classes added have precision 0; with the next cycle they
+    have that of their own rows.
+
     Choose it with replay where memory is small, alone where rows may not be kept.
 
     Args:
         strength: Weight of the penalty; 1 is the posterior's own, at least 0.
         decay: Share of the old precision that is kept per cycle, in [0, 1].
         fisher: ``sampled``, ``true`` or ``empirical``.
-        max_classes: Largest number of classes for ``true``.
+        max_classes: Largest number of classes, or of output dimensions, for ``true``.
         step: ``explicit`` or ``proximal``.
 
     Raises:
@@ -105,9 +108,9 @@ class EWC(Method):
                     mend="give data.history=PATH, or use method=none",
                 )
             stored = self._estimate(context, history=True)
-        self.precision = {}
+        self.precision = carried(stored, parameters, context.champion.weights)
         for name, parameter in parameters.items():
-            if name not in stored or stored[name].shape != parameter.shape:
+            if name not in self.precision:
                 found = tuple(stored[name].shape) if name in stored else "missing"
                 raise MethodError(
                     f"The champion's precision of {name!r} is {found}, and the parameter "
@@ -115,7 +118,6 @@ class EWC(Method):
                     where="method.ewc",
                     mend="train the same parameters as before, or leave ewc out",
                 )
-            self.precision[name] = like(parameter, stored[name])
         self.anchor = anchors(parameters)
         self.new_count = max(context.new_count, 1)
         self._pull = None
@@ -179,14 +181,17 @@ class EWC(Method):
     def _estimate(self, context: MethodContext, *, history: bool) -> dict[str, Tensor]:
         logits = context.logits
         assert logits is not None
+        # the precision is the champion's, which knows nothing of new classes
+        classes = context.old_classes if history else None
         mean, count = diagonal_fisher(
             context.model,
             context.history() if history else context.new(),
-            logits=lambda data: logits(context.model, data),
+            logits=lambda data: _first(logits(context.model, data), classes),
             kind=self.fisher,
             seed=context.seed,
             max_classes=self.max_classes,
             targets=context.targets,
+            likelihood=context.likelihood,
             warn=context.warn,
         )
         return {name: value * count for name, value in mean.items()}
@@ -206,3 +211,8 @@ class EWC(Method):
                 f"ewc: lr · strength · max P / N_new is {worst:.3g}, and above 2 the explicit step "
                 "is unstable under SGD: set method.ewc.step=proximal, or a smaller strength"
             )
+
+
+def _first(logits: Tensor, classes: int | None) -> Tensor:
+    """Logits (B, classes) of (B, C)."""
+    return logits if classes in (None, logits.shape[1]) else logits[:, :classes]

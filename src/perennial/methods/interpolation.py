@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from perennial.errors import MethodError
 from perennial.methods.base import Method, require
+from perennial.methods.batch_norm import BatchNorm
 
 if TYPE_CHECKING:
     from perennial.types import Batch, MethodContext
-
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Interpolation(Method):
@@ -24,7 +24,8 @@ class Interpolation(Method):
     After training, the candidate becomes ``(1 − α) · champion + α · candidate``. Of ``points``
     values of α in (0, 1], the one is taken that scores best on new validation rows among those that
     lose no more than ``budget`` on history's; where none does, the one that loses least. Running
-    statistics of batch norm are computed anew from mixed training rows.
+    statistics of batch norm are computed anew from mixed training rows. Rows of the output layer
+    that the champion does not have are the candidate's.
 
     Cost: ``points`` passes over the validation rows after training, none during it. Choose it
     beside any method: it is free, and often most of the gain.
@@ -49,18 +50,26 @@ class Interpolation(Method):
         self.alpha: float | None = None
 
     def adjust(self, context: MethodContext) -> None:
-        """Choose α on validation rows and leave the model at it."""
+        """Choose α on validation rows and leave the model at it.
+
+        Raises:
+            MethodError: There are no new validation rows.
+        """
+        if "new" not in context.champion_scores:
+            raise MethodError(
+                "Interpolation chooses on new validation rows, and there are none.",
+                where="method.interpolation",
+                mend="raise data.validation_fraction, or leave interpolation out",
+            )
         model = context.model
         candidate = {name: value.detach().clone() for name, value in model.state_dict().items()}
         champion = {n: v.to(candidate[n].device) for n, v in context.champion.weights.items()}
-        self._put(model, champion, candidate, 0.0, context)
-        before = context.validate()
         tried = []
         for step in range(1, self.points + 1):
             alpha = step / self.points
             self._put(model, champion, candidate, alpha, context)
             tried.append((alpha, dict(context.validate())))
-        self.alpha = choose(tried, before.get("history"), self.budget)
+        self.alpha = choose(tried, context.champion_scores.get("history"), self.budget)
         self._put(model, champion, candidate, self.alpha, context)
         context.warn(f"interpolation: {self.alpha:.0%} of the way from champion to candidate")
 
@@ -73,22 +82,32 @@ class Interpolation(Method):
         context: MethodContext,
     ) -> None:
         model.load_state_dict(mixed(champion, candidate, alpha))
-        if 0 < alpha < 1:
+        if alpha < 1:
             _renew_statistics(model, context)
 
 
 def mixed(
     champion: dict[str, Tensor], candidate: dict[str, Tensor], alpha: float
 ) -> dict[str, Tensor]:
-    """(1 − α) · champion + α · candidate; counts and other whole numbers are the candidate's."""
-    if alpha in (0.0, 1.0):
-        return candidate if alpha else champion
+    """(1 − α) · champion + α · candidate, for α in (0, 1].
+
+    Counts and other whole numbers are the candidate's, and so are rows that new classes added.
+    """
+    if alpha == 1.0:
+        return candidate
     return {
-        name: torch.lerp(champion[name].float(), value.float(), alpha).to(value.dtype)
+        name: _between(champion[name], value, alpha)
         if value.is_floating_point() and name in champion
         else value
         for name, value in candidate.items()
     }
+
+
+def _between(champion: Tensor, candidate: Tensor, alpha: float) -> Tensor:
+    if champion.shape != candidate.shape:
+        old = len(champion)
+        return torch.cat([_between(champion, candidate[:old], alpha), candidate[old:]])
+    return torch.lerp(champion.float(), candidate.float(), alpha).to(candidate.dtype)
 
 
 def choose(
@@ -114,7 +133,7 @@ def choose(
 
 def _renew_statistics(model: nn.Module, context: MethodContext) -> None:
     """Running statistics of batch norms as averages over batches of new and history rows."""
-    norms = [m for m in model.modules() if isinstance(m, _BATCH_NORMS) and m.track_running_stats]
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
     logits = context.logits
     if not norms or logits is None:
         return

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
+
 from perennial.methods.base import Method, require
-from perennial.methods.pull import Pull, anchors
+from perennial.methods.pull import Pull, anchors, free_rows, like, padded
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from perennial.types import MethodContext, StepContext
 
 
@@ -21,7 +21,7 @@ class L2SP(Method):
     Adds the gradient of ``strength / 2 · ‖θ − θ*‖²``, θ* the champion's weights. Cost: one sweep
     over the parameters per step, one copy of the weights. Choose it where there is neither history
     nor a precision: it needs no row of the past. It holds back every parameter alike, also those
-    that history does not need.
+    that history does not need; rows that new classes added to the output layer are free.
 
     Args:
         strength: Weight of the penalty, at least 0.
@@ -37,12 +37,17 @@ class L2SP(Method):
         require(number, "l2sp.strength", strength, "a number")
         require(0 <= strength < math.inf, "l2sp.strength", strength, "at least 0 and finite")
         self.strength = float(strength)
-        self.pull = Pull({}, None, method=self.name)
+        self.pull = Pull({}, {}, method=self.name)
 
     def prepare(self, context: MethodContext) -> None:
         """Take the anchor."""
         trainable = {n: p for n, p in context.model.named_parameters() if p.requires_grad}
-        self.pull = Pull(anchors(trainable), None, method=self.name)
+        free = free_rows(trainable, context.champion.weights)
+        held = {
+            name: like(trainable[name], padded(torch.ones(old, *trainable[name].shape[1:]), now))
+            for name, (old, now) in free.items()
+        }
+        self.pull = Pull(anchors(trainable), held, method=self.name)
 
     def add_gradients(self, step: StepContext) -> None:
         """Add strength · (θ − θ*)."""
@@ -51,9 +56,9 @@ class L2SP(Method):
             step.log("l2sp/penalty", penalty)
 
     def state_dict(self) -> dict[str, Any]:
-        """The anchor."""
-        return {"anchor": dict[str, "Tensor"](self.pull.anchor)}
+        """The anchor, and which rows are held to it where not all are."""
+        return {"anchor": dict(self.pull.anchor), "held": dict(self.pull.precision)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self.pull = Pull(dict(state["anchor"]), None, method=self.name)
+        self.pull = Pull(dict(state["anchor"]), dict(state["held"]), method=self.name)

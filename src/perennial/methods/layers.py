@@ -1,7 +1,7 @@
 """Per-example gradients of a layer's parameters from its input and the gradient at its output.
 
 Exact for linear, convolution, embedding and norm layers; `rules` says which fields of a layer are
-covered. What is not is estimated row by row, in `perennial.methods.fisher`.
+covered. What is not is for `perennial.methods.per_example`.
 
 Shapes: B rows, L positions, I inputs, O outputs, G groups, V tokens, D features.
 """
@@ -32,13 +32,13 @@ class Rule:
         per_example: (inputs, gradient at the output) to gradients (B, ...) in the parameter's
             own shape.
         size: (inputs, gradient) to the largest number of elements formed for one row.
-        squares: (inputs, gradient, weights (B,) or None) to the sum over rows of squares, flat,
-            where that is cheaper than squaring `per_example`; None for these arguments otherwise.
+        squares: (inputs, gradient) to the sum over rows of squares, flat, where that is cheaper
+            than squaring `per_example`; None for these arguments otherwise.
     """
 
     per_example: Callable[[Tensor, Tensor], Tensor]
     size: Callable[[Tensor, Tensor], int]
-    squares: Callable[[Tensor, Tensor, Tensor | None], Tensor | None] = lambda x, g, w: None
+    squares: Callable[[Tensor, Tensor], Tensor | None] = lambda x, g: None
 
 
 def rules(layer: nn.Module) -> dict[str, Rule]:
@@ -67,14 +67,11 @@ def linear_weight(inputs: Tensor, gradient: Tensor) -> Tensor:
     return torch.bmm(g_BLO.transpose(1, 2), inputs.reshape(rows, -1, inputs.shape[-1]))
 
 
-def linear_weight_squares(
-    inputs: Tensor, gradient: Tensor, weight_B: Tensor | None
-) -> Tensor | None:
+def linear_weight_squares(inputs: Tensor, gradient: Tensor) -> Tensor | None:
     """(g²)ᵀ(a²), where a row has one position only."""
     if gradient.ndim != 2:
         return None
-    g2_BO = gradient.square() if weight_B is None else gradient.square() * weight_B[:, None]
-    return (g2_BO.T @ inputs.square()).flatten()
+    return (gradient.square().T @ inputs.square()).flatten()
 
 
 def linear_bias(_: Tensor, gradient: Tensor) -> Tensor:
@@ -164,9 +161,7 @@ def _embedding_weight(layer: nn.Embedding, inputs: Tensor, gradient: Tensor) -> 
     return full
 
 
-def _embedding_squares(
-    layer: nn.Embedding, inputs: Tensor, gradient: Tensor, weight_B: Tensor | None
-) -> Tensor:
+def _embedding_squares(layer: nn.Embedding, inputs: Tensor, gradient: Tensor) -> Tensor:
     """An example's repeated tokens are merged first, then squared and summed by token."""
     rows, width = len(gradient), gradient.shape[-1]
     tokens = inputs.reshape(rows, -1)
@@ -174,11 +169,8 @@ def _embedding_squares(
     keys, index = torch.unique(row * layer.num_embeddings + tokens, return_inverse=True)
     merged = gradient.new_zeros(len(keys), width)
     merged.index_add_(0, index.reshape(-1), gradient.reshape(-1, width))
-    squares = merged.square()
-    if weight_B is not None:
-        squares *= weight_B[keys // layer.num_embeddings, None]
     total = gradient.new_zeros(layer.num_embeddings, width)
-    total.index_add_(0, keys % layer.num_embeddings, squares)
+    total.index_add_(0, keys % layer.num_embeddings, merged.square())
     if layer.padding_idx is not None:
         total[layer.padding_idx] = 0
     return total.flatten()

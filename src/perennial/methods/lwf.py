@@ -27,7 +27,8 @@ class LwF(Method):
     temperature T and the champion, in evaluation mode, as teacher. Cost: one forward of the teacher
     per step, one copy of the model; for a module that keeps its logits to itself one more forward.
     Choose it where rows of the past may not be kept and the new rows still look like them: on rows
-    that the champion gets wrong it teaches the mistake.
+    that the champion gets wrong it teaches the mistake. Of new classes the teacher says nothing:
+    both distributions are over the champion's classes.
 
     Args:
         strength: Weight of the term, at least 0.
@@ -54,10 +55,12 @@ class LwF(Method):
         self.temperature = float(temperature)
         self.rows = rows
         self.weights: dict[str, Tensor] = {}
+        self.classes: int | None = None
         self._teacher: nn.Module | None = None
 
     def prepare(self, context: MethodContext) -> None:
-        """Take the champion's weights."""
+        """Take the champion's weights, and how many classes it knows."""
+        self.classes = context.old_classes
         self.weights = {n: v.detach().clone() for n, v in context.model.state_dict().items()}
         self._teacher = None
 
@@ -74,20 +77,24 @@ class LwF(Method):
             taught = step.logits_of(teacher, step.batch.data)
         chosen = mask.to(logits.device)
         term = F.kl_div(
-            F.log_softmax(logits[chosen].float() / self.temperature, dim=1),
-            F.log_softmax(taught[chosen].float() / self.temperature, dim=1),
+            self._log_p(logits[chosen]),
+            self._log_p(taught[chosen]),
             log_target=True,
             reduction="batchmean",
         )
         return {"distillation": self.strength * self.temperature**2 * term}
 
+    def _log_p(self, logits: Tensor) -> Tensor:
+        return F.log_softmax(logits[:, : self.classes].float() / self.temperature, dim=1)
+
     def state_dict(self) -> dict[str, Any]:
-        """The teacher's weights."""
-        return {"weights": dict(self.weights)}
+        """The teacher's weights and number of classes."""
+        return {"weights": dict(self.weights), "classes": self.classes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         self.weights = dict(state["weights"])
+        self.classes = state["classes"]
         self._teacher = None
 
     def _speaking(self, model: nn.Module) -> nn.Module:

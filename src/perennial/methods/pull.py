@@ -1,6 +1,6 @@
 """A quadratic pull towards the champion's weights, with its gradient and its proximal step.
 
-Penalty ½ Σ P (θ − θ*)², with P a tensor per parameter or 1 everywhere: what EWC, SI and L2-SP add.
+Penalty ½ Σ P (θ − θ*)², with P a tensor or 1 for each parameter: what EWC, SI and L2-SP add.
 Formed in chunks, so that nothing of a parameter's size is allocated, and never as Pθ − Pθ*, which
 cancels.
 """
@@ -22,12 +22,12 @@ class Pull:
 
     Args:
         anchor: θ*, as the parameters lie in memory.
-        precision: P, float32, alike; None for 1 everywhere.
+        precision: P, float32, alike; 1 for a parameter that has none.
         method: Name, for messages.
     """
 
     def __init__(
-        self, anchor: dict[str, Tensor], precision: dict[str, Tensor] | None, *, method: str
+        self, anchor: dict[str, Tensor], precision: dict[str, Tensor], *, method: str
     ) -> None:
         self.anchor = anchor
         self.precision = precision
@@ -126,10 +126,10 @@ class Pull:
     def _on(self, name: str, device: torch.device) -> list[Tensor]:
         if self.anchor[name].device != device:
             self.anchor[name] = self.anchor[name].to(device)
-            if self.precision is not None:
+            if name in self.precision:
                 self.precision[name] = self.precision[name].to(device)
         found = [self.anchor[name]]
-        return found if self.precision is None else [*found, self.precision[name]]
+        return [*found, self.precision[name]] if name in self.precision else found
 
     def _buffer(self, size: int, device: torch.device) -> Tensor:
         if self._scratch is None or self._scratch.device != device or len(self._scratch) < size:
@@ -149,6 +149,49 @@ def like(parameter: Tensor, values: Tensor) -> Tensor:
     """Float32 values in a parameter's own layout, so that both lie alike in memory."""
     layout = torch.empty_like(parameter, dtype=torch.float32, requires_grad=False)
     return layout.copy_(values)
+
+
+def padded(values: Tensor, rows: int) -> Tensor:
+    """Values (C, ...) with zeros for the rows of new classes: (rows, ...)."""
+    return torch.cat([values, values.new_zeros(rows - len(values), *values.shape[1:])])
+
+
+def free_rows(
+    parameters: Mapping[str, Tensor], champion: Mapping[str, Tensor]
+) -> dict[str, tuple[int, int]]:
+    """Parameters that new classes gave rows: name to the champion's rows and the present ones."""
+    pairs = {
+        name: (champion[name].shape, parameter.shape)
+        for name, parameter in parameters.items()
+        if name in champion
+    }
+    return {n: (old[0], now[0]) for n, (old, now) in pairs.items() if old[:1] < now[:1]}
+
+
+def carried(
+    stored: Mapping[str, Tensor],
+    parameters: Mapping[str, Tensor],
+    champion: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """What a method left with the champion, zero where new classes have added rows.
+
+    Args:
+        stored: Values by parameter name.
+        parameters: Those that train, by name.
+        champion: Its weights.
+
+    Returns:
+        Float32 in the parameters' layout; without those that do not fit.
+    """
+    free = free_rows(parameters, champion)
+    found = {}
+    for name, parameter in parameters.items():
+        values = stored.get(name)
+        if values is not None and name in free and values.shape == champion[name].shape:
+            values = padded(values, len(parameter))
+        if values is not None and values.shape == parameter.shape:
+            found[name] = like(parameter, values)
+    return found
 
 
 def anchors(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 
 from perennial.errors import MethodError
 from perennial.methods.base import Method, require
-from perennial.methods.pull import Pull, anchors, like
+from perennial.methods.pull import Pull, anchors, carried, like
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,18 +67,19 @@ class SI(Method):
                 f"si: {context.champion.id} left no path of its training, so nothing is protected "
                 "in this cycle; from the next one on it is"
             )
-        importance = {}
-        for name, parameter in trainable.items():
-            value = torch.zeros(parameter.shape) if stored is None else stored.get(name)
-            if value is None or value.shape != parameter.shape:
+        self.path = {name: like(p, torch.zeros(p.shape)) for name, p in trainable.items()}
+        nothing = {name: value.clone() for name, value in self.path.items()}
+        importance = (
+            nothing if stored is None else carried(stored, trainable, context.champion.weights)
+        )
+        for name in trainable:
+            if name not in importance:
                 raise MethodError(
                     f"The champion's importance of {name!r} does not fit the parameter.",
                     where="method.si",
                     mend="train the same parameters as before, or leave si out",
                 )
-            importance[name] = like(parameter, value)
         self.pull = Pull(anchors(trainable), importance, method=self.name)
-        self.path = {name: like(p, torch.zeros(p.shape)) for name, p in trainable.items()}
 
     @torch.no_grad()
     def observe_gradients(self, step: StepContext) -> None:
@@ -108,7 +109,6 @@ class SI(Method):
         if not self.path:
             return {}
         importance = self.pull.precision
-        assert importance is not None
         left = {}
         for name, parameter in context.model.named_parameters():
             if name in self.path:
@@ -121,7 +121,7 @@ class SI(Method):
         """Path, importance and anchor."""
         return {
             "path": dict(self.path),
-            "importance": dict(self.pull.precision or {}),
+            "importance": dict(self.pull.precision),
             "anchor": dict(self.pull.anchor),
         }
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from perennial.errors import RegistryError
+from perennial.errors import PerennialError, RegistryError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,7 +24,8 @@ def rebuild(
     that is not Perennial's own is built only if it is allowed.
 
     Args:
-        constructor: ``target`` and ``arguments`` of the manifest.
+        constructor: ``target`` and ``arguments`` of the manifest, and ``head`` where new classes
+            made the output layer wider than the arguments say.
         allow: Import paths of the user's own classes that may be built.
         ref: The version, for messages.
         how: How to allow ``{target}``, for messages.
@@ -33,6 +34,8 @@ def rebuild(
         RegistryError: The class is not allowed, not there, no module, or takes other arguments.
     """
     from torch import nn
+
+    from perennial.models.head import Head, grow
 
     target = str(constructor["target"])
     if not target.startswith(OURS) and target not in set(allow):
@@ -56,15 +59,24 @@ def rebuild(
             where=ref,
             mend="restore the version from a copy",
         )
+    recorded = constructor.get("head")
     try:
-        return found(**constructor["arguments"])
+        model = found(**constructor["arguments"])
+        if recorded is not None:
+            # any seed: weights are loaded over what is drawn here
+            grow(model, Head(**recorded), seed=0)
+        return model
     except Exception as error:
         # the class is foreign code: whatever it raises is the reason
         raise RegistryError(
-            f"{target} could not be built with the arguments of {ref}: {error}.",
+            f"{target} could not be built with the arguments of {ref}: {_reason(error)}.",
             where=ref,
             mend="use the code that the version was trained with",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return error.what.rstrip(".") if isinstance(error, PerennialError) else str(error)
 
 
 def put_weights(model: nn.Module, weights: Mapping[str, Tensor], *, ref: str) -> None:

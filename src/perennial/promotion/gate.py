@@ -185,16 +185,24 @@ def _improvement(report: EvaluationReport, policy: Policy, alpha: float) -> Chec
         threshold=policy.minimum_effect,
         n=int(mask.sum()),
         p_value=p_value,
-        power=statistics.mcnemar_power(
-            found.independent,
-            discordance=found.discordance,
-            alternative=policy.alternative,
-            alpha=alpha,
-        )
-        if policy.minimum_effect == 0
-        else None,
-        alternative=policy.alternative,
+        power=_power_to_improve(found, policy, alpha),
+        alternative=policy.minimum_effect + policy.alternative,
         reason=reason,
+    )
+
+
+def _power_to_improve(found: Compared, policy: Policy, alpha: float) -> float:
+    rows, alternative = found.independent, policy.minimum_effect + policy.alternative
+    if policy.minimum_effect == 0:
+        return statistics.mcnemar_power(
+            rows, discordance=found.discordance, alternative=alternative, alpha=alpha
+        )
+    return statistics.tango_power(
+        rows,
+        discordance=found.discordance,
+        margin=-policy.minimum_effect,
+        alpha=alpha,
+        alternative=alternative,
     )
 
 

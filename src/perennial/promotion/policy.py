@@ -71,7 +71,7 @@ class Policy:
         alpha: Level of each one-sided test, in (0, 0.5).
         retention: ``{"margin": m}``: largest loss on history, in (0, 1); or ``"waived"``.
         improvement: ``minimum_effect`` in [0, 1) that must be exceeded on new rows, and
-            ``alternative``, the true difference at which power is stated.
+            ``alternative``, the true difference beyond it at which power is stated.
 
     Raises:
         ConfigError: A value out of range, or an unknown key.
@@ -105,7 +105,7 @@ class Policy:
                 "gate.improvement.minimum_effect", wanted["minimum_effect"], 0, 1
             )
         self.alternative = _within(
-            "gate.improvement.alternative", wanted["alternative"], self.minimum_effect, 1
+            "gate.improvement.alternative", wanted["alternative"], 0, 1 - self.minimum_effect
         )
 
 

@@ -20,6 +20,8 @@ HEADLINES = {
     "inconclusive": "The champion stays: the held-out rows do not decide.",
 }
 
+ALWAYS = "The candidate serves whatever the verdict: promotion was set to always."
+
 
 def render_report(
     *,
@@ -53,10 +55,16 @@ def render_report(
     pictures = {c["name"]: Markup(plots.interval(c)) for c in checks if c["interval"]}  # noqa: S704
     figures = [
         ("Before and after", "Accuracy on held-out rows.", plots.bars(result["metrics"])),
-        (
-            "While it learned",
-            "Validation accuracy; dashed is where the champion stood.",
-            plots.learning_curve(curve),
+        *(
+            [
+                (
+                    "While it learned",
+                    "Validation accuracy; dashed is where the champion stood.",
+                    plots.learning_curve(curve),
+                )
+            ]
+            if curve
+            else []
         ),
         (
             "Each class, new data",
@@ -74,7 +82,7 @@ def render_report(
         )
     return environment.get_template("report.html.j2").render(
         result=result,
-        headline=HEADLINES[result["status"]],
+        headline=_headline(result),
         rows=_rows(result["metrics"]),
         checks=checks,
         pictures=pictures,
@@ -83,6 +91,11 @@ def render_report(
         cost=result["cost"],
         environment=result["environment"] or {},
     )
+
+
+def _headline(result: Mapping[str, Any]) -> str:
+    against = result["decision"]["applied"] and result["status"] != "promoted"
+    return ALWAYS if against else HEADLINES[result["status"]]
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -13,15 +13,19 @@ from torch import Tensor
 
 from perennial.data.datamodule import CycleData, split_batch_size
 from perennial.data.learned import ROLES, Learned, Ties
+from perennial.data.logits import lacking, recalled, without_logits
 from perennial.data.memory import Memory
-from perennial.data.rows import Rows, concatenate
+from perennial.data.rows import OWN, Rows, concatenate
 from perennial.data.store import write_rows
 from perennial.methods.base import Method, arrange, check_capabilities
 from perennial.models.checkpoint import read_safetensors, to_bytes
 from perennial.promotion.registry import Version
-from perennial.steps.collect import Given, Parts, remembered_rows
+from perennial.steps.collect import Parts
+from perennial.steps.given import Given
+from perennial.steps.history import recall
 from perennial.steps.learner import Learner, capabilities, memory_gradients, method_context
 from perennial.steps.lineage import Lineage
+from perennial.steps.remember import complete, stored_dtype
 from perennial.training.fit import FitResult, Training, fit
 from perennial.types import Booleans, VersionView
 
@@ -33,10 +37,12 @@ class Trained:
     Attributes:
         fit: Steps, rows, curve.
         methods: What methods leave for the next cycle.
+        history: The rows that were replayed from, with the logits they were replayed with.
     """
 
     fit: FitResult
     methods: Mapping[str, Mapping[str, Tensor]]
+    history: Rows | None = None
 
 
 def view(version: Version) -> VersionView:
@@ -68,14 +74,24 @@ def train(
     logger: Any,
     show: Any,
     warn: Any,
+    sampling: str = "passes",
+    classes: int = 0,
 ) -> Trained:
     """Fine-tune the champion's weights on new and replayed rows.
 
+    Where there are more ``classes`` than the champion knows, its output layer grows first.
+
     Raises:
+        ConfigError: There is no output layer that could grow.
         MethodError: A method lacks a capability or history.
         TrainingError: Training diverged.
     """
     methods = arrange(methods)
+    validation = {"new": new_validation, "history": history_validation}
+    learner.load(champion.weights)
+    start = learner.score(validation, classes=classes or None)
+    if classes > len(champion.label_names):
+        learner.grow(new, classes, seed=seed)
     missing = capabilities(learner, new)
     check_capabilities(methods, missing, type(learner.model).__name__)
     share = _new_share(methods, new, history)
@@ -86,6 +102,8 @@ def train(
                 f"replay: memory has {len(history)} rows, fewer than the {replayed} of a batch; "
                 "they are drawn with replacement"
             )
+    if history is not None:
+        history = _with_logits(learner, history, methods, champion, warn)
     data = CycleData(
         new=new,
         history=history if share is not None else None,
@@ -96,9 +114,8 @@ def train(
         form=learner.form,
         label=learner.label,
         seed=seed,
+        sampling=sampling,
     )
-    validation = {"new": new_validation, "history": history_validation}
-    learner.load(champion.weights)
     context = method_context(
         learner,
         champion=champion,
@@ -108,6 +125,7 @@ def train(
         seed=seed,
         missing=missing,
         warn=warn,
+        champion_scores=start,
     )
 
     def prepare() -> None:
@@ -123,7 +141,7 @@ def train(
         training=training,
         folder=folder,
         prepare=prepare,
-        start_scores=learner.score(validation),
+        start_scores=start,
         memory_gradients=None if history is None else memory_gradients(learner, history, seed=seed),
         logger=logger,
         show=show,
@@ -134,7 +152,28 @@ def train(
     for method in methods:
         method.adjust(context)
     left = {method.name: method.finish(context) for method in methods}
-    return Trained(fit=result, methods={name: state for name, state in left.items() if state})
+    kept = {name: state for name, state in left.items() if state}
+    return Trained(fit=result, methods=kept, history=history)
+
+
+def _with_logits(
+    learner: Learner, history: Rows, methods: Sequence[Method], champion: VersionView, warn: Any
+) -> Rows:
+    """History with the stored logits that a method uses, the champion's where none were stored.
+
+    The learner holds the champion's weights, so that a resumed run gets the same ones.
+    """
+    dtype = stored_dtype(methods)
+    if dtype is None:
+        return without_logits(history)
+    if missing := int(lacking(history).sum()):
+        warn(
+            f"{missing} of {len(history)} history rows have no stored logits yet; they get those "
+            f"of {champion.id}"
+        )
+    number = int(champion.id.rpartition("@")[2])
+    known = len(champion.label_names) or None
+    return complete(learner, history, dtype=dtype, version=number, known=known)
 
 
 def _new_share(methods: Sequence[Method], new: Rows, history: Rows | None) -> float | None:
@@ -156,6 +195,8 @@ def version_files(
     ties: Ties,
     lineage: Lineage | None = None,
     given: Given | None = None,
+    history: Rows | None = None,
+    logits: str | None = None,
 ) -> dict[str, Path | bytes]:
     """Everything a version needs to go on from: its own files and those of its lineage.
 
@@ -169,39 +210,50 @@ def version_files(
         ties: What ties rows to held-out ones, which are not remembered.
         lineage: What the champion and others have met, or None for the first version.
         given: The user's own test set that joins the holdouts, or None.
+        history: What was replayed, with logits for remembered rows that have none yet.
+        logits: Dtype of the logits that remembered rows are kept with, where a method uses them.
     """
+    names = parts.label_names
     kept: dict[str, Path | bytes] = dict(lineage.files()) if lineage else {}
-    held = [Learned.of(parts.holdout, np.full(len(parts.holdout), "holdout"))]
-    held += [lineage.learned.held] if lineage else []
+    held = lineage.learned.held if lineage else Learned.joined([])
+    for name, (rows, seen) in (lineage.holdouts(names) if lineage else {}).items():
+        if (path := f"holdout/{Path(name).name}.arrow") not in kept:
+            kept[path] = _holdout_file(folder, path, rows, seen)
     if given is not None:
-        held.append(given.learned)
-        kept |= _holdout_files(folder, given.name, given.rows, given.seen)
+        held = Learned.joined([held, given.learned])
+        path = f"holdout/{given.name}.arrow"
+        kept[path] = _holdout_file(folder, path, given.rows, given.seen)
         kept |= _rows_file(folder, given.name, {"holdout": given.rows})
-    frozen = Learned.joined(held)
     kept["model.safetensors"] = to_bytes(learner.model.state_dict())
     for name, state in methods.items():
         kept[f"methods/{name}.safetensors"] = to_bytes(state)
     for kind in ("train", "validation"):
         previous = None
         for version in (lineage.champion, *lineage.former) if lineage else ():
-            stored = remembered_rows(version, kind, frozen, ties)
+            stored = recall(version, kind, names, held=held, ties=ties)
             previous = previous if stored is None else memory.update(previous, stored)
-        remembered = memory.update(previous, getattr(parts, kind))
-        kept[f"memory/{kind}.arrow"] = _arrow(folder / f"memory-{kind}.arrow", remembered)
-    kept |= _holdout_files(folder, cycle, parts.holdout, parts.seen)
+        if previous is not None and history is not None:
+            previous = recalled(previous, history)
+        after = memory.update(previous, getattr(parts, kind))
+        if logits is not None and kind == "train":
+            after = complete(learner, after, dtype=logits, version=OWN)
+        target = folder / f"memory-{kind}.arrow"
+        write_rows(target, after, label_names=names)
+        kept[f"memory/{kind}.arrow"] = target
+    path = f"holdout/{cycle}.arrow"
+    kept[path] = _holdout_file(folder, path, parts.holdout, parts.seen)
     return kept | _rows_file(folder, cycle, {kind: getattr(parts, kind) for kind in ROLES})
 
 
-def _holdout_files(folder: Path, name: str, rows: Rows, seen: Booleans) -> dict[str, Path]:
-    path = _arrow(folder / f"holdout-{name}.arrow", rows, {"seen": seen.astype(np.uint8)})
-    return {f"holdout/{name}.arrow": path}
+def _holdout_file(folder: Path, path: str, rows: Rows, seen: Booleans) -> Path:
+    return _arrow(folder / path.replace("/", "-"), rows, {"seen": seen.astype(np.uint8)})
 
 
 def _rows_file(folder: Path, name: str, parts: Mapping[str, Rows]) -> dict[str, Path]:
     """The index of what a cycle met, without features."""
     role = np.repeat(np.array(list(parts)), [len(part) for part in parts.values()])
     everything = concatenate(list(parts.values()))
-    bare = replace(everything, features={})
+    bare = replace(everything, features={}, logits=None, logits_version=None)
     return {f"rows/{name}.arrow": _arrow(folder / f"rows-{name}.arrow", bare, {"role": role})}
 
 

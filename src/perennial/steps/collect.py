@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from perennial.data.labels import NEW_CLASSES
 from perennial.data.learned import (
     ROLES,
     Learned,
     Ties,
-    changed_ids,
     refuse_changed_ids,
     settle,
-    tied,
 )
 from perennial.data.memory import Memory
-from perennial.data.rows import Rows, concatenate
+from perennial.data.rows import Rows
 from perennial.data.source import SourceRows, check_schema, open_source, read_rows
 from perennial.data.split import assign_roles
-from perennial.data.store import read_rows_file
 from perennial.errors import ConfigError, DataError
-from perennial.promotion.registry import Version
 from perennial.steps.lineage import Lineage
 from perennial.types import Booleans
 
@@ -33,7 +30,8 @@ class Data:
     """The sources of a lineage and how their columns are read.
 
     Args:
-        new: Source of the new rows: a path, a hub id, or a built ``datasets.Dataset``.
+        new: Source of the new rows: a path, a hub id, or a built ``datasets.Dataset``; None where a
+            lineage is only founded.
         history: Source of what the champion has learned, or None.
         history_holdout: A test set of the user's own, which the lineage then holds out for good.
         label: Label column.
@@ -47,13 +45,17 @@ class Data:
         validation_fraction: Share of rows for early stopping and the choice of weights.
         holdout_fraction: Share of rows never trained on, where no split is declared.
         memory: Keeps a bounded sample of history with each version.
+        sampling: ``passes`` visits every new row once an epoch; ``replacement`` draws each on its
+            own.
+        new_classes: What becomes of a label in ``new`` that the lineage does not know: ``refuse``,
+            or ``grow`` to append it to the lineage's classes.
 
     Raises:
         ConfigError: There is no memory, or a setting is of another kind.
     """
 
-    new: Any
     memory: Memory
+    new: Any = None
     history: Any = None
     history_holdout: Any = None
     label: str = "label"
@@ -66,8 +68,16 @@ class Data:
     duplicates: str = "group"
     validation_fraction: float = 0.15
     holdout_fraction: float = 0.2
+    sampling: str = "passes"
+    new_classes: str = "refuse"
 
     def __post_init__(self) -> None:
+        if self.new_classes not in NEW_CLASSES:
+            raise ConfigError(
+                f"{self.new_classes!r} is not what can become of new classes.",
+                where="data.new_classes",
+                mend=f"use {' or '.join(NEW_CLASSES)}",
+            )
         if isinstance(self.features, str):
             object.__setattr__(self, "features", (self.features,))
         if not isinstance(self.memory, Memory):
@@ -110,6 +120,8 @@ class Data:
     ) -> SourceRows:
         """Open and read one source; the declared columns apply to all of them.
 
+        Of all sources ``new`` alone may bring classes that ``label_names`` lack.
+
         Raises:
             DataError: See `perennial.data.source`.
         """
@@ -123,6 +135,7 @@ class Data:
             split_column=self.split_column,
             time_column=self.time_column,
             label_names=label_names,
+            new_classes=self.new_classes if name == "new" else None,
             schema=schema,
         )
 
@@ -154,23 +167,6 @@ class Parts:
     notes: tuple[str, ...] = ()
     unmet: int = 0
     numbered: bool = False
-
-
-@dataclass(frozen=True)
-class History:
-    """History to replay from and to validate on.
-
-    Attributes:
-        train: Training rows, or None where there are none.
-        validation: Validation rows, or None.
-        fingerprints: Source name to SHA-256, and ``memory`` where it was drawn on.
-        notes: Lines for the user.
-    """
-
-    train: Rows | None = None
-    validation: Rows | None = None
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 def split(
@@ -239,6 +235,8 @@ def _split_notes(name: str, *, met: int, tied: int) -> list[str]:
 def collect_new(data: Data, *, lineage: Lineage, learned: Learned) -> Parts:
     """The new rows: those that no version which was ever champion has met.
 
+    The label names are the champion's, and after them those of the classes that the rows bring.
+
     Args:
         data: ``new`` is read.
         lineage: Owns label names, columns and the split's salt.
@@ -248,12 +246,34 @@ def collect_new(data: Data, *, lineage: Lineage, learned: Learned) -> Parts:
         DataError: The source is unreadable, malformed, or of another schema than history.
     """
     manifest = lineage.champion.manifest
-    names = tuple(manifest["label_names"])
+    known = tuple(manifest["label_names"])
     schema = dict(manifest["schema"])
-    source = data.read(data.new, name="new", label_names=names, schema=schema)
+    source = data.read(data.new, name="new", label_names=known, schema=schema)
     check_schema(schema, source.schema, "history", "new")
     salt = str(manifest["lineage"]["salt"])
-    return split(source, data, salt=salt, name="new", learned=learned)
+    parts = split(source, data, salt=salt, name="new", learned=learned)
+    # rows left out may have been the only ones of a class
+    highest = max(int(getattr(parts, kind).label.max(initial=-1)) for kind in ROLES)
+    names = source.label_names[: max(len(known), highest + 1)]
+    notes = (*parts.notes, *_new_class_notes(names, len(known), parts.train))
+    return replace(parts, label_names=names, notes=notes)
+
+
+def _new_class_notes(names: tuple[str, ...], known: int, train: Rows) -> tuple[str, ...]:
+    """Lines for the user about the classes that the new rows bring."""
+    if len(names) == known:
+        return ()
+    counts = np.bincount(train.label, minlength=len(names))[known:]
+    told = [f"{name} ({count} rows)" for name, count in zip(names[known:], counts, strict=True)]
+    kind = "class" if len(told) == 1 else "classes"
+    notes = [f"new: {len(told)} new {kind}, matched by name: {_shortened(told)}"]
+    if unseen := [name for name, count in zip(names[known:], counts, strict=True) if not count]:
+        notes.append(f"new: no training row of {_shortened(unseen)}, which is not learned yet")
+    return tuple(notes)
+
+
+def _shortened(words: Sequence[str]) -> str:
+    return ", ".join(words[:10]) + (", …" if len(words) > 10 else "")
 
 
 def require_training_rows(new: Parts) -> None:
@@ -276,182 +296,3 @@ def require_training_rows(new: Parts) -> None:
 def _others(new: Parts) -> str:
     others = new.unmet - len(new.validation) - len(new.holdout)
     return f", and {others} were left out" if others > 0 else ""
-
-
-@dataclass(frozen=True)
-class Given:
-    """A test set of the user's own that joins the lineage's holdouts.
-
-    Attributes:
-        name: Of the holdout, ``given-<number>``.
-        rows: Rows that the lineage did not hold out before.
-        seen: Which of them it was trained on (N,).
-        fingerprint: SHA-256 over the source's rows.
-    """
-
-    name: str
-    rows: Rows
-    seen: Booleans
-    fingerprint: str
-
-    @property
-    def learned(self) -> Learned:
-        """The rows as held-out ones."""
-        return Learned.of(self.rows, np.full(len(self.rows), "holdout"))
-
-    @property
-    def note(self) -> str:
-        """A line for the user."""
-        told = f"history_holdout: {len(self.rows)} rows are held out from now on as {self.name}"
-        if self.seen.any():
-            told += f"; {int(self.seen.sum())} of them were trained on before and cannot reject"
-        return told
-
-
-def collect_given(data: Data, *, lineage: Lineage) -> Given | None:
-    """``data.history_holdout``, where the lineage does not hold all of it out already.
-
-    Raises:
-        DataError: It is unreadable or of another schema, its ids are those of other rows, or the
-            lineage was trained on all of it.
-    """
-    if data.history_holdout is None:
-        return None
-    manifest, name = lineage.champion.manifest, "history_holdout"
-    schema, names = dict(manifest["schema"]), tuple(manifest["label_names"])
-    source = data.read(data.history_holdout, name=name, label_names=names, schema=schema)
-    check_schema(schema, source.schema, "history", name)
-    learned = lineage.learned
-    refuse_changed_ids(source.rows, learned, name=name, column=data.id_column)
-    rows = source.rows.take(~np.isin(source.rows.content, learned.held.content))
-    if not len(rows):
-        return None
-    seen = tied(rows, learned.trained, data.ties)
-    if seen.all():
-        raise DataError(
-            f"{lineage.champion.name!r} was trained on every row of data.history_holdout, or on "
-            "its groups, so that it tests nothing.",
-            where="data.history_holdout",
-            mend="give rows that no version has learned, or leave it out",
-        )
-    return Given(f"given-{lineage.next_number}", rows, seen, source.fingerprint)
-
-
-def collect_history(data: Data, *, lineage: Lineage, learned: Learned, source: str) -> History:
-    """History from every source that can still be read, and from memory for the rest.
-
-    Args:
-        data: The sources.
-        lineage: Carries memory and the names of earlier sources.
-        learned: Tells which row had which role.
-        source: ``all``, or ``memory`` to draw from memory alone.
-
-    Raises:
-        ConfigError: ``source`` is neither.
-        DataError: A source that the user named is unreadable.
-    """
-    if source not in ("all", "memory"):
-        raise ConfigError(
-            f"history is {source!r}.", where="history", mend="use history=all or history=memory"
-        )
-    manifest = lineage.champion.manifest
-    pools: dict[str, list[Rows]] = {"train": [], "validation": []}
-    fingerprints: dict[str, str] = {}
-    notes = [
-        f"{version.id} served once, and what it learned is history for {lineage.champion.id}"
-        for version in lineage.former
-    ]
-    for key, spec in _sources(data, lineage) if source == "all" else []:
-        try:
-            names = tuple(manifest["label_names"])
-            read = data.read(spec, name=key, label_names=names, schema=manifest["schema"])
-        except DataError:
-            if key == "history":
-                raise
-            notes.append(f"{key}: no longer readable, its rows come from memory")
-            continue
-        fingerprints[key] = read.fingerprint
-        parts, told = _learned_parts(read.rows, learned, data, key)
-        notes += told
-        for kind, pool in pools.items():
-            pool.append(_unmet(parts[kind], pool))
-    for version in (lineage.champion, *lineage.former):
-        for kind, pool in pools.items():
-            stored = remembered_rows(version, kind, learned, data.ties)
-            if stored is not None and len(extra := _unmet(stored, pool)):
-                name = "memory" if version is lineage.champion else f"memory of {version.id}"
-                fingerprints[name] = version.files["memory/train.arrow"]
-                pool.append(extra)
-    return History(
-        train=_joined(pools["train"]),
-        validation=_joined(pools["validation"]),
-        fingerprints=fingerprints,
-        notes=tuple(notes),
-    )
-
-
-def _learned_parts(
-    rows: Rows, learned: Learned, data: Data, key: str
-) -> tuple[dict[str, Rows], list[str]]:
-    """A source's rows by the role in which they were learned, and lines for the user.
-
-    A row's content tells more than its id, which may have been given anew; what is tied to a
-    held-out row in any way is left out.
-    """
-    role = np.full(len(rows), "", dtype="<U10")
-    keys = ("id", "content") if data.ties.by_content else ("id",)
-    for name in keys:  # the later one overrules, and training overrules validation
-        for kind in ("holdout", "validation", "train"):
-            known = getattr(learned.only(learned.role == kind), name)
-            role[np.isin(getattr(rows, name), known)] = kind
-    held = tied(rows, learned.held, data.ties)
-    told = []
-    if unknown := int(((role == "") & ~held).sum()):
-        told.append(f"{key}: {unknown} rows left out, which no version was trained or held on")
-    if changed := int(changed_ids(rows, learned).sum()):
-        told.append(
-            f"{key}: {changed} ids stand for other rows than were learned (data.id_column="
-            f"{data.id_column}); such rows are known by their content"
-        )
-    if hidden := int((held & ~np.isin(rows.id, learned.held.id)).sum()):
-        told.append(f"{key}: {hidden} rows left out, held out under another id or with their group")
-    parts = {kind: rows.take((role == kind) & ~held) for kind in ("train", "validation")}
-    if data.duplicates == "drop":
-        parts = {kind: _once(part) for kind, part in parts.items()}
-    return parts, told
-
-
-def _once(rows: Rows) -> Rows:
-    _, first = np.unique(rows.content, return_index=True)
-    return rows.take(np.sort(first))
-
-
-def remembered_rows(version: Version, kind: str, learned: Learned, ties: Ties) -> Rows | None:
-    """A version's memory, without what was held out since; None where it has none."""
-    path = f"memory/{kind}.arrow"
-    if path not in version.files:
-        return None
-    rows, _ = read_rows_file(version.open(path))
-    return rows.take(~tied(rows, learned.held, ties))
-
-
-def _sources(data: Data, lineage: Lineage) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    if data.history is not None:
-        found.append(("history", data.history))
-    for cycle, path in lineage.sources.items():
-        if not (isinstance(data.history, str) and data.history == path):
-            found.append((f"source of {cycle}", path))
-    return found
-
-
-def _unmet(rows: Rows, pool: Sequence[Rows]) -> Rows:
-    """Rows whose id no other source gave; copies within one source stay."""
-    for other in pool:
-        rows = rows.take(~np.isin(rows.id, other.id))
-    return rows
-
-
-def _joined(parts: Sequence[Rows]) -> Rows | None:
-    full = [part for part in parts if len(part)]
-    return concatenate(full) if full else None

@@ -49,9 +49,10 @@ def evaluate(
         DataError: The rows do not fit the version's schema.
     """
     version = registry.version(ref)
-    names = tuple(version.manifest["label_names"])
+    known = tuple(version.manifest["label_names"])
     schema = dict(version.manifest["schema"])
-    source = data.read(data.new, name="new", label_names=names, schema=schema)
+    source = data.read(data.new, name="new", label_names=known, schema=schema)
+    names = source.label_names
     check_schema(schema, source.schema, "the version", "new")
     constructor = version.manifest["model"]
 
@@ -59,7 +60,9 @@ def evaluate(
         return rebuild(constructor, allow=allow, ref=version.id, how="allow=[{target}]")
 
     learner = build_learner(
-        model=Constructor(**constructor, build=build),
+        model=Constructor(
+            target=constructor["target"], arguments=constructor["arguments"], build=build
+        ),
         task=task,
         optimizer=_no_optimizer,
         device=Training(accelerator=accelerator).device(),
@@ -67,7 +70,7 @@ def evaluate(
         label=data.label,
     )
     put_weights(learner.model, view(version).weights, ref=version.id)
-    predictions = learner.predict(source.rows)
+    predictions = learner.predict(source.rows, classes=len(names))
     learned = learned_rows(version)
     trained = np.isin(source.rows.id, learned.id[learned.role != "holdout"])
     masks = {"all": np.ones(len(trained), dtype=bool)}

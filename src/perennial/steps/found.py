@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from perennial.data.learned import ROLES, Learned, refuse_changed_ids, tied
+from perennial.data.rows import Rows, concatenate
 from perennial.data.source import SourceRows, check_schema
 from perennial.data.split import independent, split_salt
 from perennial.errors import CheckpointError, ConfigError, DataError, MethodError
@@ -29,6 +30,7 @@ from perennial.steps.learner import (
     output_width,
     weights_of,
 )
+from perennial.steps.remember import stored_dtype
 from perennial.steps.settings import Cycle
 from perennial.types import VersionView
 
@@ -50,11 +52,13 @@ def found(cycle: Cycle) -> Version:
             mend="give data.history=PATH to train the first version, or checkpoint=PATH to adopt "
             "the model that serves today",
         )
-    parts, salt = _history(cycle)
-    if cycle.data.new is not None:
-        parts = _foresee(cycle, parts, salt)
+    salt = split_salt(cycle.name, cycle.seed)
+    parts, probe = _history(cycle, salt)
     cycle.seed_everything()
     learner = cycle.learner()
+    parts = replace(parts, label_names=_label_names(cycle, learner, parts, probe))
+    if cycle.data.new is not None:
+        _foresee(cycle, learner, parts, salt)
     if adopting:
         return _adopt(cycle, learner, parts)
     return _bootstrap(cycle, learner, parts)
@@ -111,10 +115,12 @@ def satisfied(cycle: Cycle, champion: Version) -> None:
     )
 
 
-def _history(cycle: Cycle) -> tuple[Parts, str]:
-    """History split, or, for a checkpoint without history, empty parts in the new rows' schema."""
-    data, salt = cycle.data, split_salt(cycle.name, cycle.seed)
-    labels = cycle.task.labels
+def _history(cycle: Cycle, salt: str) -> tuple[Parts, Rows]:
+    """History split, or, for a checkpoint without history, empty parts in the new rows' schema.
+
+    With it come rows to try the model on.
+    """
+    data, labels = cycle.data, cycle.task.labels
     if data.history is None:
         source = data.read(data.new, name="new", label_names=labels)
         _refuse_guessed_order(cycle, source, "new")
@@ -129,15 +135,16 @@ def _history(cycle: Cycle) -> tuple[Parts, str]:
             label_names=source.label_names,
             numbered=source.numbered,
         )
-        return (_with_own_test(cycle, parts) if data.history_holdout is not None else parts), salt
+        own = _with_own_test(cycle, parts) if data.history_holdout is not None else parts
+        return own, source.rows
     source = data.read(data.history, name="history", label_names=labels)
     _refuse_guessed_order(cycle, source, "history")
     own_test = data.history_holdout is not None
     parts = split(source, data, salt=salt, name="history", holdout=not own_test)
     if own_test:
-        return _with_own_test(cycle, parts), salt
+        return _with_own_test(cycle, parts), source.rows
     seen = np.full(len(parts.holdout), cycle.checkpoint is not None)
-    return replace(parts, seen=seen), salt
+    return replace(parts, seen=seen), source.rows
 
 
 def _with_own_test(cycle: Cycle, parts: Parts) -> Parts:
@@ -171,18 +178,17 @@ def _with_own_test(cycle: Cycle, parts: Parts) -> Parts:
 
 def _met(parts: Parts) -> Learned:
     """The rows of a source with their roles."""
-    return Learned.joined(
-        [
-            Learned.of(rows, np.full(len(rows), kind))
-            for kind, rows in ((kind, getattr(parts, kind)) for kind in ROLES)
-        ]
-    )
+    divided = [getattr(parts, kind) for kind in ROLES]
+    return Learned.of(concatenate(divided), np.repeat(ROLES, [len(rows) for rows in divided]))
 
 
-def _label_names(cycle: Cycle, parts: Parts, width: int) -> tuple[str, ...]:
+def _label_names(cycle: Cycle, learner: Learner, parts: Parts, probe: Rows) -> tuple[str, ...]:
     """The first version's class names, one for each of its outputs."""
-    target, numbered = cycle.model.target, parts.numbered
-    return fit_label_names(parts.label_names, width, target=target, numbered=numbered)
+    names, width = parts.label_names, output_width(learner, probe)
+    if cycle.data.history is None and cycle.data.new_classes == "grow":
+        # the names are those of the new rows, and what the checkpoint does not know comes last
+        names = names[: len(cycle.task.labels or ()) or width]
+    return fit_label_names(names, width, target=cycle.model.target, numbered=parts.numbered)
 
 
 def _refuse_guessed_order(cycle: Cycle, source: SourceRows, name: str) -> None:
@@ -197,21 +203,22 @@ def _refuse_guessed_order(cycle: Cycle, source: SourceRows, name: str) -> None:
         )
 
 
-def _foresee(cycle: Cycle, parts: Parts, salt: str) -> Parts:
-    """Check the new rows against history before anything is trained."""
+def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
+    """Check the new rows against history and model before anything is trained."""
     data = cycle.data
     new = data.read(data.new, name="new", label_names=parts.label_names, schema=parts.schema)
     check_schema(dict(parts.schema), new.schema, "history", "new")
     divided = split(new, data, salt=salt, name="new", learned=_met(parts))
     require_training_rows(divided)
-    if divided.unmet:
+    if cycle.promotion == "gate" and divided.unmet:
         require_decidable(
             independent(parts.holdout),
             independent(divided.holdout),
             cycle.policy,
             has_history=bool(len(parts.train) or len(parts.holdout)),
         )
-    return parts
+    if len(new.label_names) > len(parts.label_names):
+        learner.find_head(new.rows)
 
 
 def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
@@ -223,11 +230,12 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
         + (f" (there are: {others})" if others else "")
         + f": training the first one on {len(parts.train)} history rows"
     )
-    names = _label_names(cycle, parts, output_width(learner, parts.train))
     folder = cycle.work_folder(f"found-{cycle.founding_id(parts.fingerprint)}")
     first = train(
         learner,
-        champion=VersionView(id="", weights=weights_of(learner.model), label_names=names),
+        champion=VersionView(
+            id="", weights=weights_of(learner.model), label_names=parts.label_names
+        ),
         methods=[method for method in cycle.methods() if method.learns_from_training],
         new=parts.train,
         history=None,
@@ -239,10 +247,15 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
         logger=cycle.tracker.logger("bootstrap/"),
         show=cycle.progress("bootstrap"),
         warn=cycle.say,
+        sampling=cycle.data.sampling,
     )
-    trained = {"optimizer_steps": first.fit.optimizer_steps, "train_rows": first.fit.train_rows}
+    trained = {
+        "optimizer_steps": first.fit.optimizer_steps,
+        "train_rows": first.fit.train_rows,
+        "replayed_rows": first.fit.replayed_rows,
+    }
     return _register(
-        cycle, learner, parts, names, folder, how="bootstrap", extra=trained, left=first.methods
+        cycle, learner, parts, folder, how="bootstrap", extra=trained, left=first.methods
     )
 
 
@@ -252,8 +265,7 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
     checkpoint = read_state(path)
     learner.load(match(checkpoint.weights, learner.model, where=str(path), say=cycle.say))
     cycle.say(f"Adopting {path} ({checkpoint.kind}) as version 1 of {cycle.name!r}")
-    probe = parts.train if len(parts.train) else None
-    if probe is None:
+    if not len(parts.train):
         needing = [method.name for method in arrange(cycle.methods()) if method.needs_history]
         if needing:
             raise MethodError(
@@ -263,13 +275,11 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
                 mend="give data.history=PATH, or go without: method=lwf, l2sp or none with "
                 "gate.retention=waived",
             )
-        probe = cycle.data.read(cycle.data.new, name="new", label_names=parts.label_names).rows
     for note in parts.notes:
         cycle.say(note)
-    names = _label_names(cycle, parts, output_width(learner, probe))
     folder = cycle.work_folder(f"found-{cycle.founding_id(checkpoint.sha256)}")
     return _register(
-        cycle, learner, parts, names, folder, how="adopted", extra={}, sha256=checkpoint.sha256
+        cycle, learner, parts, folder, how="adopted", extra={}, sha256=checkpoint.sha256
     )
 
 
@@ -277,7 +287,6 @@ def _register(
     cycle: Cycle,
     learner: Learner,
     parts: Parts,
-    names: tuple[str, ...],
     folder: Path,
     *,
     how: str,
@@ -286,7 +295,7 @@ def _register(
     left: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> Version:
     learner.model.to(learner.device)
-    parts = replace(parts, label_names=names)
+    names = parts.label_names
     methods = _method_state(cycle, learner, parts) if len(parts.train) else {}
     methods |= left or {}
     scores: dict[str, Any] = {}
@@ -309,6 +318,7 @@ def _register(
         methods=methods,
         folder=folder,
         ties=cycle.data.ties,
+        logits=stored_dtype(arrange(cycle.methods())) if len(parts.train) else None,
     )
     if not len(parts.holdout):
         stored = {path: file for path, file in stored.items() if not path.startswith("holdout/")}

@@ -6,7 +6,7 @@ Shapes: B rows of a batch, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -19,12 +19,12 @@ from perennial.data.datamodule import batches, move
 from perennial.data.rows import Rows
 from perennial.errors import ConfigError, DataError, PerennialError
 from perennial.evaluation.predict import eval_mode, predict
+from perennial.methods.batch_norm import batch_norms, statistics
+from perennial.models.head import Head, find_head, grow
 from perennial.tasks.base import Task
 from perennial.training.attach import combine
 from perennial.training.module import OptimizerFactory, TaskModule, build_optimizer, learning_rate
 from perennial.types import Batch, MethodContext, Predictions, VersionView
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,18 @@ class Constructor:
         target: Import path.
         arguments: Plain values.
         build: Makes the object; comes from the user's own configuration, never from a version.
+        head: The output layer that a lineage's new classes made wider than the arguments say.
     """
 
     target: str
     arguments: Mapping[str, Any]
     build: Callable[[], Any]
+    head: Head | None = None
 
     def describe(self) -> dict[str, Any]:
         """As a version's manifest keeps it."""
-        return {"target": self.target, "arguments": dict(self.arguments)}
+        described = {"target": self.target, "arguments": dict(self.arguments)}
+        return described if self.head is None else {**described, "head": asdict(self.head)}
 
 
 @dataclass
@@ -59,6 +62,7 @@ class Learner:
         label: Key of the labels in a dict.
         eval_batch: Rows of a batch where nothing is trained.
         notes: Lines for the user.
+        head: The output layer, once new classes made it wider than the constructor does.
     """
 
     module: pl.LightningModule
@@ -69,6 +73,7 @@ class Learner:
     label: str
     eval_batch: int = 512
     notes: tuple[str, ...] = ()
+    head: Head | None = None
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Put weights, checked to fit before, into the model."""
@@ -83,19 +88,59 @@ class Learner:
             data = move(batch.data, self.device)
             yield Batch(data=data, ids=batch.ids, is_new=batch.is_new)
 
-    def predict(self, rows: Rows) -> Predictions:
-        """Score rows with the present weights."""
+    def predict(self, rows: Rows, *, classes: int | None = None) -> Predictions:
+        """Score rows with the present weights; see `perennial.evaluation.predict`."""
         self.model.to(self.device)
-        return predict(self.module, self.task, self.batches(rows))
+        return predict(self.module, self.task, self.batches(rows), classes=classes)
 
-    def score(self, rows: Mapping[str, Rows | None]) -> dict[str, float]:
+    def score(
+        self, rows: Mapping[str, Rows | None], *, classes: int | None = None
+    ) -> dict[str, float]:
         """Mean score of each set that has rows, and ``combined``."""
         means = {
-            name: float(self.predict(part).score.mean())
+            name: float(self.predict(part, classes=classes).score.mean())
             for name, part in rows.items()
             if part is not None and len(part)
         }
         return combine(means)
+
+    def find_head(self, rows: Rows) -> Head:
+        """The layer that new classes widen.
+
+        Args:
+            rows: At least one, to run the model on.
+
+        Raises:
+            ConfigError: There is none, or it does not train.
+        """
+        batch = next(self.batches(rows.take(slice(0, 2))))
+
+        def logits() -> Tensor:
+            with eval_mode(self.module):
+                return self.task.outputs(self.module, batch.data)
+
+        head = find_head(self.model, logits)
+        if not self.model.get_submodule(head.name).weight.requires_grad:
+            raise ConfigError(
+                f"The output layer {head.name!r} is frozen, so that it cannot learn new classes.",
+                where="model, data.new_classes",
+                mend="let its weight require gradients",
+            )
+        return head
+
+    def grow(self, rows: Rows, classes: int, *, seed: int) -> None:
+        """Give the model as many outputs as there are classes, keeping those it has.
+
+        Args:
+            rows: At least one, to find the output layer by.
+            classes: Outputs to have.
+            seed: Of the run, for the weights of new outputs.
+
+        Raises:
+            ConfigError: There is no layer to widen.
+        """
+        self.head = Head(name=self.find_head(rows).name, outputs=classes)
+        grow(self.model, self.head, seed=seed)
 
 
 def build_learner(
@@ -110,7 +155,8 @@ def build_learner(
     """Build the model and, unless it is a LightningModule already, the module around it.
 
     Raises:
-        ConfigError: The constructor failed or gave something that is no module.
+        ConfigError: The constructor failed or gave something that is no module, or not one whose
+            output layer can be as wide as the lineage's.
     """
     try:
         built = model.build()
@@ -140,9 +186,19 @@ def build_learner(
             where="model._target_",
             mend="name a torch.nn.Module or a LightningModule",
         )
+    if model.head is not None:
+        # any seed: weights are loaded over what is drawn here
+        grow(built, model.head, seed=0)
     built.to(device)
     return Learner(
-        module=module, model=built, task=task, device=device, form=form, label=label, notes=notes
+        module=module,
+        model=built,
+        task=task,
+        device=device,
+        form=form,
+        label=label,
+        notes=notes,
+        head=model.head,
     )
 
 
@@ -162,11 +218,23 @@ def capabilities(learner: Learner, rows: Rows) -> dict[str, str]:
         with eval_mode(learner.module):
             outputs = learner.task.outputs(learner.module, batch.data)
             learner.task.per_example_loss(outputs, batch.data)
+        if reason := _no_stored_logits(learner.module, outputs, len(batch)):
+            missing["stored_logits"] = reason
     except Exception as error:
         # the module is foreign code: whatever it raises is the reason
         reason = f"its forward failed on a batch ({type(error).__name__}: {error})"
-        missing |= {"logits": reason, "per_example_loss": reason}
+        missing |= dict.fromkeys(("logits", "per_example_loss", "stored_logits"), reason)
     return missing
+
+
+def _no_stored_logits(module: pl.LightningModule, outputs: Tensor, rows: int) -> str | None:
+    """Why a row's logits could not be compared with the ones it was stored with."""
+    for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
+        if is_overridden(hook, module):
+            return f"its {hook} may change batches, so that stored logits are of another input"
+    if outputs.ndim != 2 or len(outputs) != rows:
+        return f"its outputs {tuple(outputs.shape)} for {rows} rows are not one vector per row"
+    return None
 
 
 def output_width(learner: Learner, rows: Rows) -> int:
@@ -248,6 +316,7 @@ def method_context(
     seed: int,
     missing: Mapping[str, str],
     warn: Callable[[str], None],
+    champion_scores: Mapping[str, float] | None = None,
 ) -> MethodContext:
     """What methods get before and after training."""
     present = "logits" not in missing
@@ -265,9 +334,11 @@ def method_context(
         per_example_loss=loss if present else None,
         features=None,
         targets=lambda data: learner.task.split_batch(data)[1],
+        likelihood=learner.task.likelihood,
         history=rows(history, False),
         new=rows(new, True),
         validate=lambda: learner.score(validation),
+        champion_scores=champion_scores or {},
         history_count=0 if history is None else len(history),
         new_count=len(new),
         seed=seed,
@@ -296,17 +367,10 @@ def memory_gradients(
         parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         device = next(iter(parameters.values())).device
         data = move(batch.data, device)
-        norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS) and m.training]
-        for norm in norms:
-            norm.eval()
-        try:
-            with torch.enable_grad():
-                outputs = learner.task.outputs(model, data)
-                loss = learner.task.per_example_loss(outputs, data).mean()
-                found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        finally:
-            for norm in norms:
-                norm.train()
+        with statistics(batch_norms(model), "running"), torch.enable_grad():
+            outputs = learner.task.outputs(model, data)
+            loss = learner.task.per_example_loss(outputs, data).mean()
+            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         return {n: g for n, g in zip(parameters, found, strict=True) if g is not None}
 
     return gradients

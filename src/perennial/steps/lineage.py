@@ -10,7 +10,7 @@ their source.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,20 +45,26 @@ class Lineage:
         """Every row that was met, with its role."""
         return Learned.joined([_met(version, stem) for version, stem in self.cycles.values()])
 
-    @cached_property
-    def holdouts(self) -> dict[str, tuple[Rows, Booleans]]:
-        """The frozen holdouts: ``history/<cycle>`` to rows and ``seen_by_champion``."""
+    def holdouts(self, names: Sequence[str]) -> dict[str, tuple[Rows, Booleans]]:
+        """The frozen holdouts: ``history/<cycle>`` to rows and ``seen_by_champion``.
+
+        Args:
+            names: Class names, the champion's and after them those of new classes; rows of others,
+                which a version after the champion had learned, are left out.
+        """
         own = learned_rows(self.champion).trained
         found = {}
         for name, (version, stem) in self.cycles.items():
-            path = f"holdout/{stem}.arrow"
-            if path in version.files:
-                rows, extra = read_rows_file(version.open(path))
-                seen = extra["seen"].astype(bool)
-                if version is not self.champion:
-                    # decided beside each other, two cycles may have trained and held out one row
-                    seen = seen | np.isin(rows.id, own.id)
-                found[f"history/{name}"] = (rows, seen)
+            if (held := _holdout(version, stem)) is None:
+                continue
+            rows, seen = held
+            if version is not self.champion:
+                # decided beside each other, two cycles may have trained and held out one row
+                seen = seen | np.isin(rows.id, own.id)
+                known = np.isin(np.array(version.manifest["label_names"])[rows.label], names)
+                rows = relabelled(rows, version.manifest["label_names"], names)
+                seen = seen[known]
+            found[f"history/{name}"] = (rows, seen)
         return found
 
     @property
@@ -77,12 +83,13 @@ class Lineage:
         return 1 + max((number_of(name) for name in self.cycles), default=0)
 
     def files(self) -> dict[str, Path]:
-        """Rows and holdouts of every cycle, as the next version keeps them."""
+        """What the next version keeps as it is: all rows, and the champion's own holdouts."""
         return {
             f"{kind}/{name}.arrow": version.open(f"{kind}/{stem}.arrow")
             for name, (version, stem) in self.cycles.items()
             for kind in ("rows", "holdout")
             if f"{kind}/{stem}.arrow" in version.files
+            and (kind == "rows" or version is self.champion)
         }
 
 
@@ -94,14 +101,14 @@ def lineage_of(registry: Registry, champion: Version) -> Lineage:
         if version.promoted is not None and version.number != champion.number
     ]
     cycles: dict[str, tuple[Version, str]] = {}
-    known: set[tuple[str | None, ...]] = set()
+    known: set[str] = set()
     former: list[Version] = []
     for version in (champion, *served):
         for stem in sorted(_stems(version), key=number_of):
-            files = tuple(version.files.get(f"{kind}/{stem}.arrow") for kind in ("rows", "holdout"))
-            if files in known:
+            rows = version.files[f"rows/{stem}.arrow"]
+            if rows in known:
                 continue
-            known.add(files)
+            known.add(rows)
             name = stem
             if name in cycles:  # decided beside each other, two cycles took one name
                 name = f"cycle-{1 + max(number_of(other) for other in cycles)}"
@@ -114,6 +121,26 @@ def lineage_of(registry: Registry, champion: Version) -> Lineage:
 def learned_rows(version: Version) -> Learned:
     """Everything that the cycles that led to a version have met."""
     return Learned.joined([_met(version, stem) for stem in sorted(_stems(version), key=number_of)])
+
+
+def holdouts(version: Version) -> dict[str, Rows]:
+    """A version's frozen holdouts by the names of their cycles, in the order of these."""
+    stems = sorted(_stems(version), key=number_of)
+    found = {stem: _holdout(version, stem) for stem in stems}
+    return {stem: held[0] for stem, held in found.items() if held is not None}
+
+
+def relabelled(rows: Rows, own: Sequence[str], names: Sequence[str]) -> Rows:
+    """Rows whose labels count among other class names; those of classes without a name leave.
+
+    Args:
+        rows: N rows.
+        own: Class names in the order of their labels.
+        names: Class names wanted.
+    """
+    known = {name: position for position, name in enumerate(names)}
+    label = np.array([known.get(name, -1) for name in own], dtype=np.int64)[rows.label]
+    return replace(rows, label=label).take(label >= 0)
 
 
 def number_of(name: str) -> int:
@@ -163,7 +190,16 @@ def _shown(value: Any) -> str:
 
 
 def _stems(version: Version) -> set[str]:
-    return {Path(path).stem for path in version.files if path.startswith(("rows/", "holdout/"))}
+    return {Path(path).stem for path in version.files if path.startswith("rows/")}
+
+
+def _holdout(version: Version, stem: str) -> tuple[Rows, Booleans] | None:
+    """Rows and ``seen_by_champion``; None where the cycle held nothing out."""
+    path = f"holdout/{stem}.arrow"
+    if path not in version.files:
+        return None
+    rows, extra = read_rows_file(version.open(path))
+    return rows, extra["seen"].astype(bool)
 
 
 def _met(version: Version, stem: str) -> Learned:

@@ -33,7 +33,8 @@ from perennial.promotion.policy import Decision
 from perennial.promotion.registry import CycleRecord, Version
 from perennial.reporting.html import render_report
 from perennial.steps.candidate import Trained, as_json
-from perennial.steps.collect import History, Parts
+from perennial.steps.collect import Parts
+from perennial.steps.history import History
 from perennial.steps.judge import to_parquet
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage, number_of
@@ -41,6 +42,7 @@ from perennial.steps.settings import Cycle
 from perennial.types import Booleans, EvaluationReport
 
 SCHEMA_VERSION = 1
+ROWS = ("train_rows", "replayed_rows")
 EXIT_CODES = {
     "promoted": EXIT_PROMOTED,
     "rejected": EXIT_REJECTED,
@@ -81,39 +83,41 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
     Raises:
         ChampionChangedError: Another run promoted meanwhile; nothing was changed.
     """
-    applied = cycle.promote and outcome.decision.verdict == "promoted"
+    passed = outcome.decision.verdict == "promoted" or cycle.promotion == "always"
+    applied = cycle.promote and passed
     matrix = _matrix(outcome)
     result = _result(cycle, outcome, matrix=matrix, applied=applied)
     committed = None
     while committed is None:
         number = cycle.registry.next_number(cycle.name)
         result["candidate"] = {"id": f"{cycle.name}@{number}"}
-        page = _page(outcome, result)
+        page = _page(outcome, result) if cycle.report else None
         with suppress(NumberTakenError):  # by a run beside this one: the page names the next
-            committed = _commit(cycle, outcome, page, matrix, number=number, applied=applied)
+            committed = _commit(
+                cycle, outcome, page, matrix, result["cost"], number=number, applied=applied
+            )
     curve = outcome.trained.fit.curve
-    result["objective"] = max(point["combined"] for point in curve if point["step"])
+    if curve:
+        result["objective"] = max(point["combined"] for point in curve if point["step"])
     if not cycle.dry:
-        path = cycle.folder / "report.html"
-        files.write_bytes(path, page.encode())
-        result["report"] = str(path)
+        if page is not None:
+            path = cycle.folder / "report.html"
+            files.write_bytes(path, page)
+            result["report"] = str(path)
         _track(cycle, outcome, committed, result)
         cycle.registry.remove_work_folder(outcome.cycle_id)
     return result
 
 
-def _page(outcome: Outcome, result: Mapping[str, Any]) -> str:
-    return render_report(
-        result=result,
-        curve=outcome.trained.fit.curve,
-        report=outcome.report,
-        images=_flipped_images(outcome),
-        label_names=outcome.new.label_names,
-    )
-
-
 def _commit(
-    cycle: Cycle, outcome: Outcome, page: str, matrix: list[Any], *, number: int, applied: bool
+    cycle: Cycle,
+    outcome: Outcome,
+    page: bytes | None,
+    matrix: list[Any],
+    cost: Mapping[str, Any],
+    *,
+    number: int,
+    applied: bool,
 ) -> Version:
     return cycle.registry.commit(
         name=cycle.name,
@@ -121,7 +125,7 @@ def _commit(
             **outcome.files,
             "predictions/holdouts.parquet": to_parquet(outcome.report),
             "decision.json": as_json(outcome.decision.to_dict()),
-            "report.html": page.encode(),
+            **({} if page is None else {"report.html": page}),
         },
         manifest=cycle.manifest(
             parts=outcome.new,
@@ -132,7 +136,11 @@ def _commit(
             metrics=outcome.metrics["candidate"],
             matrix=matrix,
             how="retrained",
-            extra={"cycle_id": outcome.cycle_id},
+            extra={
+                "cycle_id": outcome.cycle_id,
+                **{name: cost[name] for name in ("optimizer_steps", *ROWS)},
+            },
+            head=outcome.learner.head,
         ),
         decision=outcome.decision.to_dict(),
         verdict=outcome.decision.verdict,
@@ -142,6 +150,16 @@ def _commit(
         new_holdout=outcome.new_holdout,
         number=number,
     )
+
+
+def _page(outcome: Outcome, result: Mapping[str, Any]) -> bytes:
+    return render_report(
+        result=result,
+        curve=outcome.trained.fit.curve,
+        report=outcome.report,
+        images=_flipped_images(outcome),
+        label_names=outcome.new.label_names,
+    ).encode()
 
 
 def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool) -> dict[str, Any]:
@@ -230,6 +248,7 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
     device = outcome.learner.device
     memory = outcome.champion.files.get("memory/train.arrow")
     used = sorted(outcome.history.fingerprints.items())
+    known = len(outcome.champion.manifest["label_names"])
     return {
         **blank(cycle, outcome.decision.verdict, "started by hand or by a scheduler"),
         "cycle_id": outcome.cycle_id,
@@ -249,7 +268,11 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
             "energy": None,
         },
         "data": {
-            "new": {"rows": len(outcome.new.train), "sha256": outcome.new.fingerprint},
+            "new": {
+                "rows": len(outcome.new.train),
+                "sha256": outcome.new.fingerprint,
+                "new_classes": list(outcome.new.label_names[known:]),
+            },
             "history": {
                 "rows": 0 if outcome.history.train is None else len(outcome.history.train),
                 "sha256": ",".join(value for name, value in used if name != "memory") or None,
@@ -340,6 +363,8 @@ def _track(cycle: Cycle, outcome: Outcome, version: Version, result: Mapping[str
     cycle.tracker.artifact(
         name=cycle.name, kind="model", files=model, aliases=aliases, metadata={"id": version.id}
     )
+    if "report.html" not in version.files:
+        return
     cycle.tracker.artifact(
         name=f"{cycle.name}-report",
         kind="report",

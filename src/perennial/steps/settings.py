@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import lightning.pytorch as pl
 from perennial.data.split import split_salt
 from perennial.environment import capture
 from perennial.methods.base import Method
+from perennial.models.head import Head
 from perennial.promotion.policy import Policy
 from perennial.promotion.registry import Registry, Version
 from perennial.steps.collect import Data, Parts
 from perennial.steps.learner import Constructor, Learner, build_learner
+from perennial.tracking.base import plain
 from perennial.training.fit import Training
 from perennial.training.module import OptimizerFactory
 
@@ -44,9 +46,12 @@ class Cycle:
         seed: Of everything random.
         checkpoint: Path that founds the lineage, or None.
         history: ``all`` or ``memory``.
-        promote: Whether a promoted candidate gets the alias.
+        promote: Whether the alias may move at all.
+        promotion: ``gate``: to what the gate promotes; ``always``: to every candidate, whatever the
+            verdict, which is recorded as it was, and however few rows there are to decide on.
         force: Decide again what was decided.
         folder: Run folder for result and report.
+        report: Whether the page ``report.html`` is drawn.
         dry: Check everything, write nothing.
         say: Shows a line.
         progress: Names a phase and gives the function that shows its progress.
@@ -68,8 +73,10 @@ class Cycle:
     checkpoint: str | None = None
     history: str = "all"
     promote: bool = True
+    promotion: str = "gate"
     force: bool = False
     dry: bool = False
+    report: bool = True
     say: Callable[[str], None] = lambda line: None
     progress: Callable[[str], Show] = lambda phase: lambda step, steps, scores: None
 
@@ -77,10 +84,11 @@ class Cycle:
         """Set every generator; called before each phase, so that a resumed run draws the same."""
         pl.seed_everything(self.seed, workers=True, verbose=False)
 
-    def learner(self) -> Learner:
-        """A fresh model in its module."""
+    def learner(self, champion: Version | None = None) -> Learner:
+        """A fresh model in its module, as wide as the champion where there is one."""
+        recorded = champion.manifest["model"].get("head") if champion else None
         return build_learner(
-            model=self.model,
+            model=replace(self.model, head=Head(**recorded) if recorded else None),
             task=self.task,
             optimizer=self.optimizer,
             device=self.training.device(),
@@ -120,13 +128,14 @@ class Cycle:
         matrix: Sequence[Any],
         how: str,
         extra: Mapping[str, Any],
+        head: Head | None = None,
     ) -> dict[str, Any]:
         """``version.yaml``: constructor names and arguments as data, and where it all came from."""
         own = {cycle: str(source)} if isinstance(source, str | Path) else {}
         return {
             "how": how,
             "parent": parent.number if parent else None,
-            "model": self.model.describe(),
+            "model": replace(self.model, head=head).describe(),
             "task": {
                 "target": f"{type(self.task).__module__}.{type(self.task).__qualname__}",
                 "arguments": {"label": self.data.label, "labels": list(parts.label_names)},
@@ -144,7 +153,7 @@ class Cycle:
             "metrics": dict(metrics),
             "matrix": list(matrix),
             "seed": self.seed,
-            "config": dict(self.config),
+            "config": plain(self.config),
             "environment": capture(str(self.training.device())),
             **extra,
         }

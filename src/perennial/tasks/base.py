@@ -11,18 +11,20 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torchmetrics import MetricCollection
 
+    from perennial.types import Likelihood
+
 
 class Task(Protocol):
     """From a batch to outputs, per-example losses, predictions and scores, and metrics.
 
     Attributes:
         score_name: What the per-example score's mean is called, ``accuracy`` for 0/1.
-        log_density_constant: The density's negative log is the per-example loss plus a constant,
-            after division by this c (1 for cross-entropy, ½ for squared error at unit variance).
+        likelihood: Density of a target given the outputs, whose negative log is the per-example
+            loss up to an added constant; the Fisher is taken of it.
     """
 
     score_name: str
-    log_density_constant: float
+    likelihood: Likelihood
 
     def split_batch(self, batch: Any) -> tuple[Any, Tensor]:
         """A batch in the source's own form to model inputs and targets (B,)."""
@@ -30,6 +32,10 @@ class Task(Protocol):
 
     def outputs(self, model: nn.Module, batch: Any) -> Tensor:
         """The model's outputs on a batch, (B, C) for classification."""
+        ...
+
+    def widened(self, outputs: Tensor, classes: int) -> Tensor:
+        """Outputs over ``classes`` classes of a model that knows only the first of them."""
         ...
 
     def per_example_loss(self, outputs: Tensor, batch: Any) -> Tensor:

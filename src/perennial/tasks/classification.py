@@ -5,6 +5,7 @@ Shapes: B rows, C classes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,6 +15,10 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from perennial.errors import ConfigError, EvaluationError
+from perennial.tasks.likelihood import Categorical
+
+# what implementations of the log loss clip probabilities to in single precision
+UNKNOWN = torch.finfo(torch.float32).eps
 
 
 class Classification:
@@ -26,7 +31,7 @@ class Classification:
     """
 
     score_name = "accuracy"
-    log_density_constant = 1.0
+    likelihood = Categorical()
 
     def __init__(self, *, label: str = "label", labels: list[str] | None = None) -> None:
         names = None if labels is None else tuple(str(name) for name in labels)
@@ -69,6 +74,21 @@ class Classification:
                 mend="let forward return one row of logits per example",
             )
         return logits
+
+    def widened(self, outputs: Tensor, classes: int) -> Tensor:
+        """Logits (B, classes) of a model whose own (B, C) know nothing of the other classes.
+
+        Each of these gets the probability `UNKNOWN`, so that a row of such a class is wrong at a
+        finite loss of 15.9 nats; the odds of the model's own classes stay as they are.
+        """
+        count = classes - outputs.shape[1]
+        assert count >= 0
+        if count == 0:
+            return outputs
+        own = outputs.float()
+        rest = math.log(UNKNOWN) - math.log1p(-count * UNKNOWN)
+        unknown = torch.logsumexp(own, dim=1, keepdim=True) + rest
+        return torch.cat([own, unknown.expand(-1, count)], dim=1)
 
     def per_example_loss(self, outputs: Tensor, batch: Any) -> Tensor:
         """Cross-entropy in nats (B,)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,8 +22,10 @@ from perennial.data.datamodule import TrainLoader, ValidationLoader
 from perennial.errors import TrainingError
 from perennial.evaluation.predict import eval_mode
 from perennial.methods.base import Method
+from perennial.methods.batch_norm import batch_norms, statistics
 from perennial.tasks.base import Task
-from perennial.types import Batch, StepContext
+from perennial.training.parts import in_order, over_parts, step_in_parts
+from perennial.types import Batch, Part, StepContext
 
 
 class MethodCallback(pl.Callback):
@@ -71,7 +74,12 @@ class MethodCallback(pl.Callback):
         current = self.loader.current
         assert current is not None
         self.step = StepContext(
-            batch=Batch(data=batch, ids=current.ids, is_new=current.is_new),
+            batch=Batch(
+                data=batch,
+                ids=current.ids,
+                is_new=current.is_new,
+                logits=None if current.logits is None else current.logits.to(pl_module.device),
+            ),
             model=self.model,
             parameters={n: p for n, p in self.model.named_parameters() if p.requires_grad},
             global_step=trainer.global_step,
@@ -114,6 +122,10 @@ class MethodCallback(pl.Callback):
                 where="training",
                 mend="lower optimizer.lr or a method's strength, or set trainer.gradient_clip",
             )
+
+    def divide(self, step: StepContext) -> tuple[Part, ...]:
+        """The forwards of the step, as the method that divides says; none for a plain one."""
+        return next((found for m in self.methods if (found := m.divide(step))), ())
 
     def state_dict(self) -> dict[str, Any]:
         """State of every method, by name."""
@@ -177,8 +189,13 @@ class ValidationScores(pl.Callback):
 
 
 def combine(scores: Mapping[str, float | None]) -> dict[str, float]:
-    """Add ``combined``: the mean of the score on new and on history rows, each counted once."""
+    """Add ``combined``: the mean of the score on new and on history rows, each counted once.
+
+    Without any score there is nothing to combine, and the result is empty.
+    """
     present = {name: score for name, score in scores.items() if score is not None}
+    if not present:
+        return {}
     return {**present, "combined": sum(present.values()) / len(present)}
 
 
@@ -197,10 +214,17 @@ def attached(
 
     @functools.wraps(training_step)
     def with_terms(*args: Any, **kwargs: Any) -> Any:
-        result = training_step(*args, **kwargs)
-        assert methods.step is not None
-        methods.step.outputs = result
-        return _add_terms(result, methods)
+        step = methods.step
+        assert step is not None
+        parts = methods.divide(step)
+        if parts:
+            step.outputs = step_in_parts(
+                training_step, args, kwargs, module=module, model=step.model, parts=parts
+            )
+        else:
+            step.outputs = training_step(*args, **kwargs)
+        step.own_logits = functools.partial(_own_logits, step, parts)
+        return _add_terms(step.outputs, methods)
 
     def score(batch: Any) -> None:
         with eval_mode(module):
@@ -247,6 +271,21 @@ def _add_terms(result: Any, callback: MethodCallback) -> Any:
     if isinstance(result, Mapping):
         return {**result, "loss": result["loss"] + sum(terms.values())}
     return result + sum(terms.values())
+
+
+def _own_logits(step: StepContext, parts: Sequence[Part]) -> Tensor:
+    """Logits (B, C) of the batch, normalised as the step was; running statistics stay."""
+
+    def form(data: Any) -> Tensor:
+        assert step.logits_of is not None
+        return step.logits_of(step.model, data)
+
+    if not parts:
+        with statistics(batch_norms(step.model), "batch"):
+            return form(step.batch.data)
+    manner = {"update": "batch"}
+    quiet = [replace(p, statistics=manner.get(p.statistics, p.statistics)) for p in parts]
+    return in_order(over_parts(form, step.batch.data, step.model, quiet), quiet)
 
 
 def _log(module: pl.LightningModule, name: str, value: Any) -> None:

@@ -31,14 +31,17 @@ class DurableCheckpointIO(TorchCheckpointIO):
         files.write(Path(path), lambda file: torch.save(checkpoint, file))
 
 
-class BestWeights(pl.Callback):
-    """Keeps the weights with the highest combined validation score in a file.
+class KeptWeights(pl.Callback):
+    """Keeps in a file the weights with the highest combined validation score, or the last ones.
 
     Earlier files stay until `prune`, since a resumed run may still need the one its state names.
     """
 
-    def __init__(self, *, model: nn.Module, folder: Path, scores: ValidationScores) -> None:
+    def __init__(
+        self, *, model: nn.Module, folder: Path, scores: ValidationScores, keep: str = "best"
+    ) -> None:
         self.model, self.folder, self.scores = model, folder, scores
+        self.keep = keep
         self.score = float("-inf")
         self.file: str | None = None
         self.sha256: str | None = None
@@ -46,26 +49,33 @@ class BestWeights(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if they are the best so far; the earlier of two equals stays."""
         last = self.scores.curve[-1]
-        if last["combined"] <= self.score:
-            return
-        self.score = last["combined"]
-        self.file = f"best-{int(last['step']):09d}.safetensors"
-        self.sha256 = write_safetensors(self.folder / self.file, self.model.state_dict())
+        if self.keep == "best" and last["combined"] > self.score:
+            self.score = last["combined"]
+            self._write(int(last["step"]))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the last weights, where these are wanted."""
+        if self.keep == "last":
+            self._write(trainer.global_step)
 
     def prune(self) -> None:
         """Remove all but the file in use."""
-        for path in self.folder.glob("best-*.safetensors"):
+        for path in self.folder.glob("kept-*.safetensors"):
             if path.name != self.file:
                 path.unlink()
 
     def state_dict(self) -> dict[str, Any]:
-        """Which file is the best."""
+        """Which file it is."""
         return {"score": self.score, "file": self.file, "sha256": self.sha256}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with a file."""
         self.score = state_dict["score"]
         self.file, self.sha256 = state_dict["file"], state_dict["sha256"]
+
+    def _write(self, step: int) -> None:
+        self.file = f"kept-{step:09d}.safetensors"
+        self.sha256 = write_safetensors(self.folder / self.file, self.model.state_dict())
 
 
 class ResumePoint(pl.Callback):
@@ -78,14 +88,14 @@ class ResumePoint(pl.Callback):
         folder: The cycle's work folder.
         seconds: Least time between two points; 0 saves at every step that it can.
         validate_every: Optimizer steps between validations.
-        best: Pruned once the point that names its file is on disk.
+        kept: Pruned once the point that names its file is on disk.
     """
 
     def __init__(
-        self, *, folder: Path, seconds: float, validate_every: int, best: BestWeights
+        self, *, folder: Path, seconds: float, validate_every: int, kept: KeptWeights
     ) -> None:
         self.folder, self.seconds = folder, seconds
-        self.validate_every, self.best = validate_every, best
+        self.validate_every, self.kept = validate_every, kept
         self._rng: dict[str, Any] | None = None
         self._last = time.monotonic()
         self._step = -1
@@ -121,7 +131,7 @@ class ResumePoint(pl.Callback):
         for old in self.folder.glob("step-*.ckpt"):
             if old != path:
                 old.unlink()
-        self.best.prune()
+        self.kept.prune()
         self._last = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One fit: a module, its data and its methods in, the best weights out; interrupted, it goes on."""
+"""One fit: a module, its data and its methods in, weights out; interrupted, it goes on."""
 
 from __future__ import annotations
 
@@ -27,13 +27,24 @@ from perennial.tasks.base import Task
 from perennial.training.attach import MethodCallback, ValidationScores, attached
 from perennial.training.callbacks import (
     RESUME,
-    BestWeights,
     DurableCheckpointIO,
+    KeptWeights,
     Progress,
     ResumePoint,
 )
 
 FINISHED = "fit.json"
+PRECISIONS = (
+    "auto",
+    "32-true",
+    "bf16-mixed",
+    "16-mixed",
+    "bf16-true",
+    "16-true",
+    "64-true",
+)
+STATES = "methods.ckpt"
+KEEP = ("best", "last")
 
 
 @dataclass
@@ -41,10 +52,12 @@ class FitResult:
     """What a fit leaves.
 
     Attributes:
-        best: File of the best weights in the work folder.
+        kept: File of the weights in the work folder.
         sha256: Its hash.
+        states_sha256: Hash of the file with the methods' states at the end, of which a cycle that
+            was interrupted between training and its record still has to make what they leave.
         curve: Validation scores by step: ``step``, ``new``, ``history`` (where there is any),
-            ``combined``.
+            ``combined``; empty without validation rows.
         optimizer_steps: Steps taken in all, over interruptions.
         train_rows: Rows trained on, replayed ones included, with repetition.
         replayed_rows: Of these, replayed.
@@ -52,8 +65,9 @@ class FitResult:
         tuned: Settings that the tuner found.
     """
 
-    best: str
+    kept: str
     sha256: str
+    states_sha256: str
     curve: list[dict[str, float]]
     optimizer_steps: int
     train_rows: int
@@ -79,6 +93,8 @@ class Training:
         find_batch_size: Let Lightning's tuner choose the batch size first.
         resume_seconds: Least time between two points to resume from, in seconds.
         log_every: Optimizer steps between logged values.
+        keep: ``best`` keeps the weights with the best combined validation score; ``last`` those
+            after the last step, and needs no validation rows.
     """
 
     max_steps: int = 1000
@@ -93,6 +109,7 @@ class Training:
     find_batch_size: bool = False
     resume_seconds: float = 30.0
     log_every: int = 50
+    keep: str = "best"
 
     def __post_init__(self) -> None:
         least: dict[str, float] = {
@@ -113,6 +130,19 @@ class Training:
                     where=f"trainer.{name}",
                     mend=f"give a number from {bound:g} upward",
                 )
+        if self.keep not in KEEP:
+            raise ConfigError(
+                f"trainer.keep is {self.keep!r}.",
+                where="trainer.keep",
+                mend=f"use {' or '.join(KEEP)}",
+            )
+
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"trainer.precision is {self.precision!r}.",
+                where="trainer.precision",
+                mend=f"use {', '.join(PRECISIONS)}",
+            )
 
     def device(self) -> torch.device:
         """The device to train on.
@@ -158,7 +188,7 @@ def fit(
     logger: Logger | None = None,
     show: Callable[[int, int, str], None] = lambda step, steps, scores: None,
 ) -> FitResult:
-    """Train, keep the best weights by combined validation score, and load them into the model.
+    """Train, keep the best weights or the last, and load them into the model.
 
     Args:
         module: The LightningModule at the root.
@@ -179,11 +209,14 @@ def fit(
         See `FitResult`.
 
     Raises:
+        ConfigError: Something needs validation rows, and there are none.
         TrainingError: Training diverged, or a stored file is damaged.
     """
     methods = arrange(methods)
+    _require_validation(training, data)
     if done := _finished(folder):
-        _load(model, folder / done.best, done.sha256)
+        _load(model, folder / done.kept, done.sha256)
+        _restore(methods, folder / STATES, done.states_sha256, device=training.device())
         return done
     checkpoint = _resume_from(folder)
     tuned: dict[str, float] = {}
@@ -204,18 +237,19 @@ def fit(
         logits_of=task.outputs,
         memory_gradients=memory_gradients,
     )
-    best = BestWeights(model=model, folder=folder, scores=scores)
+    kept = KeptWeights(model=model, folder=folder, scores=scores, keep=training.keep)
     point = ResumePoint(
         folder=folder,
         seconds=training.resume_seconds,
         validate_every=training.validate_every,
-        best=best,
+        kept=kept,
     )
     trainer = _trainer(
         training,
         folder=folder,
         logger=logger,
-        callbacks=[callback, scores, best, point, Progress(show=show, scores=scores)],
+        callbacks=[callback, scores, kept, point, Progress(show=show, scores=scores)],
+        validates=len(data.validation_loader) > 0,
     )
     check_optimizer(module, trainer)
     started = time.monotonic()
@@ -225,17 +259,20 @@ def fit(
         except SystemExit as stopped:
             # Lightning turns Ctrl-C and SIGTERM into an exit of its own; the cycle says more
             raise KeyboardInterrupt from stopped
-        if scores.curve[-1]["step"] != trainer.global_step:
+        if scores.curve and scores.curve[-1]["step"] != trainer.global_step:
             trainer.validate(module, datamodule=data, verbose=False)
-    if best.file is None or best.sha256 is None:
+    if kept.file is None or kept.sha256 is None:
         raise TrainingError(
             "No validation score was a number: training diverged.",
             where="training",
             mend="lower optimizer.lr, or set trainer.gradient_clip",
         )
     result = FitResult(
-        best=best.file,
-        sha256=best.sha256,
+        kept=kept.file,
+        sha256=kept.sha256,
+        states_sha256=files.write(
+            folder / STATES, lambda file: torch.save(callback.state_dict(), file)
+        ),
         curve=scores.curve,
         optimizer_steps=trainer.global_step,
         train_rows=trainer.global_step * training.accumulate * data.batch_size,
@@ -243,9 +280,9 @@ def fit(
         device_seconds=time.monotonic() - started,
         tuned=tuned,
     )
-    best.prune()
+    kept.prune()
     files.write_json(folder / FINISHED, asdict(result))
-    _load(model, folder / result.best, result.sha256)
+    _load(model, folder / result.kept, result.sha256)
     return result
 
 
@@ -283,8 +320,23 @@ def check_optimizer(module: pl.LightningModule, trainer: pl.Trainer) -> None:
         )
 
 
+def _require_validation(training: Training, data: CycleData) -> None:
+    if len(data.validation_loader) or (training.keep == "last" and training.patience is None):
+        return
+    raise ConfigError(
+        "There are no validation rows to choose the weights by.",
+        where="data.validation_fraction",
+        mend="raise it, or set trainer.keep=last and trainer.patience=null",
+    )
+
+
 def _trainer(
-    training: Training, *, folder: Path, logger: Logger | None, callbacks: list[pl.Callback]
+    training: Training,
+    *,
+    folder: Path,
+    logger: Logger | None,
+    callbacks: list[pl.Callback],
+    validates: bool = True,
 ) -> pl.Trainer:
     stopping: list[pl.Callback] = []
     if training.patience is not None:
@@ -305,6 +357,7 @@ def _trainer(
             max_epochs=-1,
             val_check_interval=training.validate_every * training.accumulate,
             check_val_every_n_epoch=None,
+            limit_val_batches=1.0 if validates else 0,
             gradient_clip_val=training.gradient_clip,
             accumulate_grad_batches=training.accumulate,
             log_every_n_steps=training.log_every,
@@ -407,6 +460,13 @@ def _load(model: nn.Module, path: Path, sha256: str) -> None:
             mend="lower optimizer.lr, or set trainer.gradient_clip",
         )
     model.load_state_dict(dict(weights))
+
+
+def _restore(methods: Sequence[Method], path: Path, sha256: str, *, device: torch.device) -> None:
+    _verify(path, sha256)
+    states = torch.load(path, map_location=device, weights_only=True)
+    for method in methods:
+        method.load_state_dict(states[method.name])
 
 
 def _verify(path: Path, sha256: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from perennial.data.mixing import batches_per_epoch, draw
 
@@ -63,3 +64,31 @@ def test_a_memory_smaller_than_its_share_is_drawn_with_replacement() -> None:
         seed=0, epoch=0, batch=0, new_rows=4, history_rows=2, new_per_batch=2, replayed_per_batch=7
     )
     assert np.bincount(old).tolist() in ([4, 3], [3, 4])
+
+
+def test_with_replacement_every_row_is_drawn_uniformly_and_on_its_own() -> None:
+    sizes = {"new_rows": 10, "history_rows": 7, "new_per_batch": 30, "replayed_per_batch": 50}
+    batches = [
+        draw(seed=3, epoch=epoch, batch=batch, sampling="replacement", **sizes)
+        for epoch in range(50)
+        for batch in range(2)
+    ]
+    assert {(len(new), len(old)) for new, old in batches} == {(30, 50)}
+    for part, rows in ((0, 10), (1, 7)):
+        counts = np.bincount(np.concatenate([pair[part] for pair in batches]), minlength=rows)
+        assert len(counts) == rows
+        assert stats.chisquare(counts).pvalue > 0.01
+        # how often a batch repeats a row at once: independent draws do so in 1 of N pairs
+        repeats = np.mean([(pair[part][1:] == pair[part][:-1]).mean() for pair in batches])
+        assert repeats == pytest.approx(1 / rows, abs=0.02)
+    again = draw(seed=3, epoch=49, batch=1, sampling="replacement", **sizes)
+    assert np.array_equal(again[0], batches[-1][0])
+    assert np.array_equal(again[1], batches[-1][1])
+    without = draw(
+        seed=3,
+        epoch=0,
+        batch=0,
+        sampling="replacement",
+        **{**SIZES, "history_rows": 0} | {"replayed_per_batch": 0},
+    )
+    assert (len(without[0]), len(without[1])) == (3, 0)

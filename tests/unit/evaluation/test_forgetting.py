@@ -12,6 +12,7 @@ from perennial.evaluation.forgetting import (
     average_accuracy,
     backward_transfer,
     forgetting,
+    forward_transfer,
     summary,
 )
 
@@ -67,6 +68,27 @@ def test_nothing_measured() -> None:
     assert found["average_accuracy"] is None
     assert found["forgetting"] is None
     assert found["backward_transfer"] is None
+
+
+def test_forward_transfer_by_hand() -> None:
+    matrix = np.array([[0.9, 0.3, 0.2], [0.7, 0.8, 0.6], [0.75, 0.6, 0.95]])
+    initial = np.array([0.5, 0.1, 0.4])
+    assert forward_transfer(matrix, initial) == pytest.approx(((0.3 - 0.1) + (0.6 - 0.4)) / 2)
+    assert summary(matrix, initial)["forward_transfer"] == pytest.approx(0.2)
+    assert "forward_transfer" not in summary(matrix)
+
+
+@pytest.mark.parametrize("size", [2, 3, 6])
+def test_forward_transfer_by_a_loop(size: int) -> None:
+    generator = np.random.default_rng(size)
+    matrix, initial = generator.random((size, size)), generator.random(size)
+    ahead = [matrix[j - 1][j] - initial[j] for j in range(1, size)]
+    assert forward_transfer(matrix, initial) == pytest.approx(sum(ahead) / (size - 1))
+
+
+def test_one_window_has_nothing_ahead() -> None:
+    assert math.isnan(forward_transfer(np.array([[0.9]]), np.array([0.1])))
+    assert summary(np.array([[0.9]]), np.array([0.1]))["forward_transfer"] is None
 
 
 def test_summary_is_plain() -> None:

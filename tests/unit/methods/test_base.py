@@ -42,7 +42,7 @@ def test_at_most_one_method_projects() -> None:
 def test_overrides_tells_a_phase_of_its_own() -> None:
     assert overrides(EWC(), "add_gradients")
     assert not overrides(EWC(), "project_gradients")
-    assert not overrides(Replay(), "prepare")
+    assert not overrides(Replay(), "finish")
 
 
 def test_a_missing_capability_names_method_and_reason() -> None:

@@ -221,44 +221,6 @@ class Known(EWC):
         return {"weight": self.rows * self.curvature}
 
 
-@pytest.mark.parametrize("step_kind", ["explicit", "proximal"])
-@pytest.mark.parametrize("sizes", [(10, 40), (30, 5, 100), (7, 50, 3, 90, 20, 11)])
-def test_cycles_of_different_sizes_end_where_joint_training_would(
-    sizes: tuple[int, ...], step_kind: str
-) -> None:
-    """Orthogonal features: the loss of a cycle is ½ Σ h (θ − m)², so EWC at strength 1 is exact.
-
-    An accumulated *mean*, or history counted by its own size again, would not be.
-    """
-    generator = torch.Generator().manual_seed(len(sizes))
-    model = nn.Linear(4, 1, bias=False)
-    total, weighed = torch.zeros(1, 4), torch.zeros(1, 4)
-    stored: dict[str, Any] = {}
-    for cycle, rows in enumerate(sizes):
-        h = torch.rand(1, 4, generator=generator) + 0.5
-        m = torch.randn(1, 4, generator=generator)
-        total, weighed = total + rows * h, weighed + rows * h * m
-        method = Known(strength=1.0, step=step_kind)
-        method.curvature, method.rows = h, rows
-        start = context(model, torch.zeros(rows, 4), methods=stored)
-        if cycle:
-            method.prepare(start)
-            rate = 0.3 / float((h + method.precision["weight"] / rows).max())
-            optimizer = torch.optim.SGD(model.parameters(), lr=rate)
-            for _ in range(6000):
-                optimizer.zero_grad()
-                (0.5 * h * (model.weight - m).square()).sum().backward()
-                now = step(model, optimizer=optimizer)
-                method.add_gradients(now)
-                optimizer.step()
-                method.after_step(now)
-        else:
-            model.weight.data.copy_(m)
-        stored = {"ewc": method.finish(start)}
-        torch.testing.assert_close(model.weight.detach(), weighed / total, rtol=2e-3, atol=2e-3)
-        torch.testing.assert_close(stored["ewc"]["weight"], total)
-
-
 def test_an_unstable_explicit_step_under_sgd_is_told_once() -> None:
     told: list[str] = []
     for rate, expected in ((0.1, 0), (10.0, 1)):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from torch import Tensor, nn
 
 from perennial.errors import ConfigError, MethodError
 from perennial.methods.fisher import diagonal_fisher
-from perennial.types import Batch
+from perennial.tasks.likelihood import Categorical, Gaussian
+from perennial.types import Batch, Likelihood
 
 
 class Shared(nn.Module):
@@ -184,43 +187,67 @@ def estimate(
     kind: str,
     size: int = 10,
     order: list[int] | None = None,
+    likelihood: Likelihood | None = None,
 ) -> dict[str, Tensor]:
     values, count = diagonal_fisher(
         model,
         batches(x, y, size, order),
         logits=lambda data: model(data[0]),
+        likelihood=likelihood,
         kind=kind,
         seed=5,
         targets=lambda data: data[1],
     )
-    assert count == len(x)
+    assert count == len(x if order is None else order)
     return values
 
 
-def by_loop(model: nn.Module, x: Tensor, y: Tensor, *, true: bool) -> dict[str, Tensor]:
-    """Per-example gradients one by one."""
+def by_loop(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    kind: str = "empirical",
+    variance: float | None = None,
+) -> dict[str, Tensor]:
+    """Per-example gradients one by one, of torch's own log densities."""
     model.eval()
     parameters = dict(model.named_parameters())
     sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
     for row in range(len(x)):
-        log_p = F.log_softmax(model(x[row : row + 1]), dim=1)[0]
-        for label in range(3) if true else [int(y[row])]:
-            weight = float(log_p[label].detach().exp()) if true else 1.0
-            gradients = torch.autograd.grad(
-                log_p[label], list(parameters.values()), retain_graph=True
-            )
+        for value in terms(model(x[row : row + 1])[0], y[row], f"row-{row}", kind, variance):
+            gradients = torch.autograd.grad(value, list(parameters.values()), retain_graph=True)
             for name, gradient in zip(parameters, gradients, strict=True):
-                sums[name] += weight * gradient.square()
+                sums[name] += gradient.square()
     model.train()
     return {name: value / len(x) for name, value in sums.items()}
 
 
+def terms(f: Tensor, y: Tensor, row: str, kind: str, variance: float | None) -> list[Tensor]:
+    """What to differentiate, for outputs (K,) of one row."""
+    fixed, ids = f.detach()[None], np.array([row])
+    if variance is None:
+        log_p = F.log_softmax(f, dim=0)
+        if kind == "true":
+            return [value * value.detach().exp().sqrt() for value in log_p]
+        return [log_p[int(y if kind == "empirical" else Categorical().draw(fixed, ids, 5))]]
+    if kind == "true":
+        return [value / variance**0.5 for value in f]
+    drawn = Gaussian(variance=variance).draw(fixed, ids, 5)[0].float()
+    density = torch.distributions.Normal(f, variance**0.5)
+    return [density.log_prob(y if kind == "empirical" else drawn).sum()]
+
+
 @pytest.mark.parametrize("name", sorted(MODELS))
-@pytest.mark.parametrize("kind", ["empirical", "true"])
-def test_layer_wise_equals_a_loop_over_examples(name: str, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["empirical", "true", "sampled"])
+@pytest.mark.parametrize("variance", [None, 0.5])
+def test_layer_wise_equals_a_loop_over_examples(
+    name: str, kind: str, variance: float | None
+) -> None:
     model, x, y = made(name)
-    found = estimate(model, x, y, kind)
-    expected = by_loop(model, x, y, true=kind == "true")
+    y = y if variance is None else torch.randn(len(x), 3)
+    likelihood = None if variance is None else Gaussian(variance=variance)
+    found = estimate(model, x, y, kind, likelihood=likelihood)
+    expected = by_loop(model, x, y, kind, variance)
     assert set(found) == set(expected)
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-8)
@@ -229,12 +256,40 @@ def test_layer_wise_equals_a_loop_over_examples(name: str, kind: str) -> None:
 
 def test_softmax_regression_in_closed_form() -> None:
     torch.manual_seed(1)
-    model, x = nn.Linear(4, 3), torch.randn(50, 4)
+    model, x, y = nn.Linear(4, 3), torch.randn(50, 4), torch.randint(0, 3, (50,))
     p = torch.softmax(model(x), dim=1).detach()
-    found = estimate(model, x, torch.zeros(50, dtype=torch.long), "true")
-    expected = (p * (1 - p)).T @ x.square() / 50
-    torch.testing.assert_close(found["weight"], expected, rtol=1e-5, atol=1e-8)
-    torch.testing.assert_close(found["bias"], (p * (1 - p)).mean(dim=0), rtol=1e-5, atol=1e-8)
+    squares = {"true": p * (1 - p), "empirical": (F.one_hot(y, 3) - p).square()}
+    for kind, values in squares.items():
+        found = estimate(model, x, y, kind)
+        expected = values.T @ x.square() / 50
+        torch.testing.assert_close(found["weight"], expected, rtol=1e-5, atol=1e-8)
+        torch.testing.assert_close(found["bias"], values.mean(dim=0), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("variance", [0.25, 3.0])
+@pytest.mark.parametrize("flat", [False, True])
+def test_linear_gaussian_in_closed_form(variance: float, flat: bool) -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(4, 1 if flat else 3), nn.Flatten(0) if flat else nn.Identity())
+    x = torch.randn(2000, 4)
+    f = model(x).detach()
+    y = f + torch.randn_like(f)
+    density = Gaussian(variance=variance)
+    mean = (x.square().mean(dim=0) / variance).expand(1 if flat else 3, 4)
+    found = estimate(model, x, y, "true", size=300, likelihood=density)
+    torch.testing.assert_close(found["0.weight"], mean, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        found["0.bias"], torch.full_like(found["0.bias"], 1 / variance), rtol=1e-5, atol=0
+    )
+    # one draw's squared gradient is ε² x² / σ², of mean x² / σ² and variance 2 x⁴ / σ⁴
+    found = estimate(model, x, y, "sampled", size=300, likelihood=density)
+    error = (2 * x.pow(4).sum(dim=0)).sqrt() / variance / 2000
+    assert ((found["0.weight"] - mean).abs() < 4 * error).all()
+    assert not torch.equal(found["0.weight"], mean)
+    found = estimate(model, x, y, "empirical", size=300, likelihood=density)
+    residual = ((y - f) / variance).reshape(2000, -1)
+    expected = residual.square().T @ x.square() / 2000
+    torch.testing.assert_close(found["0.weight"], expected, rtol=1e-5, atol=0)
 
 
 def test_sampled_lies_within_four_standard_errors_of_true() -> None:
@@ -250,35 +305,80 @@ def test_sampled_lies_within_four_standard_errors_of_true() -> None:
     assert ((found - mean).abs() < 4 * error).all()
 
 
-def test_sampled_does_not_depend_on_batch_size_or_order() -> None:
-    model, x, y = made("mlp", rows=37)
-    reference = estimate(model, x, y, "sampled", size=37)
-    for size, order in ((1, None), (10, None), (10, list(reversed(range(37))))):
-        found = estimate(model, x, y, "sampled", size=size, order=order)
-        for name, value in reference.items():
-            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-9)
+@pytest.mark.parametrize("name", ["mlp", "transformer"])
+@pytest.mark.parametrize("kind", ["sampled", "true", "empirical"])
+@pytest.mark.parametrize("likelihood", [None, Gaussian(variance=2.0)])
+def test_it_is_the_same_for_every_batch_size_order_and_partition(
+    name: str, kind: str, likelihood: Likelihood | None
+) -> None:
+    model, x, y = made(name, rows=23)
+    y = y if likelihood is None else torch.randn(23, 3)
+    reference = estimate(model, x, y, kind, size=23, likelihood=likelihood)
+    backward = list(reversed(range(23)))
+    for size, order in ((1, None), (5, None), (5, backward), (22, backward)):
+        found = estimate(model, x, y, kind, size, order, likelihood)
+        for key, value in reference.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-9)
+    parts = [
+        estimate(model, x, y, kind, 4, part, likelihood)
+        for part in (list(range(9)), list(range(9, 23)))
+    ]
+    twice = estimate(model, x, y, kind, 7, [*range(23), *range(23)], likelihood)
+    for key, value in reference.items():
+        weighed = (9 * parts[0][key] + 14 * parts[1][key]) / 23
+        torch.testing.assert_close(weighed, value, rtol=1e-5, atol=1e-9)
+        torch.testing.assert_close(twice[key], value, rtol=1e-5, atol=1e-9)
 
 
-def test_estimation_leaves_everything_as_it_was() -> None:
-    model, x, y = made("cnn")
+class Counting(nn.Module):
+    """Writes into buffers in every forward, and changes its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("last", torch.zeros(1, 4))
+        self.scale = nn.Parameter(torch.ones(4))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        x.mul_(2.0)
+        self.last = x.detach()
+        return self.head(torch.tanh(x * self.scale))
+
+
+@pytest.mark.parametrize("name", ["cnn", "transformer", "functional", "recurrent", "counting"])
+@pytest.mark.parametrize("kind", ["sampled", "true"])
+def test_estimation_leaves_everything_as_it_was(name: str, kind: str) -> None:
+    if name == "counting":
+        model, x, y = Counting(), torch.randn(24, 4), torch.randint(0, 3, (24,))
+    else:
+        model, x, y = made(name)
     model.train()
-    model[1].eval()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    model(x).sum().backward()
-    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    modes = [module.training for module in model.modules()]
-    rng = torch.get_rng_state()
-    estimate(model, x, y, "sampled")
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(
-        torch.equal(p.grad, gradients[name])
-        for name, p in model.named_parameters()
-        if p.grad is not None
-    )
-    assert [module.training for module in model.modules()] == modes
-    assert torch.equal(torch.get_rng_state(), rng)
-    assert not any(module._forward_hooks for module in model.modules())
+    next(iter(model.children())).eval()
+    list(model.parameters())[-1].requires_grad_(False)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    model(x.clone()).square().sum().backward()
+    optimizer.step()
+
+    def state() -> dict[str, Any]:
+        parameters = dict(model.named_parameters())
+        return {
+            "weights and buffers": {n: v.clone() for n, v in model.state_dict().items()},
+            "the very tensors": [id(t) for t in (*model.parameters(), *model.buffers())],
+            "gradients": {n: p.grad.clone() for n, p in parameters.items() if p.grad is not None},
+            "requirements": [p.requires_grad for p in parameters.values()],
+            "modes": [module.training for module in model.modules()],
+            "hooks": [len(module._forward_hooks) for module in model.modules()],
+            "forwards": ["forward" in vars(module) for module in model.modules()],
+            "generator": torch.get_rng_state(),
+            "optimizer": copy.deepcopy(optimizer.state_dict()),
+            "rows": (x.clone(), y.clone()),
+        }
+
+    before = state()
+    estimate(model, x, y, kind)
+    torch.testing.assert_close(state(), before, rtol=0, atol=0)
 
 
 def test_frozen_parameters_have_none_and_unused_ones_are_an_error() -> None:
@@ -293,31 +393,32 @@ def test_frozen_parameters_have_none_and_unused_ones_are_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "by_row"),
+    ("name", "line"),
     [
         ("mlp", None),
         ("cnn", None),
         ("shared", None),
-        ("flattened", "mix.bias, mix.weight go"),
-        ("functional", "mix.weight goes"),
+        ("flattened", "mix.bias, mix.weight go through the whole model, in chunks of rows"),
+        ("functional", "mix.weight goes through the whole model, in chunks of rows"),
         (
             "recurrent",
-            "recurrent.bias_hh_l0, recurrent.bias_ih_l0, recurrent.weight_hh_l0 and 1 more go",
+            "recurrent.bias_hh_l0, recurrent.bias_ih_l0, recurrent.weight_hh_l0 and 1 more go "
+            "through the whole model, in chunks of rows",
         ),
-        ("transformer", "start goes"),
+        ("transformer", "start goes through the whole model, in chunks of rows"),
     ],
 )
-def test_only_what_no_rule_accounts_for_goes_row_by_row(name: str, by_row: str | None) -> None:
+def test_only_what_no_rule_accounts_for_goes_through_the_model(name: str, line: str | None) -> None:
     model, x, y = made(name, rows=5)
     told: list[str] = []
     diagonal_fisher(model, batches(x, y, 5), logits=lambda data: model(data[0]), warn=told.append)
-    assert told == ([] if by_row is None else [f"Fisher: {by_row} row by row, which is slower"])
+    assert told == ([] if line is None else [f"Fisher: {line}"])
 
 
 def test_a_batch_as_large_as_a_sequence_is_long_is_no_trap() -> None:
     model, x, y = made("transformer", rows=5)
     found = estimate(model, x, y, "empirical", size=5)
-    expected = by_loop(model, x, y, true=False)
+    expected = by_loop(model, x, y)
     torch.testing.assert_close(
         found["where.weight"], expected["where.weight"], rtol=1e-5, atol=1e-8
     )
@@ -339,7 +440,7 @@ def test_positions_given_to_all_rows(ndim: int, counted: bool, length: int) -> N
         targets=lambda data: data[1],
         warn=told.append,
     )
-    for key, value in by_loop(model, x, y, true=False).items():
+    for key, value in by_loop(model, x, y).items():
         torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-8)
     layered = length > 1 and not counted
     assert not (layered and told), told
@@ -360,7 +461,7 @@ def test_attention_over_something_else_goes_row_by_row() -> None:
 
     torch.manual_seed(0)
     model, x, y = Crossed(), torch.randn(9, 5, 4), torch.randint(0, 3, (9,))
-    found, expected = estimate(model, x, y, "empirical"), by_loop(model, x, y, true=False)
+    found, expected = estimate(model, x, y, "empirical"), by_loop(model, x, y)
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-8)
     assert "forward" not in vars(model.attention)

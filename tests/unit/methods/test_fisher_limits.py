@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from perennial.errors import MethodError
-from perennial.methods import fisher as room
+from perennial.methods import squares as room
 from perennial.methods.fisher import diagonal_fisher
 from perennial.types import Batch
 
@@ -37,6 +37,26 @@ def test_a_batch_norm_that_mixes_rows_is_refused(affine: bool) -> None:
     norm = nn.BatchNorm1d(5, affine=affine, track_running_stats=False)
     with pytest.raises(MethodError, match="mixes rows"):
         estimate(nn.Sequential(nn.Linear(4, 5), norm, nn.Linear(5, 3)), torch.randn(6, 4))
+
+
+class Centred(nn.Module):
+    """Rows that see each other without any norm, or noise that looks as if they did."""
+
+    def __init__(self, *, noise: bool) -> None:
+        super().__init__()
+        self.head, self.noise = nn.Linear(4, 3), noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x + torch.randn_like(x) if self.noise else x - x.mean(dim=0))
+
+
+def test_a_forward_that_mixes_rows_is_refused_and_one_that_draws_is_not() -> None:
+    with pytest.raises(MethodError, match="rows beside it"):
+        estimate(Centred(noise=False), torch.randn(6, 4))
+    model, x = Centred(noise=True), torch.randn(6, 4)
+    state = torch.get_rng_state()
+    assert estimate(model, x)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_calls_without_gradient_and_by_keyword() -> None:

@@ -40,12 +40,14 @@ def context(
     history: Callable[[], Any] = tuple,
     validate: Callable[[], dict[str, float]] = dict,
     weights: Mapping[str, Tensor] | None = None,
+    champion_scores: Mapping[str, float] | None = None,
 ) -> MethodContext:
     return MethodContext(
         model=model,
         champion=VersionView(
             id="m@1", weights=weights or model.state_dict(), methods=methods or {}
         ),
+        champion_scores=champion_scores or {},
         logits=logits_of,
         per_example_loss=None,
         features=None,
@@ -62,8 +64,10 @@ def context(
 
 def step(model: nn.Module, data: Tensor | None = None, **changes: Any) -> StepContext:
     rows = torch.zeros(2, 1) if data is None else data
+    given = changes.pop("batch", None) or batch(rows)
     return StepContext(
-        batch=changes.pop("batch", None) or batch(rows),
+        batch=given,
+        own_logits=lambda: logits_of(model, given.data),
         model=model,
         parameters=dict(model.named_parameters()),
         logits_of=logits_of,
@@ -212,15 +216,13 @@ def test_interpolated_batch_norms_get_statistics_of_mixed_rows() -> None:
     with torch.no_grad():
         model[1].weight.add_(1.0)
     new, old = torch.randn(8, 3) + 4, torch.randn(8, 3) - 4
-    scores = iter(
-        [{"new": 0.1, "history": 0.9}, {"new": 0.5, "history": 0.9}, {"new": 0.9, "history": 0.1}]
-    )
+    scores = iter([{"new": 0.5, "history": 0.9}, {"new": 0.9, "history": 0.1}])
     modes = [module.training for module in model.modules()]
     method = Interpolation(points=2)
     method.adjust(
         context(
             model, weights=weights, new=lambda: [batch(new)], history=lambda: [batch(old)],
-            validate=lambda: next(scores),
+            validate=lambda: next(scores), champion_scores={"new": 0.1, "history": 0.9},
         )
     )  # fmt: skip
     assert method.alpha == 0.5
@@ -232,9 +234,8 @@ def test_interpolated_batch_norms_get_statistics_of_mixed_rows() -> None:
     assert model[0].momentum == 0.1
 
 
-def test_ends_of_the_line_are_bit_equal() -> None:
+def test_the_end_of_the_line_is_bit_equal() -> None:
     a, b = {"w": torch.randn(3), "n": torch.tensor(1)}, {"w": torch.randn(3), "n": torch.tensor(5)}
-    assert mixed(a, b, 0.0) is a
     assert mixed(a, b, 1.0) is b
     assert int(mixed(a, b, 0.5)["n"]) == 5
 

@@ -16,7 +16,7 @@ def made(dtype: torch.dtype = torch.float32, *, precise: bool = True) -> tuple[P
     model = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3)).to(dtype)
     parameters = dict(model.named_parameters())
     precision = {n: like(p, torch.rand(p.shape) * 9) for n, p in parameters.items()}
-    pull = Pull(anchors(parameters), precision if precise else None, method="m")
+    pull = Pull(anchors(parameters), precision if precise else {}, method="m")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter))

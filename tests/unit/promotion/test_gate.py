@@ -238,13 +238,16 @@ def test_scores_that_are_not_zero_or_one_get_a_t_test() -> None:
     ("effect", "outcome"), [(0.0, "pass"), (0.05, "pass"), (0.15, "inconclusive"), (0.4, "reject")]
 )
 def test_minimum_effect_must_be_exceeded(effect: float, outcome: str) -> None:
-    policy = Policy(improvement={"minimum_effect": effect, "alternative": effect + 0.1})
+    policy = Policy(improvement={"minimum_effect": effect, "alternative": 0.1})
     improvement = check_of(decide(make_report(BETTER, KEPT), policy), "improvement")
     assert improvement.outcome == outcome
     assert improvement.threshold == effect
     if effect:
         assert improvement.p_value == statistics.tango_test(20, 2, 100, delta=effect)
-        assert improvement.power is None
+        assert improvement.alternative == pytest.approx(effect + 0.1)
+        assert improvement.power == statistics.tango_power(
+            100, discordance=0.22, margin=-effect, alpha=0.05, alternative=effect + 0.1
+        )
 
 
 def test_harm_to_one_of_three_holdouts_vetoes() -> None:
@@ -360,7 +363,7 @@ def test_a_repeated_decision_needs_more_rows(number: int) -> None:
 
 @pytest.mark.parametrize("effect", [0.1, 0.5])
 def test_a_minimum_effect_needs_rows_that_could_show_it(effect: float) -> None:
-    policy = Policy(improvement={"minimum_effect": effect, "alternative": 0.9})
+    policy = Policy(improvement={"minimum_effect": effect, "alternative": 0.1})
 
     def decidable(n: int) -> bool:
         try:
@@ -407,7 +410,10 @@ def test_new_rows_must_be_able_to_be_significant(n_new: int, enough: bool) -> No
         ({"improvement": {"minimum_effect": float("nan")}}, "gate.improvement.minimum_effect"),
         ({"improvement": {"alternative": 0}}, "gate.improvement.alternative"),
         ({"improvement": {"alternative": 1}}, "gate.improvement.alternative"),
-        ({"improvement": {"minimum_effect": 0.05}}, "gate.improvement.alternative"),
+        (
+            {"improvement": {"minimum_effect": 0.5, "alternative": 0.5}},
+            "gate.improvement.alternative",
+        ),
         ({"improvement": {"effect": 0.1}}, "gate.improvement.effect"),
     ],
 )

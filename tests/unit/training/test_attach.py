@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from perennial.data.datamodule import CycleData
+from perennial.data.logits import put
 from perennial.data.rows import Rows
 from perennial.errors import ConfigError
 from perennial.methods.base import Method
@@ -97,10 +98,15 @@ def rows(count: int, seed: int) -> Rows:
     return Rows(features={"x": values}, label=label, id=names, content=names, cluster=names)
 
 
-def cycle_data() -> CycleData:
+def with_logits(part: Rows) -> Rows:
+    mask = np.ones(len(part), dtype=bool)
+    return put(part, mask, np.arange(2.0 * len(part)).reshape(-1, 2).astype(np.float16), 1)
+
+
+def cycle_data(history: Rows | None = None) -> CycleData:
     return CycleData(
         new=rows(24, 1),
-        history=rows(24, 2),
+        history=rows(24, 2) if history is None else history,
         new_validation=rows(8, 3),
         history_validation=rows(8, 4),
         batch_size=8,
@@ -112,10 +118,14 @@ def cycle_data() -> CycleData:
 
 
 def train(
-    folder: Path, *methods: Method, module: pl.LightningModule | None = None, **settings: Any
+    folder: Path,
+    *methods: Method,
+    module: pl.LightningModule | None = None,
+    history: Rows | None = None,
+    **settings: Any,
 ) -> Any:
     module = module or Foreign()
-    data = cycle_data()
+    data = cycle_data(history)
     training = {"max_steps": 6, "validate_every": 3, "accelerator": "cpu", **settings}
     fit(
         module=module,
@@ -153,6 +163,22 @@ def test_a_loss_term_and_its_closed_form_train_alike(
     ):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
         assert not torch.allclose(a, c, rtol=1e-3)
+
+
+def test_a_step_brings_the_logits_of_its_own_rows(tmp_path: Path) -> None:
+    method, history = Recorder(), with_logits(rows(24, 2))
+    train(tmp_path, method, history=history)
+    assert history.logits is not None
+    stored = dict(zip(history.id.tolist(), history.logits.tolist(), strict=True))
+    for step in method.seen:
+        assert step.batch.logits is not None
+        for name, is_new, values in zip(
+            step.batch.ids.tolist(), step.batch.is_new, step.batch.logits.tolist(), strict=True
+        ):
+            assert np.isnan(values).all() if is_new else values == stored[name]
+    plain = Recorder()
+    train(tmp_path / "plain", plain)
+    assert all(step.batch.logits is None for step in plain.seen)
 
 
 def test_several_optimizers_and_manual_optimization_are_refused(tmp_path: Path) -> None:

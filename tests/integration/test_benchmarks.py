@@ -1,0 +1,182 @@
+"""What the retention benchmark is made of, against its definition."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import contestants
+import frontier
+import protocols
+
+from perennial.backtest import backtest
+from perennial.data.memory import Memory
+from perennial.data.store import read_rows_file
+from perennial.models.checkpoint import read_safetensors
+from perennial.models.reference import MLP
+from perennial.promotion.registry import Registry
+from perennial.steps.collect import Data
+from perennial.training.fit import Training
+
+
+def source(rows: int = 60, classes: int = 6, *, test: bool = False) -> protocols.Source:
+    generator = np.random.default_rng(0)
+    return protocols.Source(
+        features={"image": generator.random((rows, 4, 4)).astype(np.float32)},
+        label=np.arange(rows) % classes,
+        test=np.arange(rows) % 5 == 0 if test else None,
+    )
+
+
+def columns(window: Any) -> dict[str, np.ndarray[Any, Any]]:
+    return {name: np.array(window[name]) for name in window.column_names}
+
+
+@pytest.mark.parametrize("scenario", protocols.SCENARIOS)
+def test_split_gives_each_context_its_own_classes(scenario: str) -> None:
+    given = source()
+    found = protocols.series(
+        given, protocol="split", scenario=scenario, seed=1, classes_per_context=2, test_fraction=0.2
+    )
+    assert len(found.windows) == 3
+    assert found.outputs == (6 if scenario == "class" else 2)
+    assert found.inputs == 16
+    tests = []
+    for number, window in enumerate(map(columns, found.windows)):
+        row = np.array([int(one.split("-")[1]) for one in window["id"]])
+        assert set(given.label[row]) == {2 * number, 2 * number + 1}
+        expected = given.label[row] - (0 if scenario == "class" else 2 * number)
+        assert window["label"].tolist() == expected.tolist()
+        assert np.array_equal(window["image"], given.features["image"][row])
+        tests += row[window["split"] == "test"].tolist()
+    order = np.random.default_rng(1).permutation(60)
+    assert sorted(tests) == sorted(order[48:].tolist()), "the last fifth of a seeded permutation"
+
+
+@pytest.mark.parametrize("protocol", ["permuted", "rotated"])
+def test_every_context_has_all_classes_and_the_same_test_rows(protocol: str) -> None:
+    given = source(test=True)
+    found = protocols.series(given, protocol=protocol, scenario="class", seed=1, contexts=3)
+    assert (len(found.windows), found.outputs, found.per_context) == (3, 18, 6)
+    images = []
+    for number, window in enumerate(map(columns, found.windows)):
+        assert ((window["split"] == "test") == given.test).all()
+        assert window["label"].tolist() == (given.label + 6 * number).tolist()
+        images.append(window["image"])
+    if protocol == "permuted":
+        for other in images:
+            assert np.allclose(np.sort(other.reshape(60, -1)), np.sort(images[0].reshape(60, -1)))
+    else:
+        assert np.array_equal(images[0], given.features["image"])
+    assert not np.allclose(images[1], images[2])
+
+
+def test_a_knob_is_chosen_without_a_test_row() -> None:
+    given = source()
+    options: dict[str, Any] = {"protocol": "split", "scenario": "class", "seed": 1}
+    real = protocols.series(given, test_fraction=0.2, **options)
+    tuning = protocols.series(given, test_fraction=0.2, tuning=0.25, **options)
+    for whole, part in zip(map(columns, real.windows), map(columns, tuning.windows), strict=True):
+        assert set(part["id"]) == set(whole["id"][whole["split"] == "train"])
+    held = sum((columns(window)["split"] == "test").sum() for window in tuning.windows)
+    assert held == 12
+
+
+def test_the_loss_is_over_the_classes_seen_so_far() -> None:
+    logits = torch.randn(5, 6, requires_grad=True)
+    label = torch.tensor([0, 1, 2, 3, 5])
+    task = protocols.SeenSoFar(seen=4)
+    loss = task.per_example_loss(logits, (torch.zeros(5, 1), label))
+    expected = F.cross_entropy(logits[:4, :4], label[:4], reduction="none")
+    torch.testing.assert_close(loss[:4], expected)
+    assert torch.isfinite(loss).all(), "a class that comes later has a loss too"
+    loss[:4].sum().backward()
+    assert logits.grad is not None
+    assert (logits.grad[:4, 4:] == 0).all()
+    assert (task.predictions(torch.eye(6)) == torch.arange(6)).all()
+
+
+def test_one_optimizer_goes_through_all_contexts(tmp_path: Path) -> None:
+    contexts = protocols.series(source(test=True), protocol="split", scenario="domain", seed=1)
+    kept = Registry(url=f"sqlite:///{tmp_path / 'registry.db'}")
+
+    def run(registry: Registry, methods: Any) -> dict[str, torch.Tensor]:
+        backtest(
+            contexts.windows,
+            model=lambda: MLP(inputs=16, classes=2, hidden=[8]),
+            optimizer=functools.partial(torch.optim.Adam, lr=0.01),
+            methods=methods,
+            data=Data(
+                memory=Memory(), id_column="id", split_column="split", validation_fraction=0.0
+            ),
+            # a batch of all rows: its gradient does not depend on their order
+            training=Training(
+                max_steps=6, batch_size=16, keep="last", gradient_clip=None, accelerator="cpu"
+            ),
+            promotion="always",
+            registry=registry,
+        )
+        stored = registry.version("backtest@champion").open("model.safetensors")
+        return dict(read_safetensors(stored))
+
+    found = run(kept, lambda number: [contestants.KeptOptimizer()])
+    pl.seed_everything(0, verbose=False)
+    model = MLP(inputs=16, classes=2, hidden=[8])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for window in map(columns, contexts.windows):
+        train = window["split"] == "train"
+        inputs = torch.tensor(window["image"][train], dtype=torch.float32)
+        label = torch.tensor(window["label"][train])
+        assert len(label) == 16
+        for _ in range(6):
+            optimizer.zero_grad()
+            F.cross_entropy(model(inputs), label).backward()
+            optimizer.step()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)
+    apart = run(Registry(url=f"sqlite:///{tmp_path / 'other.db'}"), lambda number: [])
+    assert max(float((found[n] - apart[n]).abs().max()) for n in found) > 2e-2
+
+
+def test_memory_holds_as_many_rows_of_each_class(tmp_path: Path) -> None:
+    contexts = protocols.series(source(180), protocol="split", scenario="class", seed=1)
+    kept: list[Registry] = []
+
+    def contestant(context: int, knob: float) -> list[Any]:
+        return []
+
+    real = contestants.backtest
+
+    def watched(*args: Any, **settings: Any) -> Any:
+        kept.append(Registry(url=f"sqlite:///{tmp_path / 'registry.db'}"))
+        return real(*args, **{**settings, "registry": kept[0]})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contestants, "backtest", watched)
+        contestants.compete(
+            contestants.Contestant(contestant),
+            contexts,
+            scenario="class",
+            setting=contestants.Setting(iterations=2, memory_per_class=5, accelerator="cpu"),
+            seed=0,
+            knob=0,
+        )
+    for number in (1, 2, 3):
+        path = kept[0].version(f"backtest@{number}").open("memory/train.arrow")
+        rows, _ = read_rows_file(path)
+        assert np.bincount(rows.label).tolist() == [5] * 2 * number
+
+
+def test_the_frontier_by_hand() -> None:
+    points = [(0.9, 0.5), (0.8, 0.8), (0.7, 0.8), (0.5, 0.9), (0.9, 0.4), (0.8, 0.8)]
+    assert frontier.pareto(points) == [True, True, False, True, False, True]
