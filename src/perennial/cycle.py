@@ -11,6 +11,7 @@ from perennial.data.learned import Learned
 from perennial.data.split import independent
 from perennial.errors import MethodError
 from perennial.methods.base import Method, arrange
+from perennial.models.checkpoint import match
 from perennial.promotion.gate import decide, require_decidable
 from perennial.steps.candidate import train, version_files, view
 from perennial.steps.collect import Parts, collect_new, require_training_rows
@@ -18,7 +19,7 @@ from perennial.steps.found import check_checkpoint_path, found, satisfied
 from perennial.steps.given import Given, collect_given
 from perennial.steps.history import History, collect_history
 from perennial.steps.judge import Held, join, metrics
-from perennial.steps.learner import Learner
+from perennial.steps.learner import Learner, output_width
 from perennial.steps.lineage import Lineage, lineage_of, refuse_another_identity
 from perennial.steps.record import (
     Outcome,
@@ -105,7 +106,8 @@ def _learn(
     learner = cycle.learner(champion)
     _announce(cycle, champion.id, new, history, methods, learner)
 
-    learner.load(view(champion).weights)
+    learner.load(match(view(champion).weights, learner.model, where=champion.id))
+    output_width(learner, new.train)  # a model that cannot take the rows says so here
     held = {"new": (new.holdout, new.seen), **held}
     classes = len(new.label_names)
     before = {name: learner.predict(rows, classes=classes) for name, (rows, _) in held.items()}

@@ -23,6 +23,7 @@ Column = npt.NDArray[Any]
 
 _HASH_CHUNK_BYTES = 1 << 24
 _NULL_MEND = "fill in or drop these rows before they reach Perennial"
+_RANGE_MEND = "scale the column, or drop these rows, before they reach Perennial"
 
 
 def to_numpy(column: pa.ChunkedArray, *, where: str) -> Column:
@@ -61,7 +62,8 @@ def to_numpy(column: pa.ChunkedArray, *, where: str) -> Column:
     values = np.ascontiguousarray(array.to_numpy(zero_copy_only=False)).reshape(shape)
     refuse_not_finite(values, where)
     if values.dtype == np.uint64:
-        _refuse_rows(values > np.iinfo(np.int64).max, "numbers above 2^63 - 1", where)
+        most = np.iinfo(np.int64).max
+        _refuse_rows(values > most, "numbers above 2^63 - 1", where, mend=_RANGE_MEND)
     return values
 
 
@@ -179,14 +181,17 @@ def refuse_not_finite(values: Column, where: str) -> None:
         _refuse_rows(~np.isfinite(values), "NaN or infinite values", where)
         if values.dtype.itemsize > 4:
             most = np.finfo(np.float32).max
-            _refuse_rows(np.abs(values) > most, f"values beyond ±{most:.3g} (float32)", where)
+            odd = np.abs(values) > most
+            _refuse_rows(odd, f"values beyond ±{most:.3g} (float32)", where, mend=_RANGE_MEND)
 
 
-def _refuse_rows(odd: npt.NDArray[np.bool_], kind: str, where: str) -> None:
+def _refuse_rows(
+    odd: npt.NDArray[np.bool_], kind: str, where: str, *, mend: str = _NULL_MEND
+) -> None:
     """Refuse rows with any odd value (N, ...)."""
     bad: Booleans = np.asarray(odd.reshape(len(odd), -1).any(axis=1))
     if bad.any():
-        _refuse(bad, kind, where)
+        _refuse(bad, kind, where, mend)
 
 
 def _canonical(values: Column) -> Column:
@@ -235,10 +240,10 @@ def _refuse_nulls(array: pa.Array, rows: int, where: str) -> None:
         _refuse(np.ones(rows, dtype=bool), "missing values", where)
 
 
-def _refuse(bad: Booleans, kind: str, where: str) -> None:
+def _refuse(bad: Booleans, kind: str, where: str, mend: str = _NULL_MEND) -> None:
     count, first = int(bad.sum()), int(np.argmax(bad))
     raise DataError(
         f"There are {kind} in {count} of {len(bad)} rows, first in row {first}.",
         where=where,
-        mend=_NULL_MEND,
+        mend=mend,
     )

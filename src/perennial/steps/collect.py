@@ -51,7 +51,7 @@ class Data:
             or ``grow`` to append it to the lineage's classes.
 
     Raises:
-        ConfigError: There is no memory, or a setting is of another kind.
+        ConfigError: ``new_classes`` is neither.
     """
 
     memory: Memory
@@ -80,20 +80,6 @@ class Data:
             )
         if isinstance(self.features, str):
             object.__setattr__(self, "features", (self.features,))
-        if not isinstance(self.memory, Memory):
-            raise ConfigError(
-                f"data.memory is {'null' if self.memory is None else self.memory!r}.",
-                where="data.memory",
-                mend="leave it as it was; data.memory.capacity=1 keeps next to nothing",
-            )
-        for name in ("validation_fraction", "holdout_fraction"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ConfigError(
-                    f"data.{name} is {value!r}, which is no number.",
-                    where=f"data.{name}",
-                    mend="give a number from 0 up and below 1",
-                )
 
     @property
     def ties(self) -> Ties:
