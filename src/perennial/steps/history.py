@@ -63,10 +63,12 @@ def collect_history(
         f"{version.id} served once, and what it learned is history for {lineage.champion.id}"
         for version in lineage.former
     ]
-    schema = lineage.champion.manifest["schema"]
+    manifest = lineage.champion.manifest
     for key, spec in _sources(data, lineage) if source == "all" else []:
         try:
-            read = data.read(spec, name=key, label_names=names, schema=schema)
+            # only what was learned may know more classes than the champion does
+            known = manifest["label_names"] if key == "history" else names
+            read = data.read(spec, name=key, label_names=known, schema=manifest["schema"])
         except DataError:
             if key == "history":
                 raise
