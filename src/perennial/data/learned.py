@@ -107,6 +107,8 @@ def tied(rows: Rows, learned: Learned, ties: Ties) -> Booleans:
 
 def changed_ids(rows: Rows, learned: Learned) -> Booleans:
     """Which rows (N,) carry the id of a learned row whose content was another."""
+    if np.array_equal(rows.id, rows.content):  # no id column: an id is the content
+        return np.zeros(len(rows), dtype=bool)
     pairs = np.char.add(np.char.add(learned.id, "\0"), learned.content)
     own = np.char.add(np.char.add(rows.id, "\0"), rows.content)
     return np.isin(rows.id, learned.id) & ~np.isin(own, pairs)
@@ -150,6 +152,8 @@ def settle(rows: Rows, role: Strings, learned: Learned, *, ties: Ties, declared:
         ties: What ties rows.
         declared: Whether the source gives roles itself, by a split or a time column.
     """
+    if not len(learned.id):
+        return role
     key = _keys(rows, learned, ties)
     near = {
         kind: _anywhere(_copies(rows, learned.only(learned.role == kind), ties), key)
