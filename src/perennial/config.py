@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from perennial.errors import ConfigError
+from perennial.paths import CONF_DIR
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -96,7 +97,7 @@ def check_node(
             raise ConfigError(
                 f"{where}.{key} is {value!r}; it takes {_words(hints[key])}.",
                 where=f"{where}.{key}",
-                mend="see the setting's comment in its file under conf/",
+                mend=f"see its comment in {CONF_DIR / where.partition('.')[0]}",
             )
 
 

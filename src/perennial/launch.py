@@ -63,10 +63,7 @@ def run_job(
             result["error"]["mend"] = "run the same command again; it goes on where it stopped"
     display.close()
     if dry and result["status"] != "failed":
-        display.say(
-            "Dry run: configuration, data, checkpoint and one pass through the cycle are in "
-            "order; nothing was written."
-        )
+        display.say(dry_run_line(result))
         return {**result, "exit_code": 0}, None
     if not dry:
         write_result(folder / "result.json", result)
@@ -74,6 +71,23 @@ def run_job(
     if config["exit_zero"] or pinned:
         result["exit_code"] = 0 if result["exit_code"] in (10, 20, 21) else result["exit_code"]
     return result, objective[0] if objective else None
+
+
+def dry_run_line(result: Mapping[str, Any]) -> str:
+    """What a dry run found, and what the real run would do."""
+    order = "configuration, data, checkpoint"
+    if not result["metrics"]:
+        reason = result["trigger"]["reason"]
+        return (
+            f"Dry run: {order} are in order, nothing was written; the real run would be "
+            f"{result['status']}: {reason}."
+        )
+    first = "make the first version, then " if result["bootstrap"] else ""
+    return (
+        f"Dry run: {order} and one pass through the cycle are in order, nothing was written; "
+        f"the real run would {first}retrain {result['champion']['id']} on "
+        f"{result['data']['new']['rows']:,} new rows."
+    )
 
 
 def _cycle(

@@ -21,6 +21,24 @@ Integers = npt.NDArray[np.integer[Any]]
 Booleans = npt.NDArray[np.bool_]
 
 
+class Show(Protocol):
+    """Shows a person how far a phase is."""
+
+    def __call__(self, step: int, steps: int, scores: str, *, stopped: bool = False) -> None:
+        """Show the step, how many there are, and the last validation scores in words.
+
+        Args:
+            step: Optimizer steps taken.
+            steps: Optimizer steps there are to be.
+            scores: Of the last validation, or an empty string.
+            stopped: That training is over before ``steps``; left out everywhere else.
+        """
+
+
+def show_nothing(step: int, steps: int, scores: str, *, stopped: bool = False) -> None:
+    """A `Show` for nobody."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """New and replayed rows of one step.

@@ -29,7 +29,7 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
     """Purpose, groups, settings and flags of a main configuration.
 
     Args:
-        name: ``train`` or ``evaluate``.
+        name: ``train``, ``evaluate`` or ``adopt``.
         folders: Where the groups lie; the first holds the main configuration.
     """
     text = (folders[0] / f"{name}.yaml").read_text()
@@ -50,6 +50,8 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
         for option, path in options.items():
             mark = "*" if option == choice else " "
             example = next(iter(_opening(path.read_text().splitlines())), "")
+            if name != "train":
+                example = example.replace("python train.py", f"perennial {name}", 1)
             parts.append(f"    {mark} {option:{width}}  {example}")
     parts += ["", "Settings of the run:", *(f"  {line}" for line in _settings(lines))]
     parts += [
@@ -78,8 +80,4 @@ def _opening(lines: Sequence[str]) -> list[str]:
 
 def _settings(lines: Sequence[str]) -> list[str]:
     """The plain top-level keys, with their comments."""
-    return [
-        line
-        for line in lines
-        if line[:1].isalpha() and not line.startswith(("defaults:", "hydra:"))
-    ]
+    return [line for line in lines if line[:1].isalpha() and not line.endswith(":")]

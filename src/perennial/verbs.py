@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from perennial.errors import ConfigError, RegistryError
+from perennial.notation import percent
 from perennial.paths import home
+from perennial.reporting.console import print_table
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,23 +68,32 @@ def _list(registry: Any, name: str | None, console: Console) -> None:
     if not names:
         console.print("The registry is empty: run python train.py first.", highlight=False)
         return
-    table = Table("version", "created", "how", "new", "history", "aliases", box=None)
+    rows = [["version", "created (UTC)", "how", "new", "history", "aliases"]]
     for lineage in names:
         aliases = registry.aliases(lineage)
         for version in registry.versions(lineage):
             metrics = version.manifest.get("metrics", {})
             old = metrics.get("history") or metrics.get("history/cycle-1")
-            verdict = version.manifest["how"]
-            record = registry.cycle(version.manifest.get("cycle_id", ""))
-            table.add_row(
-                version.id,
-                version.created[:19],
-                record.verdict if record else verdict,
-                _percent(metrics.get("new")),
-                _percent(old),
-                ", ".join(sorted(alias for alias, n in aliases.items() if n == version.number)),
+            rows.append(
+                [
+                    version.id,
+                    version.created[:16].replace("T", " "),
+                    _how(version, registry),
+                    _percent(metrics.get("new")),
+                    _percent(old),
+                    ", ".join(sorted(alias for alias, n in aliases.items() if n == version.number)),
+                ]
             )
-    console.print(table)
+    print_table(rows, align="lllrrl", console=console)
+
+
+def _how(version: Any, registry: Any) -> str:
+    """How the version came about: the verdict of its cycle, else how the lineage began."""
+    record = registry.cycle(version.manifest.get("cycle_id", ""))
+    if record is None:
+        return str(version.manifest["how"])
+    held_back = record.verdict == "promoted" and not record.applied
+    return "promoted, not applied" if held_back else str(record.verdict)
 
 
 def _show(registry: Any, ref: str, console: Console) -> None:
@@ -107,4 +117,4 @@ def _show(registry: Any, ref: str, console: Console) -> None:
 
 
 def _percent(metrics: dict[str, float] | None) -> str:
-    return f"{metrics['accuracy']:.1%}" if metrics and "accuracy" in metrics else ""
+    return percent(metrics["accuracy"]) if metrics and "accuracy" in metrics else ""

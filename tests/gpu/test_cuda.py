@@ -28,7 +28,7 @@ from perennial.steps.candidate import train
 from perennial.steps.learner import Constructor, Learner, build_learner
 from perennial.tasks.classification import Classification
 from perennial.training.fit import Training
-from perennial.types import VersionView
+from perennial.types import VersionView, show_nothing
 
 # another device's name lets the tests themselves be tried where there is no CUDA
 DEVICE = torch.device(os.environ.get("PERENNIAL_TEST_DEVICE", "cuda"))
@@ -93,7 +93,7 @@ def retrain(folder: Path, methods: list[Method], champion: VersionView | None) -
         seed=0,
         folder=folder,
         logger=None,
-        show=lambda step, steps, scores: None,
+        show=show_nothing,
         warn=lambda line: None,
     )
     weights = {n: v.detach().cpu().clone() for n, v in made.model.state_dict().items()}

@@ -292,6 +292,22 @@ def test_dry_run_over_a_champion_changes_nothing(run: Run, tmp_path: Path) -> No
     assert found() == before
 
 
+def test_a_dry_run_says_what_the_real_run_would_do(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("debug=dry")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the real run would make the first version, then retrain digits@1 on 349 new" in told
+    run("trainer.max_steps=400", "gate.retention=waived")
+    capsys.readouterr()
+    run("debug=dry")
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.endswith(
+        "nothing was written; the real run would be skipped: every row of data.new was learned "
+        "in an earlier cycle."
+    )
+
+
 def test_a_job_of_a_sweep_returns_its_objective_and_moves_no_alias(
     compose: Callable[..., dict[str, Any]], home: Path, tmp_path: Path
 ) -> None:

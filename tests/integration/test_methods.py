@@ -92,7 +92,7 @@ def retrain(
     torch.manual_seed(1)
     told: list[str] = []
 
-    def show(step: int, steps: int, scores: str) -> None:
+    def show(step: int, steps: int, scores: str, *, stopped: bool = False) -> None:
         if stop_at is not None and step >= stop_at:
             raise Stopped
 

@@ -85,7 +85,7 @@ def train(
     )
     methods = settings.pop("methods", None) or [Counting()]
 
-    def show(step: int, steps: int, scores: str) -> None:
+    def show(step: int, steps: int, scores: str, *, stopped: bool = False) -> None:
         if stop_at is not None and step >= stop_at:
             raise stop
 

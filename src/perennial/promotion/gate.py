@@ -12,6 +12,7 @@ from scipy import stats
 
 from perennial import statistics
 from perennial.errors import DataError, EvaluationError
+from perennial.notation import confidence, places_apart, points
 from perennial.promotion.comparison import Compared, compare
 from perennial.promotion.policy import Check, Decision, Policy, level
 from perennial.types import Booleans, EvaluationReport
@@ -124,9 +125,11 @@ def _retention(report: EvaluationReport, policy: Policy, alpha: float) -> Check:
         outcome = "inconclusive" if seen and not enough else "reject"
     else:
         outcome = "inconclusive"
+    places = places_apart([low], -policy.margin)
     reason = (
-        f"History: {_change(report, mask)}, at worst {100 * low:+.1f} with "
-        f"{1 - alpha:.1%} confidence; a loss of up to {100 * policy.margin:.1f} points is allowed."
+        f"History: {_change(report, mask)}, at worst {points(low, places)} with "
+        f"{confidence(alpha)} confidence; a loss of up to {100 * policy.margin:.{places}f} points "
+        "is allowed."
     )
     unheard = seen and not enough and high < -policy.margin
     if outcome == "inconclusive" and not unheard:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
+
+from perennial.notation import percent, points
+from perennial.reporting import verdict
+from perennial.reporting.layout import columns, paragraph
 
 COLOURS = {
     "promoted": "bold green",
@@ -19,11 +21,7 @@ COLOURS = {
     "pass": "green",
     "reject": "red",
 }
-VERDICTS = {
-    "promoted": "the candidate is better and has forgotten nothing that matters",
-    "rejected": "the champion stays",
-    "inconclusive": "the champion stays: the rows do not decide",
-}
+HELD_BACK = "bold yellow"
 
 
 def print_result(result: Mapping[str, Any], console: Console) -> None:
@@ -34,37 +32,47 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
         console: Where to; colours only on a terminal.
     """
     status = str(result["status"])
-    console.print()
     if result["metrics"]:
-        console.print(_table(result["metrics"]))
-    decision = result["decision"]
-    for check in decision["checks"] if decision and result["metrics"] else ():
-        line = Text("  ")
-        line.append(f"{check['outcome']:<13}", style=COLOURS.get(check["outcome"], "yellow"))
-        line.append(f"{check['name']:<12} ")
-        line.append(_interval(check))
-        console.print(line)
-        console.print(Padding(Text(check["reason"], style="dim"), (0, 0, 0, 4)))
-    console.print()
-    console.print(Text(status.upper(), style=COLOURS[status]))
-    reason = VERDICTS.get(status, "") if result["metrics"] else result["trigger"]["reason"]
-    if status == "failed":
-        reason = "registry and champion are as they were"
-    console.print(Padding(Text(_sentence(result, reason)), (0, 0, 0, 2)))
+        _line(console)
+        print_table(_table(result["metrics"]), align="lrrrr", console=console)
+        _checks(result["decision"], console)
+    _line(console)
+    style = HELD_BACK if verdict.held_back(result) else COLOURS[status]
+    head, brackets, tail = verdict.title(result).partition(" (")
+    _line(console, head.upper() + brackets + tail, style=style)
+    _paragraph(verdict.sentence(result), console, indent=2)
     if result["error"]:
         for name in ("what", "where", "mend"):
             if result["error"][name]:
-                console.print(Text(f"  {name + ':':<7}{result['error'][name]}"), soft_wrap=True)
+                _line(console, f"  {name + ':':<7}{result['error'][name]}")
     _paths(result, console)
 
 
-def _sentence(result: Mapping[str, Any], reason: str) -> str:
-    decision = result["decision"]
-    held_back = decision and decision["verdict"] == "promoted" and not decision["applied"]
-    if held_back and result["status"] == "promoted":
-        reason += "; the alias stays where it is (promote=false)"
-    names = [result[who]["id"] for who in ("champion", "candidate") if result[who]]
-    return f"{' → '.join(names)}: {reason}" if names else reason
+def print_table(rows: Sequence[Sequence[str]], *, align: str, console: Console) -> None:
+    """Print rows in aligned columns, the header first.
+
+    Args:
+        rows: Cells; see `perennial.reporting.layout.columns`.
+        align: ``l`` or ``r`` for each column.
+        console: Where to.
+    """
+    header, *lines = columns(rows, align=align)
+    _line(console, header, style="bold")
+    for line in lines:
+        _line(console, line)
+
+
+def _checks(decision: Mapping[str, Any], console: Console) -> None:
+    width = max((len(check["name"]) for check in decision["checks"]), default=0)
+    for check in decision["checks"]:
+        line = Text("  ")
+        line.append(f"{check['outcome']:<13}", style=COLOURS.get(check["outcome"], "yellow"))
+        line.append(f"{check['name']:<{width}}  {verdict.interval(check)}")
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+        _paragraph(check["reason"], console, indent=4, style="dim")
+    if charged := verdict.charge(decision["decision_number"], decision["alpha"]):
+        _line(console, f"  {charged}")
 
 
 def _paths(result: Mapping[str, Any], console: Console) -> None:
@@ -74,35 +82,33 @@ def _paths(result: Mapping[str, Any], console: Console) -> None:
     }
     for name, path in shown.items():
         if path:
-            console.print(Text(f"  {name + ':':<8}{path}"), soft_wrap=True)
-    console.print(Text(f"  exit:   {result['exit_code']}"))
+            _line(console, f"  {name + ':':<8}{path}")
+    _line(console, f"  exit:   {result['exit_code']}")
 
 
-def _table(metrics: Mapping[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("accuracy on")
-    for name in ("rows", "champion", "candidate", "difference"):
-        table.add_column(name, justify="right")
+def _line(console: Console, text: str = "", *, style: str = "") -> None:
+    """One line, left to the terminal to fold: a path must stay whole in a file."""
+    console.print(Text(text, style=style), soft_wrap=True)
+
+
+def _paragraph(text: str, console: Console, *, indent: int, style: str = "") -> None:
+    for line in paragraph(text, width=console.width, indent=indent):
+        _line(console, line, style=style)
+
+
+def _table(metrics: Mapping[str, Any]) -> list[list[str]]:
+    rows = [["accuracy on", "rows", "champion", "candidate", "difference"]]
     parts = [name for name in metrics["champion"] if name in ("new", "history")]
     single = [name for name in metrics["champion"] if name.startswith("history/")]
     for name in parts + (single if len(single) > 1 else []):
         before, after = (metrics[who][name] for who in ("champion", "candidate"))
-        change = after["accuracy"] - before["accuracy"]
-        table.add_row(
-            name,
-            f"{before['n']:,}",
-            f"{before['accuracy']:.1%}",
-            f"{after['accuracy']:.1%}",
-            f"{100 * change:+.1f} points",
+        rows.append(
+            [
+                name,
+                f"{before['n']:,}",
+                percent(before["accuracy"]),
+                percent(after["accuracy"]),
+                f"{points(after['accuracy'] - before['accuracy'])} points",
+            ]
         )
-    return table
-
-
-def _interval(check: Mapping[str, Any]) -> str:
-    if check["estimate"] is None:
-        return ""
-    low, high = (100 * bound for bound in check["interval"])
-    return (
-        f"{100 * check['estimate']:+.1f} points [{low:+.1f}, {high:+.1f}], "
-        f"must be above {100 * check['threshold']:+.1f}"
-    )
+    return rows

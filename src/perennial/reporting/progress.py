@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from perennial.types import Show
+
 SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -29,8 +31,8 @@ class Display:
         """Show one line."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def progress(self, phase: str) -> Callable[[int, int, str], None]:
-        """A function of step, steps and the last scores in words."""
+    def progress(self, phase: str) -> Show:
+        """What shows the progress of one phase."""
         return self._on_terminal(phase) if self.console.is_terminal else self._in_log(phase)
 
     def close(self) -> None:
@@ -39,10 +41,10 @@ class Display:
             self._bar.stop()
             self._bar = None
 
-    def _on_terminal(self, phase: str) -> Callable[[int, int, str], None]:
+    def _on_terminal(self, phase: str) -> Show:
         state: dict[str, Any] = {}
 
-        def show(step: int, steps: int, scores: str) -> None:
+        def show(step: int, steps: int, scores: str, *, stopped: bool = False) -> None:
             if "task" not in state:
                 self.close()
                 self._bar = Progress(
@@ -59,17 +61,25 @@ class Display:
                 self._bar.update(state["task"], completed=step, scores=scores)
                 if step >= steps:
                     self._bar.refresh()
+            if stopped:
+                self.close()
+                self.say(_line(phase, step, steps, scores, stopped=True))
 
         return show
 
-    def _in_log(self, phase: str) -> Callable[[int, int, str], None]:
+    def _in_log(self, phase: str) -> Show:
         state = {"last": self.clock(), "ended": False}
 
-        def show(step: int, steps: int, scores: str) -> None:
-            ended = step >= steps and bool(scores)
+        def show(step: int, steps: int, scores: str, *, stopped: bool = False) -> None:
             now = self.clock()
-            if (ended and not state["ended"]) or now - state["last"] >= SECONDS_BETWEEN_LINES:
+            ended = stopped or step >= steps
+            if not state["ended"] and (ended or now - state["last"] >= SECONDS_BETWEEN_LINES):
                 state["last"], state["ended"] = now, ended
-                self.say(f"{phase}: step {step} of {steps}" + (f", {scores}" if scores else ""))
+                self.say(_line(phase, step, steps, scores, stopped=stopped))
 
         return show
+
+
+def _line(phase: str, step: int, steps: int, scores: str, *, stopped: bool) -> str:
+    where = f"{'stopped early at ' if stopped else ''}step {step} of {steps}"
+    return f"{phase}: {where}" + (f", {scores}" if scores else "")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from perennial.data.source import check_schema
 from perennial.models.rebuild import put_weights, rebuild
+from perennial.notation import percent
 from perennial.promotion.registry import Registry
+from perennial.reporting.console import print_table
 from perennial.steps.candidate import view
 from perennial.steps.collect import Data
 from perennial.steps.judge import aggregate
@@ -81,15 +82,34 @@ def evaluate(
         for name, mask in masks.items()
         if mask.any()
     }
-    table = Table("rows", *next(iter(result.values())), title=f"{version.id} on data.new")
-    for name, values in result.items():
-        table.add_row(name, *[_number(key, value) for key, value in values.items()])
-    console.print(table)
+    print_table(
+        table(result, title=f"{version.id} on data.new"),
+        align="l" + "r" * len(result["all"]),
+        console=console,
+    )
     return result
 
 
+def table(result: Mapping[str, Mapping[str, float]], *, title: str) -> list[list[str]]:
+    """Cells of metrics by part of the rows, the header first: rows, then each metric.
+
+    Args:
+        result: As `evaluate` returns it.
+        title: Heads the first column.
+    """
+    metrics = [name for name in result["all"] if name != "n"]
+    header = [title, "rows", *(name.replace("_", " ") for name in metrics)]
+    return [
+        header,
+        *(
+            [part, f"{int(values['n']):,}", *(_number(name, values[name]) for name in metrics)]
+            for part, values in result.items()
+        ),
+    ]
+
+
 def _number(name: str, value: float) -> str:
-    return str(int(value)) if name == "n" else f"{value:.4f}"
+    return f"{value:.4f}" if name == "loss" else percent(value)
 
 
 def _no_optimizer(*_: Any, **__: Any) -> Any:

@@ -7,6 +7,7 @@ import resource
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def _page(outcome: Outcome, result: Mapping[str, Any]) -> bytes:
         result=result,
         curve=outcome.trained.fit.curve,
         report=outcome.report,
-        images=_flipped_images(outcome),
+        features=_flipped_rows(outcome),
         label_names=outcome.new.label_names,
     ).encode()
 
@@ -224,6 +225,7 @@ def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> di
         "schema_version": SCHEMA_VERSION,
         "status": status,
         "exit_code": EXIT_CODES.get(status, EXIT_FAILED),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "cycle_id": None,
         "model_name": name,
         "champion": None,
@@ -329,20 +331,19 @@ def _dense(matrix: list[Any]) -> Any:
     )
 
 
-def _flipped_images(outcome: Outcome) -> dict[str, Any] | None:
-    """Rows whose verdict changed, as pictures, where a feature looks like one."""
+def _flipped_rows(outcome: Outcome) -> dict[str, dict[str, Any]]:
+    """Row id to the columns of each row whose verdict changed."""
     report = outcome.report
     changed = report.champion.score != report.candidate.score
-    for name in outcome.new.train.features:
-        shape = outcome.new.train.features[name].shape[1:]
-        if len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3)):
-            found: dict[str, Any] = {}
-            for holdout, (rows, _) in outcome.held.items():
-                ids = report.row_id[changed & (report.holdout == holdout)]
-                part = rows.take(np.isin(rows.id, ids))
-                found |= dict(zip(part.id.tolist(), part.features[name], strict=True))
-            return found
-    return None
+    found: dict[str, dict[str, Any]] = {}
+    for holdout, (rows, _) in outcome.held.items():
+        ids = report.row_id[changed & (report.holdout == holdout)]
+        part = rows.take(np.isin(rows.id, ids))
+        found |= {
+            row_id: {name: values[row] for name, values in part.features.items()}
+            for row, row_id in enumerate(part.id.tolist())
+        }
+    return found
 
 
 def _track(cycle: Cycle, outcome: Outcome, version: Version, result: Mapping[str, Any]) -> None:

@@ -22,8 +22,7 @@ from perennial.steps.learner import Constructor, Learner, build_learner
 from perennial.tracking.base import plain
 from perennial.training.fit import Training
 from perennial.training.module import OptimizerFactory
-
-Show = Callable[[int, int, str], None]
+from perennial.types import Show, show_nothing
 
 
 @dataclass(kw_only=True)
@@ -78,7 +77,7 @@ class Cycle:
     dry: bool = False
     report: bool = True
     say: Callable[[str], None] = lambda line: None
-    progress: Callable[[str], Show] = lambda phase: lambda step, steps, scores: None
+    progress: Callable[[str], Show] = lambda phase: show_nothing
 
     def seed_everything(self) -> None:
         """Set every generator; called before each phase, so that a resumed run draws the same."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,9 @@ from torch import nn
 
 from perennial import files
 from perennial.models.checkpoint import write_safetensors
+from perennial.notation import percent
 from perennial.training.attach import ValidationScores
+from perennial.types import Show
 
 RESUME = "resume.json"
 
@@ -144,9 +145,12 @@ class ResumePoint(pl.Callback):
 
 
 class Progress(pl.Callback):
-    """Tells a person how far training is, through a function that shows it."""
+    """Tells a person how far training is, through a function that shows it.
 
-    def __init__(self, *, show: Callable[[int, int, str], None], scores: ValidationScores) -> None:
+    The last step is told of once it has been validated: never with the scores of an earlier one.
+    """
+
+    def __init__(self, *, show: Show, scores: ValidationScores) -> None:
         self.show, self.scores = show, scores
 
     def on_train_batch_end(
@@ -158,15 +162,27 @@ class Progress(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Report the step and the last validation scores."""
-        self.show(trainer.global_step, trainer.max_steps, self._scores())
+        if trainer.global_step < trainer.max_steps:
+            self._report(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report again: the scores have changed."""
-        self.show(trainer.global_step, trainer.max_steps, self._scores())
+        self._report(trainer)
 
-    def _scores(self) -> str:
-        last = self.scores.curve[-1] if self.scores.curve else {}
-        return ", ".join(f"{name} {last[name]:.1%}" for name in ("new", "history") if name in last)
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report where training stopped, unless its last step is still to be validated."""
+        curve = self.scores.curve
+        if not curve or curve[-1]["step"] == trainer.global_step:
+            self._report(trainer, last=True)
+
+    def _report(self, trainer: pl.Trainer, *, last: bool = False) -> None:
+        step, steps = trainer.global_step, trainer.max_steps
+        found = self.scores.curve[-1] if self.scores.curve else {}
+        words = [f"{name} {percent(found[name])}" for name in ("new", "history") if name in found]
+        if last and step < steps:
+            self.show(step, steps, ", ".join(words), stopped=True)
+        else:
+            self.show(step, steps, ", ".join(words))
 
 
 def rng_state() -> dict[str, Any]:

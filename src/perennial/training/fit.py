@@ -32,6 +32,7 @@ from perennial.training.callbacks import (
     Progress,
     ResumePoint,
 )
+from perennial.types import Show, show_nothing
 
 FINISHED = "fit.json"
 PRECISIONS = (
@@ -186,7 +187,7 @@ def fit(
     start_scores: Mapping[str, float] | None = None,
     memory_gradients: Callable[[int, int], Mapping[str, Tensor]] | None = None,
     logger: Logger | None = None,
-    show: Callable[[int, int, str], None] = lambda step, steps, scores: None,
+    show: Show = show_nothing,
 ) -> FitResult:
     """Train, keep the best weights or the last, and load them into the model.
 
@@ -203,7 +204,7 @@ def fit(
         memory_gradients: Step and number of rows to gradients on remembered rows, where there are
             any.
         logger: Lightning's, or None.
-        show: Takes step, number of steps, and the last validation scores in words.
+        show: Shows how far training is.
 
     Returns:
         See `FitResult`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -128,6 +129,21 @@ def test_retention_alpha_is_halved_too() -> None:
     assert check_of(decide(report, Policy()), "retention").outcome == "pass"
     later = decide(report, Policy(), decision_number=2)
     assert check_of(later, "retention").outcome == "inconclusive"
+
+
+@pytest.mark.parametrize("distance", [1e-3, 1e-5, -1e-5, -1e-9])
+def test_the_sentence_tells_a_bound_from_the_margin(distance: float) -> None:
+    report = make_report(BETTER, (2, 5, 500))
+    low = statistics.tango_interval(2, 5, 500, alpha=0.05 / 2**8)[0]
+    policy = Policy(retention={"margin": distance - low})
+    retention = check_of(decide(report, policy, decision_number=9), "retention")
+    assert retention.outcome == ("pass" if distance > 0 else "inconclusive")
+    found = re.search(
+        r"at worst -([\d.]+) with 99\.98% confidence; a loss of up to ([\d.]+)", retention.reason
+    )
+    assert found is not None
+    assert (float(found[1]) < float(found[2])) == (distance > 0)
+    assert float(found[1]) != float(found[2])
 
 
 @pytest.mark.parametrize(("new", "verdict"), [(BETTER, "inconclusive"), (WORSE, "rejected")])

@@ -3,7 +3,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import io
+import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from rich.console import Console
 from perennial import files
 from perennial.errors import StorageError
 from perennial.promotion.gate import decide
-from perennial.promotion.policy import Policy
+from perennial.promotion.policy import Policy, level
 from perennial.reporting.console import print_result
 from perennial.reporting.html import render_report
 from perennial.reporting.progress import Display
@@ -65,6 +67,7 @@ def result(status: str = "promoted") -> dict[str, Any]:
         "exit_code": {"promoted": 0, "rejected": 20, "inconclusive": 21, "skipped": 10}.get(
             status, 30
         ),
+        "created": "2026-11-25T15:20:31+00:00",
         "cycle_id": "c" * 32 if judged else None,
         "model_name": "m",
         "champion": {"id": "m@1"} if judged else None,
@@ -133,7 +136,7 @@ def page(**changes: Any) -> str:
             {"step": 9, "new": 0.9, "history": 0.95, "combined": 0.9},
         ],
         "report": report(),
-        "images": {f"row{i}": np.eye(8) for i in range(800)},
+        "features": {f"row{i}": {"image": np.eye(8)} for i in range(800)},
         "label_names": NAMES,
     }
     return render_report(**{**settings, **changes})
@@ -153,8 +156,8 @@ def test_the_page_is_self_contained_and_escapes_what_it_shows() -> None:
 
 def test_a_label_with_a_dollar_sign_and_a_broken_picture_do_no_harm() -> None:
     named = dataclasses.replace(report(), label_names=("$x^$", "b"))
-    broken = {f"row{i}": np.full((8, 8), np.nan) for i in range(800)}
-    assert "$x^$" in page(report=named, label_names=named.label_names, images=broken)
+    broken = {f"row{i}": {"image": np.full((8, 8), np.nan)} for i in range(800)}
+    assert "$x^$" in page(report=named, label_names=named.label_names, features=broken)
 
 
 def test_numbers_that_json_does_not_know_become_null(tmp_path: Path) -> None:
@@ -162,10 +165,73 @@ def test_numbers_that_json_does_not_know_become_null(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r.json").read_text()) == {"a": [None, 1.0], "b": {"c": None}}
 
 
-def test_without_pictures_the_rows_are_named() -> None:
-    html = page(images=None)
+def test_without_columns_the_rows_are_named() -> None:
+    html = page(features={})
     assert "data:image/png" not in html
-    assert "row" in html
+    assert re.search(r">row\d+<", html)
+
+
+def test_a_row_without_a_picture_shows_its_values() -> None:
+    row = {
+        "amount": np.float32(0.1),
+        "visits": np.int64(3),
+        "<night>": np.bool_(True),
+        "embedding": np.zeros(300),
+        "one": np.array([2.5]),
+        "note": np.str_("x" * 50),
+        **{f"more{i}": np.float64(i) for i in range(5)},
+    }
+    html = page(features={f"row{i}": row for i in range(800)})
+    shown = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td></tr>", html)
+    assert dict(shown) == {
+        "amount": "0.1",
+        "visits": "3",
+        "&lt;night&gt;": "True",
+        "embedding": "300 values",
+        "one": "2.5",
+        "note": "x" * 39 + "…",
+        "more0": "0",
+        "more1": "1",
+    }
+    assert "and 3 more" in html
+    assert not re.search(r">row\d+<", html)
+
+
+def test_the_page_tells_power_only_where_nothing_was_decided() -> None:
+    shown = result()
+    retention, improvement = shown["decision"]["checks"]
+    retention["outcome"] = improvement["outcome"] = "pass"
+    html = page(result=shown)
+    assert "(power)" not in html
+    # each p once: that of the improvement stands in its sentence
+    assert html.count(f"p = {retention['p_value']:.2g}") == 1
+    assert html.count(f"p = {improvement['p_value']:.2g}") == 1
+    # a p near 1 of "no more is lost than allowed" would say nothing beside the word reject
+    retention["outcome"], improvement["outcome"] = "reject", "inconclusive"
+    assert f"p = {retention['p_value']:.2g}" not in page(result=shown)
+    told = f"true difference of +2.0 points passes with {100 * improvement['power']:.1f}% prob"
+    assert told in page(result=shown)
+
+
+def test_the_page_says_when_whose_commit_and_at_what_confidence() -> None:
+    shown = result()
+    shown["environment"] |= {"git_commit": "abcdef" * 7, "git_dirty": True, "cuda": None}
+    shown["decision"] |= {"decision_number": 9, "alpha": 0.05 / 2**8}
+    html = page(result=shown)
+    assert "m@1 → m@2 · 2026-11-25 15:20 UTC" in html
+    assert "m@2 against m@1 · 2026-11-25 15:20 UTC" in page(result=result("rejected"))
+    assert "git commit of the folder it ran in</dt><dd>abcdefabcdef<" in html
+    assert "uncommitted changes in that folder</dt><dd>yes<" in html
+    assert "each at\n  99.98%" in html
+    assert "Decision 9 on these new rows: each test at 0.0002 instead of 0.05." in html
+
+
+def test_a_promotion_held_back_is_no_plain_promotion() -> None:
+    held = result()
+    held["decision"]["applied"] = False
+    html = page(result=held)
+    assert '<h1 class="held">promoted, not applied (promote=false)</h1>' in html
+    assert "m@1 serves on; m@2 passed every check" in html
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -173,6 +239,8 @@ def test_without_pictures_the_rows_are_named() -> None:
 def test_the_terminal_shows_verdict_and_exit_code(status: str, width: int) -> None:
     out = io.StringIO()
     shown = result(status)
+    if shown["metrics"]:  # nothing was compared: no interval to print
+        shown["decision"]["checks"][0] |= {"outcome": "waived", "estimate": None, "reason": ""}
     print_result(shown, Console(file=out, width=width))
     text = out.getvalue()
     assert status.upper() in text
@@ -183,6 +251,37 @@ def test_the_terminal_shows_verdict_and_exit_code(status: str, width: int) -> No
     if shown["metrics"]:
         assert "report.html" in text
         assert "retention" in text
+    lines = text.splitlines()
+    assert lines == [line.rstrip() for line in lines]
+    assert "\n\n\n" not in text
+    assert re.match(r"\n\S", text)
+
+
+def printed(shown: dict[str, Any], width: int = 80) -> str:
+    out = io.StringIO()
+    print_result(shown, Console(file=out, width=width))
+    return out.getvalue()
+
+
+def test_the_terminal_says_that_a_promotion_was_held_back() -> None:
+    held = result()
+    assert "\nPROMOTED\n" in printed(held)
+    held["decision"]["applied"] = False
+    assert "\nPROMOTED, NOT APPLIED (promote=false)\n" in printed(held)
+
+
+def test_the_terminal_says_what_a_repeated_decision_costs() -> None:
+    shown = result()
+    assert "decision" not in printed(shown)
+    shown["decision"] |= {"decision_number": 9, "alpha": level(Policy(), 9)}
+    assert "  decision 9 on these new rows: each test at 0.0002 instead of 0.05\n" in printed(shown)
+
+
+def test_an_equation_is_not_torn_and_a_path_is_not_folded() -> None:
+    for width in range(40, 100):
+        assert "p = " in printed(result(), width)
+    shown = {**result(), "report": "/" + "long/" * 40 + "report.html"}
+    assert shown["report"] in printed(shown, 60)
 
 
 def test_a_full_disk_sends_the_result_to_standard_error(
@@ -206,3 +305,19 @@ def test_a_log_gets_a_line_now_and_then() -> None:
     lines = out.getvalue().splitlines()
     assert 2 <= len(lines) <= 5
     assert lines[-1] == "training: step 1000 of 1000, new 50.0%"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_early_stop_is_told_at_once_and_once(terminal: bool) -> None:
+    out = io.StringIO()
+    display = Display(
+        Console(file=out, width=120, force_terminal=terminal), clock=itertools.repeat(0.0).__next__
+    )
+    show = display.progress("retraining")
+    show(349, 2000, "new 50.0%")
+    show(350, 2000, "new 51.0%")
+    show(350, 2000, "new 51.0%", stopped=True)
+    display.close()
+    told = "retraining: stopped early at step 350 of 2000, new 51.0%\n"
+    assert out.getvalue().endswith(told)
+    assert (out.getvalue() == told) is not terminal

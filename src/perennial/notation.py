@@ -1,0 +1,61 @@
+"""Numbers as a person reads them, alike on the terminal and in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+
+def percent(fraction: float, places: int = 1) -> str:
+    """A share in percent.
+
+    >>> percent(0.9083)
+    '90.8%'
+    """
+    return f"{100 * fraction:.{places}f}%"
+
+
+def points(fraction: float, places: int = 1) -> str:
+    """A difference of two shares in percentage points, with its sign; what rounds to 0 has none.
+
+    >>> points(0.01), points(-0.0199, 2), points(-0.0001)
+    ('+1.0', '-1.99', '0.0')
+    """
+    shown = f"{100 * fraction:+.{places}f}"
+    return shown if float(shown) else f"{0:.{places}f}"
+
+
+def places_apart(values: Sequence[float], threshold: float, *, least: int = 1) -> int:
+    """Decimals of `points` with which no value looks like a threshold that it is not.
+
+    Args:
+        values: Fractions: an interval's bounds and its estimate.
+        threshold: The fraction that they are held against.
+        least: Decimals where fewer would do.
+
+    >>> places_apart([-0.019996, 0.001], -0.02)
+    4
+    """
+    ours = [100 * value for value in values if 100 * value != 100 * threshold]
+    return next(
+        places
+        for places in count(least)
+        # as numbers, since -0.0 and +0.0 read alike
+        if all(float(f"{v:.{places}f}") != float(f"{100 * threshold:.{places}f}") for v in ours)
+    )
+
+
+def confidence(alpha: float) -> str:
+    """1 - alpha in percent, with so many decimals that alpha is off by a tenth of itself at most.
+
+    Args:
+        alpha: Level of a test, in (0, 1).
+
+    >>> confidence(0.05), confidence(0.05 / 2**8)
+    ('95%', '99.98%')
+    """
+    return next(
+        f"{shown:.{places}f}%"
+        for places in count()
+        if abs((shown := round(100 * (1 - alpha), places)) - 100 * (1 - alpha)) <= 10 * alpha
+    )

@@ -1,0 +1,109 @@
+"""A result in one title and one sentence, the same on the terminal and in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from perennial.notation import places_apart, points
+
+NAMED = 3
+
+
+def title(result: Mapping[str, Any]) -> str:
+    """The status, and whether what was promoted serves."""
+    return "promoted, not applied (promote=false)" if held_back(result) else str(result["status"])
+
+
+def held_back(result: Mapping[str, Any]) -> bool:
+    """Whether the candidate passed every check and was not given the alias."""
+    decision = result["decision"]
+    return result["status"] == "promoted" and bool(decision) and not decision["applied"]
+
+
+def sentence(result: Mapping[str, Any]) -> str:
+    """Which version serves now, and why.
+
+    Args:
+        result: As ``result.json`` keeps it.
+    """
+    if result["status"] == "failed":
+        return "registry and champion are as they were"
+    champion, candidate = (
+        result[who]["id"] if result[who] else None for who in ("champion", "candidate")
+    )
+    stays = f"{champion} serves on"
+    if not result["metrics"]:
+        return _without_test(result, champion, candidate)
+    checks = result["decision"]["checks"]
+    if held_back(result):
+        return (
+            f"{stays}; {candidate} passed every check: the same command with promote=true "
+            "puts it in service"
+        )
+    if result["status"] == "promoted":
+        waived = any(check["outcome"] == "waived" for check in checks)
+        kept = "history was not looked at" if waived else "nothing that matters was forgotten"
+        return f"{candidate} serves now in place of {champion}: better on new rows, and {kept}"
+    if result["decision"]["applied"]:
+        return f"{candidate} serves now whatever the verdict: promotion was set to always"
+    if result["status"] == "rejected":
+        return f"{stays}; {candidate} failed {_named(checks, 'reject')}"
+    untested = [check["name"] for check in checks if check["outcome"] == "not_evaluable"]
+    undecided = _named(checks, "inconclusive")
+    parts = [f"{candidate} leaves {undecided} undecided"] if undecided else []
+    parts += [f"{' and '.join(untested)} could not be tested"] if untested else []
+    return "; ".join([stays, *parts])
+
+
+def _without_test(result: Mapping[str, Any], champion: str | None, candidate: str | None) -> str:
+    """Of a cycle that tested nothing, since nothing is new or all was decided before."""
+    reason = str(result["trigger"]["reason"])
+    if result["status"] == "promoted":
+        return f"{candidate} serves now in place of {champion}: {reason}"
+    decision = result["decision"]
+    if decision and decision["verdict"] == "promoted" and not decision["applied"]:
+        reason += f"; {candidate} is not applied: promote=true puts it in service"
+    return f"{champion} serves on: {reason}" if champion else reason
+
+
+def _named(checks: Sequence[Mapping[str, Any]], outcome: str) -> str:
+    """The checks with an outcome, each with its estimate; three, and how many more."""
+    found = [_with_estimate(check) for check in checks if check["outcome"] == outcome]
+    if len(found) > NAMED:
+        found = [*found[: NAMED - 1], f"{len(found) - NAMED + 1} more checks"]
+    return " and ".join(filter(None, [", ".join(found[:-1]), *found[-1:]]))
+
+
+def _with_estimate(check: Mapping[str, Any]) -> str:
+    where = {"retention": " on history", "improvement": " on new"}.get(check["name"], "")
+    return f"{check['name']} ({points(check['estimate'])} points{where})"
+
+
+def interval(check: Mapping[str, Any]) -> str:
+    """A check's estimate and bounds against its threshold; empty where nothing was compared."""
+    if check["estimate"] is None:
+        return ""
+    low, high = check["interval"]
+    places = places_apart([low, check["estimate"], high], check["threshold"])
+    estimate, low, high, threshold = (
+        points(value, places) for value in (check["estimate"], low, high, check["threshold"])
+    )
+    must = "must not lie wholly below" if check["name"].startswith("harm/") else "must be above"
+    return f"{estimate} points [{low}, {high}], {must} {threshold}"
+
+
+def charge(number: int, alpha: float) -> str:
+    """What a repeated decision on the same new rows costs; empty for the first one.
+
+    Args:
+        number: The how-manieth decision it is.
+        alpha: Level of each of its tests.
+    """
+    if number == 1:
+        return ""
+    # the gate halves the level with each repetition
+    return (
+        f"decision {number} on these new rows: each test at {alpha:.2g} "
+        f"instead of {alpha * 2 ** (number - 1):.2g}"
+    )

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from perennial.reporting import plots
+from perennial.types import EvaluationReport, Predictions
+
+
+@pytest.mark.parametrize(
+    "values", [[96.1, 97.0], [0.0, 0.0], [100.0], [50.0, 51.0], [3.0, 97.0], [78.0, 99.9], [2.0]]
+)
+def test_an_axis_is_twenty_points_wide_at_least_and_shows_every_value(values: list[float]) -> None:
+    low, high = plots._window(values)
+    assert low < min(values) <= max(values) < high
+    assert high - low >= 20
+    assert low >= -4
+    assert high <= 104
+    # no wider than it must be
+    assert high - low <= max(20, max(values) - min(values) + 10) * 1.061
+
+
+def colours(svg: str) -> set[str]:
+    return set(re.findall(r"#[0-9a-f]{6}", svg))
+
+
+def test_one_language_of_colours() -> None:
+    truth = np.zeros(40, dtype=np.int64)
+    wrong = np.arange(40) % 4 == 0
+
+    def predictions(prediction: Any) -> Predictions:
+        return Predictions(prediction, (prediction == truth).astype(float), np.zeros(40))
+
+    report = EvaluationReport(
+        row_id=np.array([f"r{i}" for i in range(40)]),
+        cluster=np.array([f"r{i}" for i in range(40)]),
+        holdout=np.where(np.arange(40) < 20, "new", "history/cycle-1"),
+        label=truth,
+        seen_by_champion=np.zeros(40, dtype=bool),
+        champion=predictions(wrong.astype(np.int64)),
+        candidate=predictions(truth),
+        label_names=("a", "b"),
+    )
+    measured = {"new": {"accuracy": 0.9, "n": 2}, "history": {"accuracy": 0.8, "n": 2}}
+    models, origins = {plots.CHAMPION, plots.CANDIDATE}, {plots.NEW, plots.HISTORY}
+    curve = plots.learning_curve([{"step": i, "new": 0.1 * i, "history": 0.9} for i in range(3)])
+    shown = {
+        "bars": plots.bars({"champion": measured, "candidate": measured}),
+        "new": plots.per_class(report, new=True),
+        "history": plots.per_class(report, new=False),
+    }
+    for name, svg in shown.items():
+        assert models <= colours(svg), name
+        assert not origins & colours(svg), name
+        assert plots.LOSS not in colours(svg), name
+    assert origins <= colours(curve)
+    assert not models & colours(curve)
+    worse = dataclasses.replace(report, champion=report.candidate, candidate=report.champion)
+    assert {plots.LOSS, *models} <= colours(plots.per_class(worse, new=True))

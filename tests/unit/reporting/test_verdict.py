@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from perennial.promotion.policy import Policy, level
+from perennial.reporting.verdict import charge, interval, sentence, title
+
+
+def check(name: str, outcome: str, estimate: float | None = -0.897) -> dict[str, Any]:
+    return {"name": name, "outcome": outcome, "estimate": estimate}
+
+
+def result(
+    status: str, *checks: dict[str, Any], applied: bool = False, **changes: Any
+) -> dict[str, Any]:
+    return {
+        "status": status,
+        "champion": {"id": "m@1"},
+        "candidate": {"id": "m@2"},
+        "metrics": {"champion": {}, "candidate": {}},
+        "trigger": {"kind": "manual", "reason": "all was decided"},
+        "decision": {"verdict": status, "applied": applied, "checks": list(checks)},
+        **changes,
+    }
+
+
+PASSED = (check("retention", "pass", 0.01), check("improvement", "pass", 0.2))
+WAIVED = (check("retention", "waived", None), check("improvement", "pass", 0.2))
+HARM = [check(f"harm/history/cycle-{i}", "reject", -0.05) for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            result("promoted", *PASSED, applied=True),
+            "m@2 serves now in place of m@1: better on new rows, and nothing that matters was "
+            "forgotten",
+        ),
+        (
+            result("promoted", *WAIVED, applied=True),
+            "m@2 serves now in place of m@1: better on new rows, and history was not looked at",
+        ),
+        (
+            result("promoted", *PASSED),
+            "m@1 serves on; m@2 passed every check: the same command with promote=true puts it "
+            "in service",
+        ),
+        (
+            result("rejected", check("retention", "reject"), PASSED[1]),
+            "m@1 serves on; m@2 failed retention (-89.7 points on history)",
+        ),
+        (
+            result(
+                "rejected",
+                check("retention", "inconclusive"),
+                check("improvement", "reject", -0.012),
+                HARM[0],
+            ),
+            "m@1 serves on; m@2 failed improvement (-1.2 points on new) and "
+            "harm/history/cycle-0 (-5.0 points)",
+        ),
+        (
+            result("rejected", check("retention", "reject"), *HARM),
+            "m@1 serves on; m@2 failed retention (-89.7 points on history), "
+            "harm/history/cycle-0 (-5.0 points) and 4 more checks",
+        ),
+        (
+            result("inconclusive", PASSED[0], check("improvement", "inconclusive", 0.001)),
+            "m@1 serves on; m@2 leaves improvement (+0.1 points on new) undecided",
+        ),
+        (
+            result("inconclusive", check("retention", "not_evaluable", None), PASSED[1]),
+            "m@1 serves on; retention could not be tested",
+        ),
+        (
+            result("skipped", metrics=None, decision=None, candidate=None),
+            "m@1 serves on: all was decided",
+        ),
+        (
+            result("skipped", metrics=None, decision={"verdict": "promoted", "applied": False}),
+            "m@1 serves on: all was decided; m@2 is not applied: promote=true puts it in service",
+        ),
+        (
+            result("promoted", metrics=None, applied=True),
+            "m@2 serves now in place of m@1: all was decided",
+        ),
+        (
+            result("failed", champion=None, candidate=None, metrics=None, decision=None),
+            "registry and champion are as they were",
+        ),
+    ],
+)
+def test_the_sentence_says_who_serves_and_why(given: dict[str, Any], words: str) -> None:
+    assert sentence(given) == words
+    assert ("not applied" in title(given)) is ("passed every check" in words)
+
+
+def test_an_interval_is_told_apart_from_its_threshold() -> None:
+    close = {**check("retention", "pass", -0.005), "threshold": -0.02}
+    assert (
+        interval({**close, "interval": [-0.01996, 0.001]})
+        == "-0.500 points [-1.996, +0.100], must be above -2.000"
+    )
+    assert (
+        interval({**close, "interval": [-0.01, 0.001]})
+        == "-0.5 points [-1.0, +0.1], must be above -2.0"
+    )
+    harm = {**close, "name": "harm/history/cycle-1", "interval": [-0.04, 0.001]}
+    assert "must not lie wholly below -2.0" in interval(harm)
+    assert interval(check("retention", "waived", None)) == ""
+
+
+@pytest.mark.parametrize("number", range(1, 10))
+def test_a_repeated_decision_tells_the_gate_s_own_level(number: int) -> None:
+    alpha = level(Policy(alpha=0.04), number)
+    told = charge(number, alpha)
+    if number == 1:
+        assert told == ""
+    else:
+        assert told.endswith(f"each test at {alpha:.2g} instead of 0.04")
+        assert f"decision {number} " in told

@@ -1,0 +1,43 @@
+"""Help is read from the comments of the configuration: what it shows must run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from perennial.paths import CONF_DIR
+from perennial.usage import help_text
+
+GIVEN = {
+    "train": {"data.new": "rows.csv", "model._target_": "net.Net"},
+    "adopt": {"model_name": "served", "checkpoint": "a.pt", "model._target_": "net.Net"},
+    "evaluate": {"data.new": "rows.csv"},
+}
+COMMANDS = {
+    "train": "python train.py",
+    "adopt": "perennial adopt",
+    "evaluate": "perennial evaluate",
+}
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_every_example_of_a_verb_is_its_own_and_composes(
+    verb: str, compose: Callable[..., dict[str, Any]]
+) -> None:
+    text = help_text(verb, [CONF_DIR])
+    groups = text[text.index("Groups") : text.index("Settings")]
+    examples = re.findall(r"^    [* ] \S+ +(\S.*)$", groups, re.MULTILINE)
+    assert len(examples) >= 4
+    assert text.startswith(COMMANDS[verb])
+    settings = text[text.index("Settings") : text.index("Flags")].splitlines()[1:]
+    assert all(re.match(r"  \w+: \S", line) for line in settings if line), settings
+    for example in examples:
+        assert example.startswith(f"{COMMANDS[verb]} "), example
+        overrides = shlex.split(example.removeprefix(COMMANDS[verb]))
+        given = [part.partition("=")[0] for part in overrides]
+        missing = [f"{key}={value}" for key, value in GIVEN[verb].items() if key not in given]
+        compose(*overrides, *missing, config=verb)
