@@ -14,7 +14,7 @@ import torch
 
 from perennial import cycle as story
 from perennial.data.rows import Rows
-from perennial.data.split import split_salt
+from perennial.data.split import split_salt, uniform
 from perennial.data.store import read_rows_file
 from perennial.models.reference import MLP
 from perennial.promotion.registry import Registry
@@ -337,6 +337,12 @@ def test_the_salt_is_that_of_the_founding(run: Run, home: Path, tmp_path: Path) 
     assert salts == {split_salt("animals", 3)}
     seeds = [v.manifest["seed"] for v in registry(home).versions("animals")]
     assert seeds == [3, 3, 5, 8]
+    for number in (1, 2, 3, 4):
+        version = registry(home).version(f"animals@{number}")
+        met, extra = read_rows_file(version.open(f"rows/cycle-{number}.arrow"))
+        share = uniform(met.cluster, salt=split_salt("animals", 3))
+        assert np.array_equal(extra["role"] == "holdout", share < 0.2), number
+        assert np.array_equal(extra["role"] == "train", share >= 0.35), number
 
 
 def test_salt_depends_on_name_and_seed() -> None:

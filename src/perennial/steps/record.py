@@ -249,7 +249,8 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
     fit = outcome.trained.fit
     device = outcome.learner.device
     memory = outcome.champion.files.get("memory/train.arrow")
-    used = sorted(outcome.history.fingerprints.items())
+    fingerprints = sorted(outcome.history.fingerprints.items())
+    used = [(name, value) for name, value in fingerprints if not name.startswith("memory")]
     known = len(outcome.champion.manifest["label_names"])
     return {
         **blank(cycle, outcome.decision.verdict, "started by hand or by a scheduler"),
@@ -277,7 +278,7 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
             },
             "history": {
                 "rows": 0 if outcome.history.train is None else len(outcome.history.train),
-                "sha256": ",".join(value for name, value in used if name != "memory") or None,
+                "sha256": ",".join(value for _, value in used) or None,
             },
             "memory": None if memory is None else {"rows": _remembered(outcome), "sha256": memory},
         },
