@@ -401,6 +401,25 @@ def test_an_own_test_set_serves_without_history(
 
 
 @pytest.mark.usefixtures("promoting")
+def test_history_is_cleaned_of_an_own_test_set_before_the_first_training(
+    run: Run, home: Path, tmp_path: Path, pools: list[tuple[str, Rows]]
+) -> None:
+    old = frame(1200, seed=0, first_id=0, users=range(300))
+    test = frame(300, seed=2, first_id=70_000, users=range(280, 400))
+    held = write(tmp_path / "test.parquet", test, copies(old[:60], first_id=80_000))
+    new = frame(900, seed=1, first_id=10_000, users=range(350, 700))
+    settings = (*TABLE, *GROUPED, f"data.history={write(tmp_path / 'old.parquet', old)}")
+    result = run(
+        *settings,
+        f"data.history_holdout={held}",
+        f"data.new={write(tmp_path / 'new.parquet', new)}",
+    )
+    assert (result["error"], result["status"]) == (None, "promoted")
+    assert result["metrics"]["champion"]["history/cycle-1"]["n"] == 360
+    judge(home, pools, grouped=True)
+
+
+@pytest.mark.usefixtures("promoting")
 def test_an_own_test_set_joins_a_lineage_for_good(
     run: Run,
     home: Path,
