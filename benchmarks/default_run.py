@@ -42,6 +42,11 @@ def run(folder: Path, *overrides: str) -> dict[str, Any]:
     return result
 
 
+def seeded(seed: int) -> tuple[str, ...]:
+    """Overrides that give the run and the division of the images one seed."""
+    return tuple(f"{name}={seed}" for name in ("seed", "data.history.seed", "data.new.seed"))
+
+
 def row(seed: int, result: dict[str, Any]) -> dict[str, Any]:
     """What the bars need of one result."""
     metrics = result["metrics"]
@@ -79,14 +84,15 @@ def main() -> None:
     chosen = parser.parse_args()
     rows, plain = [], []
     with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         for seed in range(chosen.seeds):
-            folder = Path(temporary)
-            rows.append(row(seed, run(folder / f"{seed}", f"seed={seed}", *chosen.overrides)))
+            result = run(folder / f"{seed}", *seeded(seed), *chosen.overrides)
+            rows.append(row(seed, result))
             print(json.dumps(rows[-1]), flush=True)
         for seed in range(min(chosen.seeds, 3)):
-            plain.append(row(seed, run(folder / f"none-{seed}", f"seed={seed}", "method=none")))
+            plain.append(row(seed, run(folder / f"none-{seed}", *seeded(seed), "method=none")))
             print("none", json.dumps(plain[-1]), flush=True)
-        again = row(0, run(folder / "again", "seed=0", *chosen.overrides))
+        again = row(0, run(folder / "again", *seeded(0), *chosen.overrides))
     gain = [r["new_candidate"] - r["new_champion"] for r in rows]
     change = [r["history_candidate"] - r["history_champion"] for r in rows]
     same = {k: v for k, v in again.items() if k != "wall_seconds"}

@@ -27,9 +27,10 @@ from perennial.methods.base import Method
 from perennial.promotion.policy import Policy
 from perennial.promotion.registry import CycleRecord, Registry, Version
 from perennial.steps.candidate import view
-from perennial.steps.collect import Data, holdouts
+from perennial.steps.collect import Data
 from perennial.steps.found import found
 from perennial.steps.learner import Constructor
+from perennial.steps.lineage import holdouts
 from perennial.steps.settings import Cycle, digest
 from perennial.tasks.base import Task
 from perennial.tasks.classification import Classification
@@ -267,7 +268,7 @@ def _scores(cycle: Cycle, told: Sequence[Window]) -> tuple[Matrix, Matrix]:
                 where="data.holdout_fraction",
                 mend="raise it, or mark rows as holdout in data.split_column",
             )
-        held.append(parts[f"history/cycle-{len(parts)}"][0])
+        held.append(list(parts.values())[-1])
     cycle.seed_everything()
     learner = cycle.learner()
 

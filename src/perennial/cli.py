@@ -76,6 +76,7 @@ def train() -> None:
 
         output = HydraConfig.get()
         _mask(Path(output.runtime.output_dir) / str(output.output_subdir))
+        _mask(Path(output.sweep.dir))
         multirun = output.mode == RunMode.MULTIRUN
         result, objective = run_job(
             _plain(config), folder=Path(output.runtime.output_dir), multirun=multirun

@@ -23,6 +23,7 @@ Column = npt.NDArray[Any]
 
 _HASH_CHUNK_BYTES = 1 << 24
 _NULL_MEND = "fill in or drop these rows before they reach Perennial"
+_RANGE_MEND = "scale the column, or drop these rows, before they reach Perennial"
 
 
 def to_numpy(column: pa.ChunkedArray, *, where: str) -> Column:
@@ -35,7 +36,8 @@ def to_numpy(column: pa.ChunkedArray, *, where: str) -> Column:
         where: Source and column, for messages.
 
     Raises:
-        DataError: Nulls, NaN or infinities; lists of varying length; text or another type.
+        DataError: Nulls, NaN, infinities or numbers too large to train on; lists of varying length;
+            text or another type.
     """
     rows = len(column)
     array = _one_chunk(column)
@@ -59,6 +61,9 @@ def to_numpy(column: pa.ChunkedArray, *, where: str) -> Column:
         )
     values = np.ascontiguousarray(array.to_numpy(zero_copy_only=False)).reshape(shape)
     refuse_not_finite(values, where)
+    if values.dtype == np.uint64:
+        most = np.iinfo(np.int64).max
+        _refuse_rows(values > most, "numbers above 2^63 - 1", where, mend=_RANGE_MEND)
     return values
 
 
@@ -100,18 +105,20 @@ def to_strings(column: pa.ChunkedArray, *, where: str) -> Strings:
     """A column of keys as strings (N,).
 
     Raises:
-        DataError: Nulls, or a type without a textual form.
+        DataError: Nulls or blanks, or a type without a textual form.
     """
     array = _one_chunk(column)
     _refuse_nulls(array, len(column), where)
     try:
-        return np.array(pc.cast(array, pa.string()).to_pylist(), dtype=np.str_)
+        values = np.array(pc.cast(array, pa.string()).to_pylist(), dtype=np.str_)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(
             f"A column of type {array.type} cannot be used as a key.",
             where=where,
             mend="use a column of text, whole numbers or dates",
         ) from error
+    _refuse_rows(np.char.strip(values) == "", "blank values", where)
+    return values
 
 
 def to_times(column: pa.ChunkedArray, *, where: str) -> Column:
@@ -169,12 +176,22 @@ def content_hashes(features: Mapping[str, Column], label_names: Strings) -> Stri
 
 
 def refuse_not_finite(values: Column, where: str) -> None:
-    """Raise a DataError where floats (N, ...) hold NaN or an infinity."""
+    """Raise a DataError where floats (N, ...) hold NaN, an infinity, or more than float32 can."""
     if values.dtype.kind == "f":
-        odd = np.logical_not(np.isfinite(values)).reshape(len(values), -1)
-        bad: Booleans = np.asarray(odd.any(axis=1), dtype=np.bool_)
-        if bad.any():
-            _refuse(bad, "NaN or infinite values", where)
+        _refuse_rows(~np.isfinite(values), "NaN or infinite values", where)
+        if values.dtype.itemsize > 4:
+            most = np.finfo(np.float32).max
+            odd = np.abs(values) > most
+            _refuse_rows(odd, f"values beyond ±{most:.3g} (float32)", where, mend=_RANGE_MEND)
+
+
+def _refuse_rows(
+    odd: npt.NDArray[np.bool_], kind: str, where: str, *, mend: str = _NULL_MEND
+) -> None:
+    """Refuse rows with any odd value (N, ...)."""
+    bad: Booleans = np.asarray(odd.reshape(len(odd), -1).any(axis=1))
+    if bad.any():
+        _refuse(bad, kind, where, mend)
 
 
 def _canonical(values: Column) -> Column:
@@ -223,10 +240,10 @@ def _refuse_nulls(array: pa.Array, rows: int, where: str) -> None:
         _refuse(np.ones(rows, dtype=bool), "missing values", where)
 
 
-def _refuse(bad: Booleans, kind: str, where: str) -> None:
+def _refuse(bad: Booleans, kind: str, where: str, mend: str = _NULL_MEND) -> None:
     count, first = int(bad.sum()), int(np.argmax(bad))
     raise DataError(
         f"There are {kind} in {count} of {len(bad)} rows, first in row {first}.",
         where=where,
-        mend=_NULL_MEND,
+        mend=mend,
     )

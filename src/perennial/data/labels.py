@@ -53,12 +53,6 @@ def read_labels(
             own = list(class_names)
             _refuse(position >= len(own), position.astype(np.str_), own, where, mend="")
         else:
-            if most >= MAX_CLASSES:
-                raise DataError(
-                    f"A label of {most} would mean {most + 1} classes.",
-                    where=where,
-                    mend="number the classes from 0, or give the labels as text",
-                )
             own = [str(number) for number in range(most + 1)]
     if label_names is None:
         return position, tuple(own)
@@ -100,6 +94,12 @@ def _whole(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.int64]:
                 where=where,
                 mend="number the classes from 0, or give the labels as text; drop unlabelled rows",
             )
+    if (most := values.max()) >= MAX_CLASSES:
+        raise DataError(
+            f"A label of {most:g} would mean as many classes.",
+            where=where,
+            mend="number the classes from 0, or give the labels as text",
+        )
     return values.astype(np.int64)
 
 

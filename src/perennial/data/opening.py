@@ -75,7 +75,7 @@ def _open(spec: str | Path, name: str) -> datasets.Dataset:
         raise DataError(
             f"The source cannot be read: {reason}",
             where=where,
-            mend="check that the file is whole and of the kind that its name says",
+            mend="check that the file is whole, of the kind that its name says, and a table",
         ) from error
     if isinstance(spec, str) and _HUB_ID.fullmatch(spec) and path.suffix not in _READERS:
         return _open_hub(spec, where)
@@ -153,6 +153,9 @@ def _join_splits(splits: dict[str, datasets.Dataset]) -> datasets.Dataset:
 def _wrap(table: pa.Table) -> datasets.Dataset:
     # what pandas writes of an index without a name is a row number, not a feature
     table = table.drop_columns([n for n in table.column_names if _PANDAS_INDEX.fullmatch(n)])
+    twice = [name for name in table.column_names if table.column_names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{twice.count(twice[0])} of its columns are named {twice[0]!r}")
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             table = table.set_column(index, field.name, table[index].cast(field.type.value_type))
@@ -179,9 +182,16 @@ def _read_csv(path: Path) -> pa.Table:
 
 def _read_json(path: Path) -> pa.Table:
     with open(path, "rb") as file:
-        is_list = file.read(1) == b"["
+        is_list = file.read(64).lstrip()[:1] == b"["
     if is_list:
-        return pa.Table.from_pylist(json.loads(path.read_text()))
+        rows = json.loads(path.read_text())
+        odd = [index for index, row in enumerate(rows) if not isinstance(row, dict)]
+        if odd:
+            raise ValueError(
+                f"{len(odd)} of {len(rows)} entries of its list are no records, first entry "
+                f"{odd[0]}"
+            )
+        return pa.Table.from_pylist(rows)
     return pa.json.read_json(path)
 
 

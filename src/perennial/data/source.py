@@ -37,6 +37,7 @@ class SourceRows:
         time: The time column's values (N,), or None.
         label_names: Class names in the order of the labels.
         sorted_names: Whether that order is only the alphabet's, since labels are text.
+        numbered: Whether labels are whole numbers from 0, so that names are positions.
         schema: Feature column to dtype and shape of a row.
         fingerprint: SHA-256 over the ordered content hashes, ids, clusters, roles and times.
     """
@@ -48,6 +49,7 @@ class SourceRows:
     schema: dict[str, str]
     fingerprint: str
     sorted_names: bool = False
+    numbered: bool = False
 
 
 def read_rows(
@@ -150,6 +152,9 @@ def read_rows(
         schema={key: _kind(value) for key, value in columns.items()},
         fingerprint=_fingerprint(rows, role, time),
         sorted_names=label_names is None and is_text(table[label].type),
+        numbered=label_names is None
+        and not is_text(table[label].type)
+        and names == tuple(str(number) for number in range(len(names))),
     )
 
 

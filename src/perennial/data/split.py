@@ -9,7 +9,7 @@ Shapes: N rows.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ class Assignment:
     """Rows with their roles.
 
     Attributes:
-        rows: The rows that stay (N,); under ``group`` the cluster is that of all copies.
+        rows: The rows that stay (N,).
         role: ``train``, ``validation`` or ``holdout`` (N,).
         duplicate_share: Share of the source's rows that repeat an earlier one, in [0, 1].
         removed: Rows left out: repetitions under ``drop``, copies of held-out rows under ``group``.
@@ -86,8 +86,7 @@ def assign_roles(
     _check(source, validation_fraction, holdout_fraction, duplicates)
     rows = source.rows
     copies = len(rows) - len(np.unique(rows.content))
-    if duplicates == "group":
-        rows = replace(rows, cluster=components(rows.cluster, rows.content))
+    key = components(rows.cluster, rows.content) if duplicates == "group" else rows.cluster
     rest = validation_fraction / (1 - holdout_fraction)
     if source.declared_role is not None:
         role = _declared(source.declared_role, name)
@@ -99,20 +98,20 @@ def assign_roles(
                 "by hash",
             )
         if not (role == "validation").any():
-            role = _validate(role, rows.cluster, salt, validation_fraction)
+            role = _validate(role, key, salt, validation_fraction)
     elif source.time is not None:
         role = np.where(_latest(source.time, holdout_fraction, name), "holdout", "train")
-        role = _validate(role.astype("<U10"), rows.cluster, salt, rest)
+        role = _validate(role.astype("<U10"), key, salt, rest)
     else:
-        share = uniform(rows.cluster, salt=salt)
+        share = uniform(key, salt=salt)
         edges = [holdout_fraction, holdout_fraction + validation_fraction]
         kinds = np.array(["holdout", "validation", "train"])
         role = kinds[np.searchsorted(edges, share, side="right")]
     keep = _kept(rows.content, role, duplicates)
     removed = int((~keep).sum())
-    rows, role = rows.take(keep), role[keep]
+    rows, role, key = rows.take(keep), role[keep], key[keep]
     notes = _notes(name, len(keep), copies, removed, duplicates)
-    parted = set(rows.cluster[role == "train"]) & set(rows.cluster[role == "holdout"])
+    parted = set(key[role == "train"]) & set(key[role == "holdout"])
     if parted:
         notes += (
             f"{name}: {len(parted)} groups have rows both in training and in the declared "
@@ -153,9 +152,9 @@ def components(cluster: Strings, content: Strings) -> Strings:
     return keys[first[inverse]][left]
 
 
-def exclude(rows: Rows, *, ids: Strings, contents: Strings) -> Rows:
-    """The rows with none of these ids and none of these content hashes."""
-    return rows.take(~(np.isin(rows.id, ids) | np.isin(rows.content, contents)))
+def independent(rows: Rows) -> int:
+    """How many sets of rows there are that share neither a cluster nor a content."""
+    return len(np.unique(components(rows.cluster, rows.content)))
 
 
 def _check(source: SourceRows, validation: float, holdout: float, duplicates: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from perennial.data.datamodule import CycleData, split_batch_size
+from perennial.data.learned import ROLES, Learned, Ties
 from perennial.data.logits import lacking, recalled, without_logits
 from perennial.data.memory import Memory
 from perennial.data.rows import OWN, Rows, concatenate
@@ -19,11 +20,14 @@ from perennial.data.store import write_rows
 from perennial.methods.base import Method, arrange, check_capabilities
 from perennial.models.checkpoint import read_safetensors, to_bytes
 from perennial.promotion.registry import Version
-from perennial.steps.collect import ROLES, Parts
+from perennial.steps.collect import Parts
+from perennial.steps.given import Given
+from perennial.steps.history import recall
 from perennial.steps.learner import Learner, capabilities, memory_gradients, method_context
-from perennial.steps.remember import complete, remembered, stored_dtype
+from perennial.steps.lineage import Lineage
+from perennial.steps.remember import complete, stored_dtype
 from perennial.training.fit import FitResult, Training, fit
-from perennial.types import VersionView
+from perennial.types import Booleans, VersionView
 
 
 @dataclass(frozen=True)
@@ -185,62 +189,72 @@ def version_files(
     cycle: str,
     learner: Learner,
     parts: Parts,
-    parent: Version | None,
     memory: Memory,
     methods: Mapping[str, Mapping[str, Tensor]],
     folder: Path,
-    seen: Any = None,
+    ties: Ties,
+    lineage: Lineage | None = None,
+    given: Given | None = None,
     history: Rows | None = None,
     logits: str | None = None,
 ) -> dict[str, Path | bytes]:
-    """Everything a version needs to go on from: its own files and those it shares with its parent.
+    """Everything a version needs to go on from: its own files and those of its lineage.
 
     Args:
-        cycle: Name of the holdout that this version adds, ``v<number>``.
+        cycle: Name of the holdout that this version adds, ``cycle-<number>``.
         learner: Holds the candidate's weights.
         parts: What this cycle learned.
-        parent: The champion it started from, or None.
         memory: Selects what is remembered.
         methods: Method state.
         folder: Work folder; Arrow files are written there first.
-        seen: Holdout rows the adopted model was trained on (N,); default none.
+        ties: What ties rows to held-out ones, which are not remembered.
+        lineage: What the champion and others have met, or None for the first version.
+        given: The user's own test set that joins the holdouts, or None.
         history: What was replayed, with logits for remembered rows that have none yet.
         logits: Dtype of the logits that remembered rows are kept with, where a method uses them.
     """
-    kept: dict[str, Path | bytes] = {}
-    if parent is not None:
-        for path in parent.files:
-            if path.startswith(("holdout/", "rows/")):
-                kept[path] = parent.open(path)
+    names = parts.label_names
+    kept: dict[str, Path | bytes] = dict(lineage.files()) if lineage else {}
+    held = lineage.learned.held if lineage else Learned.joined([])
+    for name, (rows, seen) in (lineage.holdouts(names) if lineage else {}).items():
+        if (path := f"holdout/{Path(name).name}.arrow") not in kept:
+            kept[path] = _holdout_file(folder, path, rows, seen)
+    if given is not None:
+        held = Learned.joined([held, given.learned])
+        path = f"holdout/{given.name}.arrow"
+        kept[path] = _holdout_file(folder, path, given.rows, given.seen)
+        kept |= _rows_file(folder, given.name, {"holdout": given.rows})
     kept["model.safetensors"] = to_bytes(learner.model.state_dict())
     for name, state in methods.items():
         kept[f"methods/{name}.safetensors"] = to_bytes(state)
     for kind in ("train", "validation"):
-        previous = remembered(parent, kind, parts.label_names)
+        previous = None
+        for version in (lineage.champion, *lineage.former) if lineage else ():
+            stored = recall(version, kind, names, held=held, ties=ties)
+            previous = previous if stored is None else memory.update(previous, stored)
         if previous is not None and history is not None:
             previous = recalled(previous, history)
         after = memory.update(previous, getattr(parts, kind))
         if logits is not None and kind == "train":
             after = complete(learner, after, dtype=logits, version=OWN)
         target = folder / f"memory-{kind}.arrow"
-        write_rows(target, after, label_names=parts.label_names)
+        write_rows(target, after, label_names=names)
         kept[f"memory/{kind}.arrow"] = target
-    mask = np.zeros(len(parts.holdout), dtype=bool) if seen is None else seen
-    kept[f"holdout/{cycle}.arrow"] = _arrow(
-        folder / f"holdout-{cycle}.arrow", parts.holdout, {"seen": mask.astype(np.uint8)}
-    )
-    rows = [getattr(parts, kind) for kind in ROLES]
-    role = np.repeat(np.array(ROLES), [len(part) for part in rows])
-    everything = concatenate(rows)
-    bare = Rows(
-        features={},
-        label=everything.label,
-        id=everything.id,
-        content=everything.content,
-        cluster=everything.cluster,
-    )
-    kept[f"rows/{cycle}.arrow"] = _arrow(folder / f"rows-{cycle}.arrow", bare, {"role": role})
-    return kept
+    path = f"holdout/{cycle}.arrow"
+    kept[path] = _holdout_file(folder, path, parts.holdout, parts.seen)
+    return kept | _rows_file(folder, cycle, {kind: getattr(parts, kind) for kind in ROLES})
+
+
+def _holdout_file(folder: Path, path: str, rows: Rows, seen: Booleans) -> Path:
+    return _arrow(folder / path.replace("/", "-"), rows, {"seen": seen.astype(np.uint8)})
+
+
+def _rows_file(folder: Path, name: str, parts: Mapping[str, Rows]) -> dict[str, Path]:
+    """The index of what a cycle met, without features."""
+    role = np.repeat(np.array(list(parts)), [len(part) for part in parts.values()])
+    everything = concatenate(list(parts.values()))
+    bare = replace(everything, features={}, logits=None, logits_version=None)
+    return {f"rows/{name}.arrow": _arrow(folder / f"rows-{name}.arrow", bare, {"role": role})}
 
 
 def as_json(value: Any) -> bytes:

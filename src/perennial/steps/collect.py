@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from perennial.data.labels import NEW_CLASSES
-from perennial.data.logits import recalled
+from perennial.data.learned import (
+    ROLES,
+    Learned,
+    Ties,
+    refuse_changed_ids,
+    settle,
+)
 from perennial.data.memory import Memory
-from perennial.data.rows import Rows, concatenate
+from perennial.data.rows import Rows
 from perennial.data.source import SourceRows, check_schema, open_source, read_rows
-from perennial.data.split import assign_roles, exclude
-from perennial.data.store import read_rows_file
+from perennial.data.split import assign_roles
 from perennial.errors import ConfigError, DataError
-from perennial.promotion.registry import Version
-from perennial.steps.remember import remembered
-from perennial.types import Booleans, Strings
-
-ROLES = ("train", "validation", "holdout")
+from perennial.steps.lineage import Lineage
+from perennial.types import Booleans
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Data:
         new: Source of the new rows: a path, a hub id, or a built ``datasets.Dataset``; None where a
             lineage is only founded.
         history: Source of what the champion has learned, or None.
-        history_holdout: A test set of the user's own for an adopted checkpoint, or None.
+        history_holdout: A test set of the user's own, which the lineage then holds out for good.
         label: Label column.
         features: Feature columns; None takes all others.
         id_column: Column of row ids, or None for content hashes.
@@ -77,6 +78,23 @@ class Data:
                 where="data.new_classes",
                 mend=f"use {' or '.join(NEW_CLASSES)}",
             )
+        if isinstance(self.features, str):
+            object.__setattr__(self, "features", (self.features,))
+
+    @property
+    def ties(self) -> Ties:
+        """What ties rows to each other."""
+        return Ties.of(duplicates=self.duplicates, grouped=self.group_column is not None)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that tell a lineage's rows apart, by their names."""
+        return {
+            "data.duplicates": self.duplicates,
+            "data.id_column": self.id_column,
+            "data.group_column": self.group_column,
+            "data.memory.seed": self.memory.seed,
+        }
 
     def read(
         self,
@@ -121,6 +139,8 @@ class Parts:
         schema: Column to dtype and shape.
         label_names: Class names.
         notes: Lines for the user: duplicates, rows left out.
+        unmet: Rows of the source whose id and content the lineage has not met.
+        numbered: Whether labels are whole numbers that stand for the outputs' positions.
     """
 
     train: Rows
@@ -131,42 +151,20 @@ class Parts:
     schema: Mapping[str, str]
     label_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    unmet: int = 0
+    numbered: bool = False
 
 
-@dataclass(frozen=True)
-class Learned:
-    """What a champion has met, over all cycles that led to it.
-
-    Attributes:
-        id: Row ids (N,).
-        content: Content hashes (N,).
-        role: ``train``, ``validation`` or ``holdout`` (N,).
-    """
-
-    id: Strings
-    content: Strings
-    role: Strings
-
-
-@dataclass(frozen=True)
-class History:
-    """History to replay from and to validate on.
-
-    Attributes:
-        train: Training rows, or None where there are none.
-        validation: Validation rows, or None.
-        fingerprints: Source name to SHA-256, and ``memory`` where it was drawn on.
-        notes: Lines for the user.
-    """
-
-    train: Rows | None = None
-    validation: Rows | None = None
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-def split(source: SourceRows, data: Data, *, salt: str, name: str, holdout: bool = True) -> Parts:
-    """Divide a source's rows by the lineage's salt.
+def split(
+    source: SourceRows,
+    data: Data,
+    *,
+    salt: str,
+    name: str,
+    holdout: bool = True,
+    learned: Learned | None = None,
+) -> Parts:
+    """Divide a source's rows by the lineage's salt and by what it has met; met ones are left out.
 
     Args:
         source: As read.
@@ -174,7 +172,13 @@ def split(source: SourceRows, data: Data, *, salt: str, name: str, holdout: bool
         salt: Of the lineage.
         name: ``history`` or ``new``, for messages.
         holdout: Whether a holdout is taken where none is declared.
+        learned: What the lineage has met; None for nothing.
+
+    Raises:
+        DataError: Ids stand for other rows than before.
     """
+    known = Learned.joined([]) if learned is None else learned
+    refuse_changed_ids(source.rows, known, name=name, column=data.id_column)
     assigned = assign_roles(
         source,
         salt=salt,
@@ -184,87 +188,61 @@ def split(source: SourceRows, data: Data, *, salt: str, name: str, holdout: bool
         name=name,
     )
     rows, role = assigned.rows, assigned.role
-    parts = {kind: rows.take(role == kind) for kind in ROLES}
+    declared = source.declared_role is not None or source.time is not None
+    role = settle(rows, role, known, ties=data.ties, declared=declared)
+    met = np.isin(rows.id, known.id)
+    unmet = ~met & ~(data.ties.by_content & np.isin(rows.content, known.content))
+    notes = _split_notes(name, met=int(met.sum()), tied=int((~met & (role == "")).sum()))
+    parts = {kind: rows.take(~met & (role == kind)) for kind in ROLES}
     return Parts(
         **parts,
         seen=np.zeros(len(parts["holdout"]), dtype=bool),
         fingerprint=source.fingerprint,
         schema=source.schema,
         label_names=source.label_names,
-        notes=tuple(assigned.notes),
+        notes=(*assigned.notes, *notes),
+        unmet=int(unmet.sum()),
+        numbered=source.numbered,
     )
 
 
-def learned_rows(champion: Version) -> Learned:
-    """Everything that the champion's cycles have met."""
-    parts = [
-        read_rows_file(champion.open(path))
-        for path in sorted(champion.files)
-        if path.startswith("rows/")
-    ]
-    return Learned(
-        id=np.concatenate([rows.id for rows, _ in parts] or [np.empty(0, dtype=str)]),
-        content=np.concatenate([rows.content for rows, _ in parts] or [np.empty(0, dtype=str)]),
-        role=np.concatenate([extra["role"] for _, extra in parts] or [np.empty(0, dtype=str)]),
-    )
+def _split_notes(name: str, *, met: int, tied: int) -> list[str]:
+    notes = []
+    if met:
+        notes.append(f"{name}: {met} rows left out, met in an earlier cycle")
+    if tied:
+        notes.append(
+            f"{name}: {tied} rows left out, tied to held-out rows where they would train, or to "
+            "trained rows where they would be held out"
+        )
+    return notes
 
 
-def holdouts(version: Version) -> dict[str, tuple[Rows, Booleans]]:
-    """The frozen holdouts of a version: ``history/<cycle>`` to rows and ``seen_by_champion``."""
-    found = {}
-    for path in sorted(version.files):
-        if path.startswith("holdout/"):
-            rows, extra = read_rows_file(version.open(path))
-            found[f"history/{Path(path).stem}"] = (rows, extra["seen"].astype(bool))
-    return found
-
-
-def collect_new(data: Data, *, champion: Version, salt: str, learned: Learned) -> Parts:
+def collect_new(data: Data, *, lineage: Lineage, learned: Learned) -> Parts:
     """The new rows: those that no version which was ever champion has met.
 
     The label names are the champion's, and after them those of the classes that the rows bring.
 
+    Args:
+        data: ``new`` is read.
+        lineage: Owns label names, columns and the split's salt.
+        learned: What it has met, with ``data.history_holdout``.
+
     Raises:
         DataError: The source is unreadable, malformed, or of another schema than history.
     """
-    known = tuple(champion.manifest["label_names"])
-    schema = dict(champion.manifest["schema"])
+    manifest = lineage.champion.manifest
+    known = tuple(manifest["label_names"])
+    schema = dict(manifest["schema"])
     source = data.read(data.new, name="new", label_names=known, schema=schema)
     check_schema(schema, source.schema, "history", "new")
-    parts = split(source, data, salt=salt, name="new")
-    held = learned.content[learned.role == "holdout"]
-    trained = learned.content[learned.role != "holdout"]
-    none = np.empty(0, dtype=str)
-    if data.duplicates == "allow":
-        held = trained = none
-    train = exclude(parts.train, ids=learned.id, contents=held)
-    validation = exclude(parts.validation, ids=learned.id, contents=held)
-    holdout = exclude(parts.holdout, ids=learned.id, contents=trained)
-    left_out = sum(
-        len(before) - len(after)
-        for before, after in (
-            (parts.train, train),
-            (parts.validation, validation),
-            (parts.holdout, holdout),
-        )
-    )
-    notes = parts.notes
-    if left_out:
-        notes = (*notes, f"new: {left_out} rows left out, met in an earlier cycle or held out")
+    salt = str(manifest["lineage"]["salt"])
+    parts = split(source, data, salt=salt, name="new", learned=learned)
     # rows left out may have been the only ones of a class
-    highest = max(int(part.label.max(initial=-1)) for part in (train, validation, holdout))
+    highest = max(int(getattr(parts, kind).label.max(initial=-1)) for kind in ROLES)
     names = source.label_names[: max(len(known), highest + 1)]
-    notes += _new_class_notes(names, len(known), train)
-    return Parts(
-        train=train,
-        validation=validation,
-        holdout=holdout,
-        seen=np.zeros(len(holdout), dtype=bool),
-        fingerprint=parts.fingerprint,
-        schema=parts.schema,
-        label_names=names,
-        notes=notes,
-    )
+    notes = (*parts.notes, *_new_class_notes(names, len(known), parts.train))
+    return replace(parts, label_names=names, notes=notes)
 
 
 def _new_class_notes(names: tuple[str, ...], known: int, train: Rows) -> tuple[str, ...]:
@@ -284,79 +262,23 @@ def _shortened(words: Sequence[str]) -> str:
     return ", ".join(words[:10]) + (", …" if len(words) > 10 else "")
 
 
-def collect_history(data: Data, *, champion: Version, learned: Learned, source: str) -> History:
-    """History from every source that can still be read, and from memory for the rest.
-
-    Rows of a source get the logits that memory keeps for their ids.
-
-    Args:
-        data: The sources.
-        champion: Carries memory and the names of earlier sources.
-        learned: Tells which row had which role.
-        source: ``all``, or ``memory`` to draw from memory alone.
+def require_training_rows(new: Parts) -> None:
+    """Refuse rows that the lineage has not met, of which none is to learn from.
 
     Raises:
-        ConfigError: ``source`` is neither.
-        DataError: A source that the user named is unreadable.
+        DataError: Says how many there are and where they fell.
     """
-    if source not in ("all", "memory"):
-        raise ConfigError(
-            f"history is {source!r}.", where="history", mend="use history=all or history=memory"
+    if new.unmet and not len(new.train):
+        raise DataError(
+            f"The lineage has not met {new.unmet} rows of data.new, and none of them is to learn "
+            f"from: {len(new.validation)} fell into validation, {len(new.holdout)} into the "
+            f"holdout{_others(new)}.",
+            where="data.new",
+            mend="give more new rows, or smaller data.validation_fraction and "
+            "data.holdout_fraction",
         )
-    names = tuple(champion.manifest["label_names"])
-    train: list[Rows] = []
-    validation: list[Rows] = []
-    fingerprints: dict[str, str] = {}
-    notes: list[str] = []
-    roles = {kind: learned.id[learned.role == kind] for kind in ROLES}
-    for key, spec in _sources(data, champion) if source == "all" else []:
-        try:
-            rows = data.read(spec, name=key, label_names=names, schema=champion.manifest["schema"])
-        except DataError:
-            if key == "history":
-                raise
-            notes.append(f"{key}: no longer readable, its rows come from memory")
-            continue
-        fingerprints[key] = rows.fingerprint
-        if unknown := int((~np.isin(rows.rows.id, learned.id)).sum()):
-            notes.append(f"{key}: {unknown} rows left out, which no version was trained or held on")
-        train.append(_unmet(rows.rows.take(np.isin(rows.rows.id, roles["train"])), train))
-        validation.append(
-            _unmet(rows.rows.take(np.isin(rows.rows.id, roles["validation"])), validation)
-        )
-    for kind, pool in (("train", train), ("validation", validation)):
-        stored = remembered(champion, kind, names)
-        if stored is not None:
-            pool[:] = [recalled(rows, stored) for rows in pool]
-            extra = _unmet(stored, pool)
-            if len(extra):
-                fingerprints["memory"] = champion.files["memory/train.arrow"]
-            pool.append(extra)
-    return History(
-        train=_joined(train),
-        validation=_joined(validation),
-        fingerprints=fingerprints,
-        notes=tuple(notes),
-    )
 
 
-def _sources(data: Data, champion: Version) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    if data.history is not None:
-        found.append(("history", data.history))
-    for cycle, path in champion.manifest.get("sources", {}).items():
-        if not (isinstance(data.history, str) and data.history == path):
-            found.append((f"source of {cycle}", path))
-    return found
-
-
-def _unmet(rows: Rows, pool: Sequence[Rows]) -> Rows:
-    """Rows whose id no other source gave; copies within one source stay."""
-    for other in pool:
-        rows = rows.take(~np.isin(rows.id, other.id))
-    return rows
-
-
-def _joined(parts: Sequence[Rows]) -> Rows | None:
-    full = [part for part in parts if len(part)]
-    return concatenate(full) if full else None
+def _others(new: Parts) -> str:
+    others = new.unmet - len(new.validation) - len(new.holdout)
+    return f", and {others} were left out" if others > 0 else ""

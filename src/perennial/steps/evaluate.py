@@ -14,9 +14,10 @@ from perennial.notation import percent
 from perennial.promotion.registry import Registry
 from perennial.reporting.console import print_table
 from perennial.steps.candidate import view
-from perennial.steps.collect import Data, learned_rows
+from perennial.steps.collect import Data
 from perennial.steps.judge import aggregate
 from perennial.steps.learner import Constructor, build_learner
+from perennial.steps.lineage import learned_rows
 from perennial.training.fit import Training
 
 

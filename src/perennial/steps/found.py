@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from perennial.data.rows import Rows
+from perennial.data.learned import ROLES, Learned, refuse_changed_ids, tied
+from perennial.data.rows import Rows, concatenate
 from perennial.data.source import SourceRows, check_schema
-from perennial.data.split import exclude, split_salt
+from perennial.data.split import independent, split_salt
 from perennial.errors import CheckpointError, ConfigError, DataError, MethodError
 from perennial.methods.base import arrange, check_capabilities
 from perennial.models.checkpoint import match, read_state
 from perennial.promotion.gate import require_decidable
 from perennial.promotion.registry import Version
 from perennial.steps.candidate import train, version_files
-from perennial.steps.collect import Parts, split
+from perennial.steps.collect import Parts, require_training_rows, split
 from perennial.steps.judge import aggregate
 from perennial.steps.learner import (
     Learner,
@@ -124,7 +125,7 @@ def _history(cycle: Cycle, salt: str) -> tuple[Parts, Rows]:
         source = data.read(data.new, name="new", label_names=labels)
         _refuse_guessed_order(cycle, source, "new")
         nothing = source.rows.take(slice(0, 0))
-        empty = Parts(
+        parts = Parts(
             train=nothing,
             validation=nothing,
             holdout=nothing,
@@ -132,41 +133,53 @@ def _history(cycle: Cycle, salt: str) -> tuple[Parts, Rows]:
             fingerprint="",
             schema=source.schema,
             label_names=source.label_names,
+            numbered=source.numbered,
         )
-        return empty, source.rows
+        own = _with_own_test(cycle, parts) if data.history_holdout is not None else parts
+        return own, source.rows
     source = data.read(data.history, name="history", label_names=labels)
     _refuse_guessed_order(cycle, source, "history")
     own_test = data.history_holdout is not None
     parts = split(source, data, salt=salt, name="history", holdout=not own_test)
-    if not own_test:
-        seen = np.full(len(parts.holdout), cycle.checkpoint is not None)
-        return replace(parts, seen=seen), source.rows
-    held = data.read(
-        data.history_holdout,
-        name="history_holdout",
-        label_names=parts.label_names,
-        schema=source.schema,
+    if own_test:
+        return _with_own_test(cycle, parts), source.rows
+    seen = np.full(len(parts.holdout), cycle.checkpoint is not None)
+    return replace(parts, seen=seen), source.rows
+
+
+def _with_own_test(cycle: Cycle, parts: Parts) -> Parts:
+    """History with the user's own test set as its holdout, and without what is tied to it."""
+    data, name = cycle.data, "history_holdout"
+    read = data.read(
+        data.history_holdout, name=name, label_names=parts.label_names, schema=parts.schema
     )
-    check_schema(source.schema, held.schema, "history", "history_holdout")
-    holdout = held.rows
-    train = exclude(parts.train, ids=holdout.id, contents=holdout.content)
+    check_schema(parts.schema, read.schema, "history", name)
+    everything = _met(parts)
+    refuse_changed_ids(read.rows, everything, name=name, column=data.id_column)
+    held = Learned.of(read.rows, np.full(len(read.rows), "holdout"))
+    train, validation = (
+        rows.take(~tied(rows, held, data.ties)) for rows in (parts.train, parts.validation)
+    )
     if len(parts.train) and not len(train):
         raise DataError(
-            "Every row of data.history is also in data.history_holdout, so none is left to learn "
-            "from.",
+            "Every row of data.history is also in data.history_holdout, or of its groups, so that "
+            "none is left to learn from.",
             where="data.history_holdout",
             mend="give the test set that the model has never seen",
         )
-    return (
-        replace(
-            parts,
-            train=train,
-            validation=exclude(parts.validation, ids=holdout.id, contents=holdout.content),
-            holdout=holdout,
-            seen=np.zeros(len(holdout), dtype=bool),
-        ),
-        source.rows,
+    notes = parts.notes
+    if left_out := len(parts.train) + len(parts.validation) - len(train) - len(validation):
+        notes = (*notes, f"history: {left_out} rows left out, held out by data.history_holdout")
+    seen = np.zeros(len(read.rows), dtype=bool)
+    return replace(
+        parts, train=train, validation=validation, holdout=read.rows, seen=seen, notes=notes
     )
+
+
+def _met(parts: Parts) -> Learned:
+    """The rows of a source with their roles."""
+    divided = [getattr(parts, kind) for kind in ROLES]
+    return Learned.of(concatenate(divided), np.repeat(ROLES, [len(rows) for rows in divided]))
 
 
 def _label_names(cycle: Cycle, learner: Learner, parts: Parts, probe: Rows) -> tuple[str, ...]:
@@ -175,7 +188,7 @@ def _label_names(cycle: Cycle, learner: Learner, parts: Parts, probe: Rows) -> t
     if cycle.data.history is None and cycle.data.new_classes == "grow":
         # the names are those of the new rows, and what the checkpoint does not know comes last
         names = names[: len(cycle.task.labels or ()) or width]
-    return fit_label_names(names, width, target=cycle.model.target)
+    return fit_label_names(names, width, target=cycle.model.target, numbered=parts.numbered)
 
 
 def _refuse_guessed_order(cycle: Cycle, source: SourceRows, name: str) -> None:
@@ -195,13 +208,14 @@ def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
     data = cycle.data
     new = data.read(data.new, name="new", label_names=parts.label_names, schema=parts.schema)
     check_schema(dict(parts.schema), new.schema, "history", "new")
-    divided = split(new, data, salt=salt, name="new")
-    if cycle.promotion == "gate":
+    divided = split(new, data, salt=salt, name="new", learned=_met(parts))
+    require_training_rows(divided)
+    if cycle.promotion == "gate" and divided.unmet:
         require_decidable(
-            len(np.unique(parts.holdout.cluster)),
-            len(np.unique(divided.holdout.cluster)),
+            independent(parts.holdout),
+            independent(divided.holdout),
             cycle.policy,
-            has_history=bool(len(parts.train)),
+            has_history=bool(len(parts.train) or len(parts.holdout)),
         )
     if len(new.label_names) > len(parts.label_names):
         learner.find_head(new.rows)
@@ -209,6 +223,8 @@ def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
 
 def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
     others = ", ".join(cycle.registry.lineages())
+    for note in parts.notes:
+        cycle.say(note)
     cycle.say(
         f"No champion named {cycle.name!r} yet"
         + (f" (there are: {others})" if others else "")
@@ -260,6 +276,8 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
                 mend="give data.history=PATH, or go without: method=lwf, l2sp or none with "
                 "gate.retention=waived",
             )
+    for note in parts.notes:
+        cycle.say(note)
     folder = cycle.work_folder(f"found-{cycle.founding_id(checkpoint.sha256)}")
     with cycle.registry.working(folder.name):
         return _register(
@@ -298,11 +316,10 @@ def _register(
         cycle=FIRST,
         learner=learner,
         parts=parts,
-        parent=None,
         memory=cycle.data.memory,
         methods=methods,
         folder=folder,
-        seen=parts.seen,
+        ties=cycle.data.ties,
         logits=stored_dtype(arrange(cycle.methods())) if len(parts.train) else None,
     )
     if not len(parts.holdout):
@@ -315,6 +332,7 @@ def _register(
             source=cycle.data.history,
             cycle=FIRST,
             parent=None,
+            sources={},
             metrics=scores,
             matrix=matrix,
             how=how,

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from perennial.data.rows import Rows
+from perennial.data.split import components
 from perennial.types import Booleans, EvaluationReport, Predictions
 
 Held = Mapping[str, tuple[Rows, Booleans]]
@@ -38,7 +39,10 @@ def join(
     rows = [held[name][0] for name in names]
     return EvaluationReport(
         row_id=np.concatenate([part.id for part in rows]),
-        cluster=np.concatenate([part.cluster for part in rows]),
+        cluster=components(
+            np.concatenate([part.cluster for part in rows]),
+            np.concatenate([part.content for part in rows]),
+        ),
         holdout=np.repeat(np.array(names), [len(part) for part in rows]),
         label=np.concatenate([part.label for part in rows]),
         seen_by_champion=np.concatenate([held[name][1] for name in names]),

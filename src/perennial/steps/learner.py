@@ -256,9 +256,10 @@ def output_width(learner: Learner, rows: Rows) -> int:
         inputs, _ = learner.task.split_batch(batch.data)
         raise ConfigError(
             f"{name} cannot take a batch of the data ({type(error).__name__}: {error}).",
-            where="model, data.features",
-            mend=f"its forward gets {describe(inputs)} from the columns "
-            f"{', '.join(rows.features)}; name the right ones in data.features, or mend the model",
+            where="model, data.features, data.form",
+            mend=f"with data.form={learner.form} its forward gets {describe(inputs)} from the "
+            f"columns {', '.join(rows.features)}; name the right ones in data.features, or use "
+            f"data.form={'tuple' if learner.form == 'dict' else 'dict'}, or mend the model",
         ) from error
 
 
@@ -273,24 +274,33 @@ def describe(value: Any) -> str:
     return type(value).__name__
 
 
-def fit_label_names(names: tuple[str, ...], width: int, *, target: str) -> tuple[str, ...]:
+def fit_label_names(
+    names: tuple[str, ...], width: int, *, target: str, numbered: bool
+) -> tuple[str, ...]:
     """Make label names agree with the model's outputs.
 
     Whole-number labels stand for positions, so that a class without a row in the data is still
-    there; named ones must match one to one.
+    there; named ones must match one to one, names that look like numbers among them.
+
+    Args:
+        names: Class names as the data have them.
+        width: Number of outputs.
+        target: The model, for the message.
+        numbered: Whether labels are whole numbers, named by their positions.
 
     Raises:
         DataError: More labels than outputs, or named labels that are fewer.
     """
     if len(names) == width:
         return names
-    if len(names) < width and all(name.isdigit() for name in names):
+    if len(names) < width and numbered:
         return tuple(str(position) for position in range(width))
     relation = "more" if len(names) > width else "fewer"
     raise DataError(
         f"A label is out of range: the data have {len(names)} classes, {relation} than the "
-        f"{width} outputs of {target}.",
-        where="data.history, data.new",
+        f"{width} outputs of {target}; they are {', '.join(names[:10])}"
+        f"{', …' if len(names) > 10 else ''}.",
+        where="data.history, data.new, task.labels",
         mend="correct the labels, give the model as many outputs, or name its outputs in their "
         "order with task.labels=[...]",
     )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from perennial.data.learned import ROLES
 from perennial.data.rows import Rows
 from perennial.data.store import read_rows_file
 from perennial.environment import capture
@@ -24,9 +25,11 @@ from perennial.promotion.registry import Version
 from perennial.reporting.html import render_report
 from perennial.reporting.result import json_safe
 from perennial.steps.candidate import Trained, as_json
-from perennial.steps.collect import ROLES, History, Parts
+from perennial.steps.collect import Parts
+from perennial.steps.history import History
 from perennial.steps.judge import to_parquet
 from perennial.steps.learner import Learner
+from perennial.steps.lineage import Lineage, number_of
 from perennial.steps.settings import Cycle
 from perennial.steps.tell import PAGE, RESULT, exit_code, tell
 from perennial.types import Booleans, EvaluationReport
@@ -40,7 +43,8 @@ class Outcome:
     """Everything that `record` needs; see `perennial.cycle`."""
 
     cycle_id: str
-    champion: Version
+    name: str
+    lineage: Lineage
     new: Parts
     history: History
     held: Mapping[str, tuple[Rows, Booleans]]
@@ -53,6 +57,11 @@ class Outcome:
     files: Mapping[str, Path | bytes]
     bootstrap: bool = False
     wall_seconds: float = 0.0
+
+    @property
+    def champion(self) -> Version:
+        """The version that was retrained."""
+        return self.lineage.champion
 
 
 def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
@@ -100,8 +109,9 @@ def _commit(
         manifest=cycle.manifest(
             parts=outcome.new,
             source=cycle.data.new,
-            cycle=f"cycle-{len(outcome.held)}",
+            cycle=outcome.name,
             parent=outcome.champion,
+            sources=outcome.lineage.sources,
             metrics=outcome.metrics["candidate"],
             matrix=matrix,
             how="retrained",
@@ -191,7 +201,8 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
     fit = outcome.trained.fit
     device = outcome.learner.device
     memory = outcome.champion.files.get("memory/train.arrow")
-    used = sorted(outcome.history.fingerprints.items())
+    fingerprints = sorted(outcome.history.fingerprints.items())
+    used = [(name, value) for name, value in fingerprints if not name.startswith("memory")]
     known = len(outcome.champion.manifest["label_names"])
     return {
         **blank(cycle, outcome.decision.verdict, "started by hand or by a scheduler"),
@@ -219,7 +230,7 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
             },
             "history": {
                 "rows": 0 if outcome.history.train is None else len(outcome.history.train),
-                "sha256": ",".join(value for name, value in used if name != "memory") or None,
+                "sha256": ",".join(value for _, value in used) or None,
             },
             "memory": None if memory is None else {"rows": _remembered(outcome), "sha256": memory},
         },
@@ -242,9 +253,10 @@ def peak_memory(device: torch.device) -> int:
 
 def _matrix(outcome: Outcome) -> list[Any]:
     """Scores of each champion, and last of the candidate, on the holdout of each cycle."""
-    this = f"cycle-{len(outcome.held)}"
     rows = [dict(row) for row in outcome.champion.manifest["matrix"]]
-    names = {name: name.removeprefix("history/").replace("new", this) for name in outcome.held}
+    names = {
+        name: name.removeprefix("history/").replace("new", outcome.name) for name in outcome.held
+    }
 
     def scores(who: str) -> dict[str, float]:
         score = getattr(outcome.report, who).score
@@ -265,7 +277,7 @@ def _matrix(outcome: Outcome) -> list[Any]:
 
 def _dense(matrix: list[Any]) -> Any:
     names = list(matrix[-1]["scores"])
-    names = sorted(names, key=lambda name: int(name.rsplit("-", 1)[1]))
+    names = sorted(names, key=number_of)
     return np.array(
         [[row["scores"].get(name, np.nan) for name in names] for row in matrix], dtype=float
     )

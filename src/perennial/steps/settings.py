@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from perennial.data.split import split_salt
 from perennial.environment import capture
 from perennial.methods.base import Method
 from perennial.models.head import Head
@@ -102,6 +103,10 @@ class Cycle:
         """Hash of the resolved configuration."""
         return digest(self.config)
 
+    def founding(self) -> dict[str, Any]:
+        """What a lineage keeps from its founding on: its salt, and what tells rows apart."""
+        return {"salt": split_salt(self.name, self.seed), **self.data.identity}
+
     def founding_id(self, fingerprint: str) -> str:
         """Identity of the work that makes version 1."""
         return digest([self.name, fingerprint, self.config])[:32]
@@ -117,6 +122,7 @@ class Cycle:
         source: Any,
         cycle: str,
         parent: Version | None,
+        sources: Mapping[str, str],
         metrics: Mapping[str, Any],
         matrix: Sequence[Any],
         how: str,
@@ -124,9 +130,7 @@ class Cycle:
         head: Head | None = None,
     ) -> dict[str, Any]:
         """``version.yaml``: constructor names and arguments as data, and where it all came from."""
-        sources = dict(parent.manifest.get("sources", {})) if parent else {}
-        if isinstance(source, str | Path):
-            sources[cycle] = str(source)
+        own = {cycle: str(source)} if isinstance(source, str | Path) else {}
         return {
             "how": how,
             "parent": parent.number if parent else None,
@@ -142,7 +146,8 @@ class Cycle:
                 "features": list(parts.train.features) or list(parts.holdout.features),
                 "form": self.data.form,
             },
-            "sources": sources,
+            "sources": {**sources, **own},
+            "lineage": parent.manifest["lineage"] if parent else self.founding(),
             "data": {"fingerprint": parts.fingerprint, "rows": len(parts.train)},
             "metrics": dict(metrics),
             "matrix": list(matrix),

@@ -6,7 +6,7 @@ from scipy import stats
 
 from perennial.data.rows import Rows
 from perennial.data.source import SourceRows
-from perennial.data.split import assign_roles, components, exclude, split_salt, uniform
+from perennial.data.split import assign_roles, components, independent, split_salt, uniform
 from perennial.errors import ConfigError, DataError
 
 OPTIONS = {"salt": split_salt("m", 0), "validation_fraction": 0.2, "holdout_fraction": 0.3}
@@ -109,7 +109,11 @@ def test_bad_fractions(validation, holdout):
         )
 
 
-def test_exclude():
-    rows = source(["a", "b", "c"]).rows
-    left = exclude(rows, ids=np.array(["0"]), contents=np.array(["c"]))
-    assert left.content.tolist() == ["b"]
+def test_rows_count_once_that_share_a_cluster_or_a_content():
+    assert independent(source(["a", "b", "b", "c"], cluster=["x", "x", "y", "z"]).rows) == 2
+    assert independent(source([]).rows) == 0
+
+
+def test_clusters_stay_as_the_source_gave_them():
+    given = source(["a", "b", "a"], cluster=["u2", "u1", "u1"])
+    assert assign_roles(given, **OPTIONS).rows.cluster.tolist() == ["u2", "u1", "u1"]
