@@ -1,0 +1,133 @@
+"""What one cycle learns from and is judged on, and what is said of it before training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from perennial.data.learned import Learned
+from perennial.data.split import independent
+from perennial.errors import MethodError
+from perennial.methods.base import Method
+from perennial.promotion.gate import require_decidable
+from perennial.promotion.registry import Version
+from perennial.steps.collect import Parts, collect_new, require_training_rows
+from perennial.steps.given import Given, collect_given
+from perennial.steps.history import History, collect_history
+from perennial.steps.judge import Held
+from perennial.steps.learner import Learner
+from perennial.steps.lineage import Lineage, lineage_of, refuse_another_identity
+from perennial.steps.settings import Cycle, digest
+
+
+@dataclass(frozen=True)
+class Material:
+    """One cycle's rows.
+
+    Attributes:
+        lineage: Its champion, and what it has met.
+        given: The user's own test set, where it joins now.
+        new: The new rows, split.
+        history: History to replay from and to validate on.
+    """
+
+    lineage: Lineage
+    given: Given | None
+    new: Parts
+    history: History
+
+    @property
+    def has_new(self) -> bool:
+        """Whether there is anything to learn."""
+        return bool(len(self.new.train))
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Source to SHA-256."""
+        given = {"history_holdout": self.given.fingerprint} if self.given else {}
+        return {"new": self.new.fingerprint, **self.history.fingerprints, **given}
+
+    @property
+    def name(self) -> str:
+        """Of the holdout that this cycle adds, ``cycle-<number>``."""
+        return f"cycle-{self.lineage.next_number + bool(self.given)}"
+
+    @property
+    def new_holdout(self) -> str:
+        """SHA-256 of the new holdout, however its rows are ordered."""
+        return digest(sorted(self.new.holdout.content.tolist()))
+
+    def held(self) -> Held:
+        """Every holdout with the mask of rows that the champion has seen; ``new`` first."""
+        old = self.lineage.holdouts(self.new.label_names)
+        if self.given:
+            old[f"history/{self.given.name}"] = (self.given.rows, self.given.seen)
+        return {"new": (self.new.holdout, self.new.seen), **old}
+
+
+def collect(cycle: Cycle, champion: Version) -> Material:
+    """Open, validate, fingerprint and split; history only where there is anything new.
+
+    Raises:
+        DataError: The rows cannot be used, or too few are left to train on.
+        ConfigError: A setting would give the lineage another identity.
+    """
+    refuse_another_identity(champion, identity=cycle.data.identity, labels=cycle.task.labels)
+    lineage = lineage_of(cycle.registry, champion)
+    given = collect_given(cycle.data, lineage=lineage)
+    learned = Learned.joined([lineage.learned, *([given.learned] if given else [])])
+    new = collect_new(cycle.data, lineage=lineage, learned=learned)
+    for note in (*([given.note] if given else []), *new.notes):
+        cycle.say(note)
+    require_training_rows(new)
+    history = History()
+    if len(new.train):
+        history = collect_history(
+            cycle.data,
+            lineage=lineage,
+            learned=learned,
+            names=new.label_names,
+            source=cycle.history,
+        )
+    return Material(lineage=lineage, given=given, new=new, history=history)
+
+
+def refuse_what_cannot_work(
+    cycle: Cycle, material: Material, methods: Sequence[Method], *, decision_number: int
+) -> None:
+    """Say before training what would only show after it.
+
+    Raises:
+        DataError: The holdouts are too small to decide anything.
+        MethodError: A method needs history, and there is none.
+    """
+    held = material.held()
+    old = sum(independent(rows) for name, (rows, _) in held.items() if name != "new")
+    if cycle.promotion == "gate":
+        require_decidable(
+            old,
+            independent(material.new.holdout),
+            cycle.policy,
+            has_history=bool(old),
+            decision_number=decision_number,
+        )
+    needing = [method.name for method in methods if method.needs_history]
+    if needing and material.history.train is None:
+        raise MethodError(
+            f"History is needed by {' and '.join(needing)}, and none can be read.",
+            where="data.history",
+            mend="give data.history=PATH, or go without: method=lwf, l2sp or none",
+        )
+
+
+def announce(cycle: Cycle, material: Material, methods: Sequence[Method], learner: Learner) -> None:
+    """Tell the user what is about to be trained."""
+    history = material.history
+    for note in (*history.notes, *learner.notes):
+        cycle.say(note)
+    cycle.say(
+        f"Retraining {material.lineage.champion.id} on {len(material.new.train)} new rows"
+        + (f" and {len(history.train)} of history" if history.train is not None else "")
+        + f" with {' + '.join(method.name for method in methods) or 'no method'}"
+        f", {cycle.training.max_steps} steps, on {learner.device}"
+    )
