@@ -66,6 +66,19 @@ def test_a_number_that_was_foreseen_is_given_or_refused(registry: Registry) -> N
     assert registry.cycle("c3") is None
 
 
+def test_a_record_that_was_changed_in_the_database_is_noticed(
+    registry: Registry, tmp_path: Path
+) -> None:
+    commit(registry, "c1", None, manifest={"seed": 0, "label_names": ["ok", "fraud"], "lr": 1e-05})
+    assert registry.champion("digits") is not None
+    with sqlite3.connect(tmp_path / "home" / "registry.db") as database:
+        database.execute("""UPDATE versions SET manifest = replace(manifest, '"ok"', '"no"')""")
+    database.close()
+    for read in (lambda: registry.champion("digits"), lambda: registry.version("digits@1")):
+        with pytest.raises(IntegrityError, match="digits@1 is not the one that was stored"):
+            read()
+
+
 def test_one_process_works_at_a_cycle(registry: Registry, tmp_path: Path) -> None:
     def other() -> int:
         try:
@@ -293,7 +306,7 @@ def test_a_stored_path_that_leaves_the_version_is_not_exported(
     with sqlite3.connect(tmp_path / "home" / "registry.db") as connection:
         connection.execute("UPDATE files SET path = '../../escaped' WHERE path != 'version.yaml'")
     connection.close()
-    with pytest.raises(RegistryError, match="cannot hold a file"):
+    with pytest.raises(RegistryError, match="is not the one that was stored"):
         registry.export("digits@1", tmp_path / "deep" / "out")
     assert not (tmp_path / "escaped").exists()
 
