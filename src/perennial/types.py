@@ -208,6 +208,7 @@ class MethodContext:
         champion_scores: The champion's own scores, by the names that ``validate`` gives; empty
             where there is no training.
         likelihood: Density of the targets given the outputs; None is the softmax of the logits.
+        replays: Whether batches hold rows of history beside the new ones.
     """
 
     model: nn.Module
@@ -227,6 +228,7 @@ class MethodContext:
     targets: Callable[[Any], Tensor] | None = None
     champion_scores: Mapping[str, float] = field(default_factory=dict)
     likelihood: Likelihood | None = None
+    replays: bool = False
 
     @property
     def old_classes(self) -> int | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,9 @@ def listed(name: str) -> list[Method]:
     """The method, and the one without which it cannot work."""
     method = METHODS[name]()
     return [Replay(), method] if method.needs_replay else [method]
+
+
+STEPS: dict[str, Any] = {"max_steps": 20, "validate_every": 7}
 
 
 class Stopped(Exception):  # noqa: N818
@@ -150,12 +155,11 @@ def test_every_method_is_alive_after_three_steps(
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_resumes_bit_for_bit(name: str, champion: VersionView, tmp_path: Path) -> None:
-    steps = {"max_steps": 20, "validate_every": 7}
-    whole, expected, _ = retrain(tmp_path / "whole", listed(name), champion=champion, **steps)
+    whole, expected, _ = retrain(tmp_path / "whole", listed(name), champion=champion, **STEPS)
     with pytest.raises(Stopped):
-        retrain(tmp_path / "parts", listed(name), champion=champion, stop_at=11, **steps)
+        retrain(tmp_path / "parts", listed(name), champion=champion, stop_at=11, **STEPS)
     assert (tmp_path / "parts" / "resume.json").exists()
-    again, weights, _ = retrain(tmp_path / "parts", listed(name), champion=champion, **steps)
+    again, weights, _ = retrain(tmp_path / "parts", listed(name), champion=champion, **STEPS)
     assert again.fit.curve == whole.fit.curve
     assert same(expected, weights)
     for method, state in whole.methods.items():
@@ -194,6 +198,48 @@ def test_what_a_method_leaves_survives_a_kill_after_training(
     assert first.methods.keys() == again.methods.keys()
     for method, state in first.methods.items():
         assert same(dict(state), dict(again.methods[method]))
+
+
+IN_A_FRESH_PROCESS = """
+import importlib.util, sys, torch
+from pathlib import Path
+
+spec = importlib.util.spec_from_file_location("methods", sys.argv[1])
+sys.modules["methods"] = methods = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(methods)
+folder = Path(sys.argv[2])
+champion = methods.served(folder / "champion", "mlp")
+for name in sorted(methods.METHODS):
+    method = methods.listed(name)
+    parts = folder / name / "parts"
+    again, weights, _ = methods.retrain(parts, method, champion=champion, **methods.STEPS)
+    torch.save({"curve": again.fit.curve, "weights": weights}, folder / name / "found.pt")
+"""
+
+
+@pytest.mark.slow
+def test_every_method_goes_on_bit_for_bit_in_a_fresh_process(
+    champion: VersionView, tmp_path: Path
+) -> None:
+    whole = {}
+    for name in METHODS:
+        folder = tmp_path / name
+
+        whole[name] = retrain(folder / "whole", listed(name), champion=champion, **STEPS)
+        with pytest.raises(Stopped):
+            retrain(folder / "parts", listed(name), champion=champion, stop_at=11, **STEPS)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_FRESH_PROCESS, __file__, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name, (trained, weights, _) in whole.items():
+        found = torch.load(tmp_path / name / "found.pt", weights_only=True)
+        assert found["curve"] == trained.fit.curve, name
+        assert same(weights, found["weights"]), name
 
 
 def test_the_order_of_methods_is_no_setting(champion: VersionView, tmp_path: Path) -> None:

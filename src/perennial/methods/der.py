@@ -48,7 +48,7 @@ class DER(Method):
     needs_history: ClassVar[bool] = True
     needs_replay: ClassVar[bool] = True
 
-    def __init__(self, *, alpha: float = 0.1, dtype: str = "float32") -> None:
+    def __init__(self, *, alpha: float = 0.03, dtype: str = "float32") -> None:
         number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
         good = number and 0 <= alpha < math.inf
         require(good, "der.alpha", alpha, "a number, at least 0 and finite")

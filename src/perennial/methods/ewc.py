@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 STEPS = ("explicit", "proximal")
 
+# Measured on the retention-plasticity frontier (docs/methods.md), under AdamW
+ALONE = 100.0
+BESIDE_REPLAY = 0.1
+
 
 class EWC(Method):
     r"""Online EWC (Kirkpatrick et al., 2017; Schwarz et al., Progress & Compress, 2018).
@@ -44,7 +48,8 @@ class EWC(Method):
     Choose it with replay where memory is small, alone where rows may not be kept.
 
     Args:
-        strength: Weight of the penalty; 1 is the posterior's own, at least 0.
+        strength: Weight of the penalty, at least 0; 1 is the posterior's own. None takes what was
+            measured to be good: 100 alone, 0.1 where batches replay history.
         decay: Share of the old precision that is kept per cycle, in [0, 1].
         fisher: ``sampled``, ``true`` or ``empirical``.
         max_classes: Largest number of classes, or of output dimensions, for ``true``.
@@ -61,25 +66,27 @@ class EWC(Method):
     def __init__(
         self,
         *,
-        strength: float = 1.0,
+        strength: float | None = None,
         decay: float = 1.0,
         fisher: str = "sampled",
         max_classes: int = 100,
         step: str = "explicit",
     ) -> None:
         for setting, value in (
-            ("strength", strength),
+            ("strength", 0 if strength is None else strength),
             ("decay", decay),
             ("max_classes", max_classes),
         ):
             number = isinstance(value, int | float) and not isinstance(value, bool)
             require(number, f"ewc.{setting}", value, "a number")
-        require(0 <= strength < math.inf, "ewc.strength", strength, "at least 0 and finite")
+        given = 0 if strength is None else strength
+        require(0 <= given < math.inf, "ewc.strength", strength, "at least 0 and finite")
         require(0 <= decay <= 1, "ewc.decay", decay, "from 0 to 1")
         require(fisher in KINDS, "ewc.fisher", fisher, f"one of {', '.join(KINDS)}")
         require(max_classes >= 2, "ewc.max_classes", max_classes, "at least 2")
         require(step in STEPS, "ewc.step", step, f"one of {', '.join(STEPS)}")
-        self.strength = float(strength)
+        self.strength = None if strength is None else float(strength)
+        self.weight = ALONE if strength is None else float(strength)
         self.decay = float(decay)
         self.fisher = fisher
         self.max_classes = max_classes
@@ -120,6 +127,8 @@ class EWC(Method):
                 )
         self.anchor = anchors(parameters)
         self.new_count = max(context.new_count, 1)
+        if self.strength is None:
+            self.weight = BESIDE_REPLAY if context.replays else ALONE
         self._pull = None
         self._warn = context.warn
 
@@ -143,7 +152,7 @@ class EWC(Method):
     @property
     def factor(self) -> float:
         """Strength / N_new."""
-        return self.strength / self.new_count
+        return self.weight / self.new_count
 
     @property
     def pull(self) -> Pull:
@@ -164,11 +173,12 @@ class EWC(Method):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Precision, anchor and row count."""
+        """Precision, anchor, row count and the strength in use."""
         return {
             "precision": dict(self.precision),
             "anchor": dict(self.anchor),
             "new_count": self.new_count,
+            "weight": self.weight,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -176,6 +186,7 @@ class EWC(Method):
         self.precision = dict(state["precision"])
         self.anchor = dict(state["anchor"])
         self.new_count = int(state["new_count"])
+        self.weight = float(state["weight"])
         self._pull = None
 
     def _estimate(self, context: MethodContext, *, history: bool) -> dict[str, Tensor]:

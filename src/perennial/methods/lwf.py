@@ -43,7 +43,7 @@ class LwF(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     def __init__(
-        self, *, strength: float = 1.0, temperature: float = 2.0, rows: str = "all"
+        self, *, strength: float = 0.3, temperature: float = 2.0, rows: str = "all"
     ) -> None:
         for setting, value in (("strength", strength), ("temperature", temperature)):
             number = isinstance(value, int | float) and not isinstance(value, bool)

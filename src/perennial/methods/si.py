@@ -41,7 +41,7 @@ class SI(Method):
     name: ClassVar[str] = "si"
     learns_from_training: ClassVar[bool] = True
 
-    def __init__(self, *, strength: float = 1.0, damping: float = 0.1) -> None:
+    def __init__(self, *, strength: float = 10.0, damping: float = 0.1) -> None:
         for setting, value in (("strength", strength), ("damping", damping)):
             number = isinstance(value, int | float) and not isinstance(value, bool)
             require(number, f"si.{setting}", value, "a number")

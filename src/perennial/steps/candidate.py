@@ -126,6 +126,7 @@ def train(
         missing=missing,
         warn=warn,
         champion_scores=start,
+        replays=share is not None and history is not None,
     )
 
     def prepare() -> None:

@@ -317,6 +317,7 @@ def method_context(
     missing: Mapping[str, str],
     warn: Callable[[str], None],
     champion_scores: Mapping[str, float] | None = None,
+    replays: bool = False,
 ) -> MethodContext:
     """What methods get before and after training."""
     present = "logits" not in missing
@@ -329,6 +330,7 @@ def method_context(
 
     return MethodContext(
         model=learner.model,
+        replays=replays,
         champion=champion,
         logits=learner.task.outputs if present else None,
         per_example_loss=loss if present else None,

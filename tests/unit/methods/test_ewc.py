@@ -92,7 +92,7 @@ def test_other_layouts_in_memory_change_nothing(layout: str) -> None:
         model.to(memory_format=torch.channels_last)
     model.weight.data.copy_(weight)
     precision = torch.rand_like(weight)
-    method = EWC()
+    method = EWC(strength=1.0)
     method.prepare(context(model, torch.randn(4, 1), methods={"ewc": {"weight": precision}}))
     moved = torch.randn_like(weight)
     model.weight.data.add_(moved)
@@ -111,7 +111,7 @@ def test_other_layouts_in_memory_change_nothing(layout: str) -> None:
 
 def test_nothing_of_a_parameters_size_is_allocated() -> None:
     model = nn.Conv2d(64, 64, 7, bias=False).to(memory_format=torch.channels_last)
-    method = EWC()
+    method = EWC(strength=1.0)
     method.prepare(
         context(model, torch.randn(4, 1), methods={"ewc": {"weight": torch.rand(64, 64, 7, 7)}})
     )
@@ -126,7 +126,7 @@ def test_nothing_of_a_parameters_size_is_allocated() -> None:
 def test_the_first_step_from_the_anchor_is_zero_and_a_missing_gradient_is_made() -> None:
     torch.manual_seed(0)
     model = nn.Linear(4, 2)
-    method = EWC()
+    method = EWC(strength=1.0)
     method.prepare(context(model, torch.randn(9, 4), history=torch.randn(9, 4)))
     method.add_gradients(step(model))
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
@@ -185,13 +185,13 @@ def test_a_resumed_method_goes_on_exactly() -> None:
 
 def test_without_history_or_precision_it_refuses() -> None:
     with pytest.raises(MethodError, match="no history"):
-        EWC().prepare(context(nn.Linear(2, 2), torch.randn(4, 2)))
+        EWC(strength=1.0).prepare(context(nn.Linear(2, 2), torch.randn(4, 2)))
 
 
 def test_a_precision_of_another_shape_is_named() -> None:
     stored = {"ewc": {"weight": torch.ones(3, 3), "bias": torch.ones(2)}}
     with pytest.raises(MethodError, match="weight"):
-        EWC().prepare(context(nn.Linear(2, 2), torch.randn(4, 2), methods=stored))
+        EWC(strength=1.0).prepare(context(nn.Linear(2, 2), torch.randn(4, 2), methods=stored))
 
 
 @pytest.mark.parametrize(
@@ -244,3 +244,31 @@ def test_an_unstable_explicit_step_under_sgd_is_told_once() -> None:
     other.prepare(context(model, torch.zeros(10, 4), history=torch.zeros(10, 4)))
     other.add_gradients(step(model, optimizer=adam))
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(("replays", "expected"), [(True, 0.1), (False, 100.0)])
+def test_a_strength_that_is_not_given_depends_on_replay(replays: bool, expected: float) -> None:
+    model = nn.Linear(3, 2)
+    precision = {name: torch.ones_like(p) for name, p in model.named_parameters()}
+    context = MethodContext(
+        model=model,
+        champion=VersionView(id="m@1", weights=model.state_dict(), methods={"ewc": precision}),
+        logits=lambda model, data: model(data),
+        per_example_loss=None,
+        features=None,
+        history=tuple,
+        new=tuple,
+        validate=dict,
+        history_count=5,
+        new_count=10,
+        seed=0,
+        generator=torch.Generator(),
+        device=torch.device("cpu"),
+        replays=replays,
+    )
+    method, resumed, given = EWC(), EWC(), EWC(strength=2.0)
+    method.prepare(context)
+    given.prepare(context)
+    resumed.load_state_dict(method.state_dict())
+    assert method.factor == resumed.factor == expected / 10
+    assert given.factor == 0.2
