@@ -157,41 +157,57 @@ def show(setting: str, points: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
+# one colour a method: rows of the past are warm, pulls towards old weights cold, baselines grey
+STYLES = {
+    "none": ("#8d99ae", "X"),
+    "joint": ("#1c2430", "*"),
+    "replay": ("#e07a1f", "o"),
+    "replay + ewc": ("#c1121f", "s"),
+    "replay + der": ("#7b2cbf", "D"),
+    "replay + interpolation": ("#d4a017", "^"),
+    "agem": ("#f28482", "P"),
+    "ewc": ("#1d4ed8", "s"),
+    "ewc proximal": ("#60a5fa", "s"),
+    "si": ("#0f766e", "v"),
+    "l2sp": ("#34d399", "<"),
+    "lwf": ("#84cc16", "h"),
+    "interpolation": ("#b08968", "^"),
+}
+CORNER = 0.75  # the lower row shows what is above, where the good ones crowd
+
+
 def draw(points: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """One panel per setting; a line follows a method's knob, rings are on the frontier."""
-    import matplotlib as mpl
+    """Retention over plasticity, all of it and the upper right corner; the frontier is ringed."""
+    import matplotlib
 
-    mpl.use("svg" if path.suffix == ".svg" else "agg")
-    import matplotlib.pyplot as plt
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
 
-    mpl.rcParams["svg.hashsalt"] = "frontier"
-    figure, panels = plt.subplots(1, len(points), figsize=(4.4 * len(points), 4), squeeze=False)
-    colours = {name: f"C{index % 10}" for index, name in enumerate(CONTESTANTS)}
-    markers = {name: "os"[index // 10] for index, name in enumerate(CONTESTANTS)}
-    for axes, (setting, found) in zip(panels[0], points.items(), strict=True):
-        for name in dict.fromkeys(point["method"] for point in found):
-            mine = [point for point in found if point["method"] == name]
-            x = [100 * point["plasticity"] for point in mine]
-            y = [100 * point["retention"] for point in mine]
-            look = {"color": colours[name], "marker": markers[name], "markersize": 4}
-            axes.plot(x, y, linewidth=1, label=name, **look)
-        ringed = [point for point in found if point["pareto"]]
-        axes.scatter(
-            [100 * point["plasticity"] for point in ringed],
-            [100 * point["retention"] for point in ringed],
-            s=70,
-            facecolors="none",
-            edgecolors="black",
-            linewidths=0.8,
-        )
-        axes.set_title("digits inverted" if setting == "drift" else f"Split-Digits, {setting}")
-        axes.set_xlabel("plasticity, %")
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0][0].set_ylabel("retention, %")
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=6, loc="lower center", frameon=False, fontsize=8)
-    figure.tight_layout(rect=(0, 0.1, 1, 1))
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
+    titles = {"domain": "Split-Digits, domain", "class": "Split-Digits, class", "drift": "inverted"}
+    figure, grid = pyplot.subplots(2, len(points), figsize=(4.2 * len(points), 8), squeeze=False)
+    for column, (setting, found) in enumerate(points.items()):
+        for axes in grid[:, column]:
+            for name in dict.fromkeys(one["method"] for one in found):
+                colour, marker = STYLES[name]
+                line = [one for one in found if one["method"] == name]
+                x, y = ([100 * one[key] for one in line] for key in ("plasticity", "retention"))
+                axes.plot(x, y, color=colour, marker=marker, label=name, linewidth=1)
+            best = [one for one in found if one["pareto"]]
+            x, y = ([100 * one[key] for one in best] for key in ("plasticity", "retention"))
+            axes.scatter(x, y, s=110, facecolors="none", edgecolors="black", zorder=3)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(alpha=0.25)
+            axes.set_xlabel("plasticity, %")
+        grid[0, column].set_title(titles[setting])
+        grid[1, column].set_xlim(100 * CORNER, 101)
+        grid[1, column].set_ylim(100 * CORNER, 101)
+    for row in grid:
+        row[0].set_ylabel("retention, %")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=5, frameon=False)
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    figure.savefig(path)
+    pyplot.close(figure)
 
 
 def main() -> None:
