@@ -6,6 +6,7 @@ Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg jo
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -145,6 +146,8 @@ def _run(job: Callable[[], Any], name: str) -> None:
     try:
         # one reading of it for Hydra and for us: ~ and an empty value included
         os.environ["PERENNIAL_HOME"] = str(home())
+        # outside of a fit, where Lightning listens, a scheduler's SIGTERM ends like Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         job()
     except KeyboardInterrupt:
         _stop(
