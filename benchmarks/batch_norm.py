@@ -24,7 +24,7 @@ from perennial.methods.replay import Replay
 from perennial.steps.candidate import train
 from perennial.steps.learner import Constructor, Learner, build_learner
 from perennial.tasks.classification import Classification
-from perennial.training.fit import Training
+from perennial.training.settings import Training
 from perennial.types import VersionView
 
 DRIFTS: dict[str, Callable[[Any], Any]] = {

@@ -27,7 +27,7 @@ from perennial.models.reference import MLP
 from perennial.steps.collect import Data
 from perennial.steps.settings import Cycle
 from perennial.tasks.classification import Classification
-from perennial.training.fit import Training
+from perennial.training.settings import Training
 
 if TYPE_CHECKING:
     from perennial.types import MethodContext, StepContext

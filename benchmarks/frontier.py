@@ -37,7 +37,7 @@ from perennial.methods.replay import Replay
 from perennial.methods.si import SI
 from perennial.models.reference import MLP
 from perennial.steps.collect import Data
-from perennial.training.fit import Training
+from perennial.training.settings import Training
 
 SETTINGS = ("domain", "class", "drift")
 FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.8)

@@ -35,8 +35,8 @@ from perennial.steps.settings import Cycle, digest
 from perennial.tasks.base import Task
 from perennial.tasks.classification import Classification
 from perennial.tracking.wandb import NoTracker
-from perennial.training.fit import Training
 from perennial.training.module import OptimizerFactory
+from perennial.training.settings import Training
 
 PROMOTIONS = ("gate", "always")
 _PLAIN = (bool, int, float, str, type(None))

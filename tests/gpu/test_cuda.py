@@ -27,7 +27,7 @@ from perennial.models.reference import MLP
 from perennial.steps.candidate import train
 from perennial.steps.learner import Constructor, Learner, build_learner
 from perennial.tasks.classification import Classification
-from perennial.training.fit import Training
+from perennial.training.settings import Training
 from perennial.types import VersionView, show_nothing
 
 # another device's name lets the tests themselves be tried where there is no CUDA

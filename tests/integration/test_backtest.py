@@ -26,7 +26,7 @@ from perennial.models.reference import MLP
 from perennial.promotion.registry import Registry
 from perennial.steps.collect import Data
 from perennial.steps.settings import Cycle
-from perennial.training.fit import Training
+from perennial.training.settings import Training
 from perennial.types import StepContext
 
 STEPS = 25

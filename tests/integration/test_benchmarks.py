@@ -26,7 +26,7 @@ from perennial.models.checkpoint import read_safetensors
 from perennial.models.reference import MLP
 from perennial.promotion.registry import Registry
 from perennial.steps.collect import Data
-from perennial.training.fit import Training
+from perennial.training.settings import Training
 
 
 def source(rows: int = 60, classes: int = 6, *, test: bool = False) -> protocols.Source:

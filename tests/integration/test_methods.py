@@ -28,7 +28,7 @@ from perennial.methods.si import SI
 from perennial.steps.candidate import Trained, train
 from perennial.steps.learner import Constructor, Learner, build_learner
 from perennial.tasks.classification import Classification
-from perennial.training.fit import Training
+from perennial.training.settings import Training
 from perennial.types import VersionView
 
 METHODS: dict[str, Callable[[], Method]] = {

@@ -44,7 +44,7 @@ from perennial.steps import candidate as candidate_room
 from perennial.steps.candidate import Trained, train, view
 from perennial.steps.learner import Constructor, Learner, build_learner
 from perennial.tasks.classification import UNKNOWN, Classification
-from perennial.training.fit import Training
+from perennial.training.settings import Training
 from perennial.types import VersionView
 
 Run = Callable[..., dict[str, Any]]

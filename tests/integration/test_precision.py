@@ -21,8 +21,8 @@ from perennial.methods.ewc import EWC
 from perennial.methods.replay import Replay
 from perennial.tasks.classification import Classification
 from perennial.training.attach import MethodCallback, ValidationScores, attached
-from perennial.training.fit import quiet_lightning
 from perennial.training.module import TaskModule
+from perennial.training.trainer import quiet_lightning
 from perennial.types import StepContext
 
 

@@ -17,8 +17,9 @@ from perennial.data.rows import Rows
 from perennial.errors import ConfigError
 from perennial.methods.base import Method
 from perennial.tasks.classification import Classification
-from perennial.training.fit import FitResult, Training, fit
+from perennial.training.fit import FitResult, fit
 from perennial.training.module import TaskModule
+from perennial.training.settings import Training
 from perennial.types import StepContext
 
 

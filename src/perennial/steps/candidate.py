@@ -26,7 +26,8 @@ from perennial.steps.history import recall
 from perennial.steps.learner import Learner, capabilities, memory_gradients, method_context
 from perennial.steps.lineage import Lineage
 from perennial.steps.remember import complete, stored_dtype
-from perennial.training.fit import FitResult, Training, fit
+from perennial.training.fit import FitResult, fit
+from perennial.training.settings import Training
 from perennial.types import Booleans, VersionView
 
 

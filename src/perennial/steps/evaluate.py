@@ -18,7 +18,7 @@ from perennial.steps.collect import Data
 from perennial.steps.judge import aggregate
 from perennial.steps.learner import Constructor, build_learner
 from perennial.steps.lineage import learned_rows
-from perennial.training.fit import Training
+from perennial.training.settings import Training
 
 
 def evaluate(

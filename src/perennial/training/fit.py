@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.tuner.tuning import Tuner
 from torch import Tensor, nn
 
 from perennial import files
@@ -27,25 +22,17 @@ from perennial.tasks.base import Task
 from perennial.training.attach import MethodCallback, ValidationScores, attached
 from perennial.training.callbacks import (
     RESUME,
-    DurableCheckpointIO,
     KeptWeights,
     Progress,
     ResumePoint,
 )
+from perennial.training.settings import Training
+from perennial.training.trainer import build_trainer, check_optimizer
+from perennial.training.tuning import read_tuned, tune
 from perennial.types import Show, show_nothing
 
 FINISHED = "fit.json"
-PRECISIONS = (
-    "auto",
-    "32-true",
-    "bf16-mixed",
-    "16-mixed",
-    "bf16-true",
-    "16-true",
-    "64-true",
-)
 STATES = "methods.ckpt"
-KEEP = ("best", "last")
 
 
 @dataclass
@@ -75,103 +62,6 @@ class FitResult:
     replayed_rows: int
     device_seconds: float
     tuned: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """How long and in what manner to train.
-
-    Args:
-        max_steps: Optimizer steps, the same for every method.
-        batch_size: Rows of a batch, new and replayed together.
-        validate_every: Optimizer steps between validations, at least 2.
-        patience: Validations without a better combined score before stopping; None never stops.
-        precision: ``auto`` (bf16-mixed on CUDA where supported, else 32-true) or Lightning's name.
-        gradient_clip: Largest gradient norm; None does not clip.
-        accumulate: Batches per optimizer step.
-        accelerator: ``auto``, ``cpu`` or ``cuda``.
-        find_lr: Let Lightning's tuner choose the learning rate first.
-        find_batch_size: Let Lightning's tuner choose the batch size first.
-        resume_seconds: Least time between two points to resume from, in seconds.
-        log_every: Optimizer steps between logged values.
-        keep: ``best`` keeps the weights with the best combined validation score; ``last`` those
-            after the last step, and needs no validation rows.
-    """
-
-    max_steps: int = 1000
-    batch_size: int = 64
-    validate_every: int = 50
-    patience: int | None = None
-    precision: str = "auto"
-    gradient_clip: float | None = 1.0
-    accumulate: int = 1
-    accelerator: str = "auto"
-    find_lr: bool = False
-    find_batch_size: bool = False
-    resume_seconds: float = 30.0
-    log_every: int = 50
-    keep: str = "best"
-
-    def __post_init__(self) -> None:
-        least: dict[str, float] = {
-            "max_steps": 1,
-            "batch_size": 1,
-            "validate_every": 2,
-            "accumulate": 1,
-            "log_every": 1,
-            "resume_seconds": 0,
-            "patience": 1,
-            "gradient_clip": 1e-12,
-        }
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and not value >= bound:
-                raise ConfigError(
-                    f"trainer.{name} is {value}; it must be at least {bound:g}.",
-                    where=f"trainer.{name}",
-                    mend=f"give a number from {bound:g} upward",
-                )
-        if self.keep not in KEEP:
-            raise ConfigError(
-                f"trainer.keep is {self.keep!r}.",
-                where="trainer.keep",
-                mend=f"use {' or '.join(KEEP)}",
-            )
-
-        if self.precision not in PRECISIONS:
-            raise ConfigError(
-                f"trainer.precision is {self.precision!r}.",
-                where="trainer.precision",
-                mend=f"use {', '.join(PRECISIONS)}",
-            )
-
-    def device(self) -> torch.device:
-        """The device to train on.
-
-        Raises:
-            ConfigError: CUDA was asked for and there is none.
-        """
-        if self.accelerator not in ("auto", "cpu", "cuda", "gpu"):
-            raise ConfigError(
-                f"trainer.accelerator is {self.accelerator!r}.",
-                where="trainer.accelerator",
-                mend="use auto, cpu or cuda",
-            )
-        available = torch.cuda.is_available()
-        if self.accelerator in ("cuda", "gpu") and not available:
-            raise ConfigError(
-                "There is no CUDA device here.",
-                where="trainer.accelerator",
-                mend="use trainer.accelerator=auto, or check the driver with nvidia-smi",
-            )
-        return torch.device("cuda" if available and self.accelerator != "cpu" else "cpu")
-
-    def resolved_precision(self) -> str:
-        """Lightning's name of the precision in use."""
-        if self.precision != "auto":
-            return self.precision
-        on_cuda = self.device().type == "cuda" and torch.cuda.is_bf16_supported()
-        return "bf16-mixed" if on_cuda else "32-true"
 
 
 def fit(
@@ -222,10 +112,10 @@ def fit(
     checkpoint = _resume_from(folder)
     tuned: dict[str, float] = {}
     if checkpoint is None:
-        tuned = _tune(module, data, training, folder)
+        tuned = tune(module, data, training, folder)
         prepare()
     elif training.find_lr or training.find_batch_size:
-        tuned = _read_tuned(folder, module, data)
+        tuned = read_tuned(folder, module, data)
     loader = data.train_dataloader()
     scores = ValidationScores(loader=data.validation_loader)
     if start_scores:
@@ -245,7 +135,7 @@ def fit(
         validate_every=training.validate_every,
         kept=kept,
     )
-    trainer = _trainer(
+    trainer = build_trainer(
         training,
         folder=folder,
         logger=logger,
@@ -287,40 +177,6 @@ def fit(
     return result
 
 
-def check_optimizer(module: pl.LightningModule, trainer: pl.Trainer) -> None:
-    """Refuse what would be silently wrong.
-
-    Raises:
-        ConfigError: Manual optimization, several optimizers, or a fused optimizer under
-            16-mixed, whose gradients Lightning does not unscale before methods see them.
-    """
-    name = type(module).__name__
-    if not module.automatic_optimization:
-        raise ConfigError(
-            f"{name} optimizes manually; methods need Lightning's automatic optimization.",
-            where=name,
-            mend="leave automatic_optimization at True",
-        )
-    optimizers = module.configure_optimizers()
-    if isinstance(optimizers, list | tuple) and len(optimizers) > 1:
-        first = optimizers[0]
-        several = len(first) > 1 if isinstance(first, list) else not isinstance(first, list)
-        if several:
-            raise ConfigError(
-                f"{name} has several optimizers; one is supported.",
-                where=f"{name}.configure_optimizers",
-                mend="return one optimizer, with parameter groups where rates differ",
-            )
-    optimizer = optimizers.get("optimizer") if isinstance(optimizers, dict) else optimizers
-    fused = any(group.get("fused") for group in getattr(optimizer, "param_groups", []))
-    if fused and trainer.precision == "16-mixed":
-        raise ConfigError(
-            "A fused optimizer under 16-mixed keeps gradients scaled, so methods would be wrong.",
-            where="optimizer.fused",
-            mend="set optimizer.fused=false, or trainer.precision=bf16-mixed",
-        )
-
-
 def _require_validation(training: Training, data: CycleData) -> None:
     if len(data.validation_loader) or (training.keep == "last" and training.patience is None):
         return
@@ -329,111 +185,6 @@ def _require_validation(training: Training, data: CycleData) -> None:
         where="data.validation_fraction",
         mend="raise it, or set trainer.keep=last and trainer.patience=null",
     )
-
-
-def _trainer(
-    training: Training,
-    *,
-    folder: Path,
-    logger: Logger | None,
-    callbacks: list[pl.Callback],
-    validates: bool = True,
-) -> pl.Trainer:
-    stopping: list[pl.Callback] = []
-    if training.patience is not None:
-        stopping.append(
-            EarlyStopping(
-                monitor="validation/combined",
-                mode="max",
-                patience=training.patience,
-                check_on_train_epoch_end=False,
-            )
-        )
-    with quiet_lightning():
-        return pl.Trainer(
-            accelerator=training.device().type,
-            devices=1,
-            precision=training.resolved_precision(),  # type: ignore[arg-type]
-            max_steps=training.max_steps,
-            max_epochs=-1,
-            val_check_interval=training.validate_every * training.accumulate,
-            check_val_every_n_epoch=None,
-            limit_val_batches=1.0 if validates else 0,
-            gradient_clip_val=training.gradient_clip,
-            accumulate_grad_batches=training.accumulate,
-            log_every_n_steps=training.log_every,
-            num_sanity_val_steps=0,
-            logger=logger if logger is not None else False,
-            callbacks=[*callbacks, *stopping],
-            plugins=[DurableCheckpointIO()],
-            default_root_dir=folder,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
-
-
-class quiet_lightning:  # noqa: N801
-    """Silence Lightning's notices about what the user did not choose; they would flood a log."""
-
-    def __enter__(self) -> None:
-        for name in ("lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        warnings.filterwarnings("ignore", module=r"lightning\.")
-        warnings.filterwarnings("ignore", message=r".*litlogger.*|.*LeafSpec.*")
-
-    def __exit__(self, *_: Any) -> None:
-        pass
-
-
-def _tune(
-    module: pl.LightningModule, data: CycleData, training: Training, folder: Path
-) -> dict[str, float]:
-    """Lightning's tuner, before any method is attached; the data start anew afterwards."""
-    found: dict[str, float] = {}
-    if not (training.find_lr or training.find_batch_size):
-        return found
-    if training.find_lr and not hasattr(module, "lr") and not hasattr(module, "learning_rate"):
-        raise ConfigError(
-            f"{type(module).__name__} has no attribute lr or learning_rate to tune.",
-            where="trainer.find_lr",
-            mend="set self.lr in the module and use it in configure_optimizers",
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    if training.find_batch_size:
-        tuner = Tuner(_trainer(training, folder=folder, logger=None, callbacks=[]))
-        # on a CPU nothing runs out of memory: three doublings at most
-        size = tuner.scale_batch_size(
-            module, datamodule=data, init_val=data.batch_size, max_trials=3, steps_per_trial=2
-        )
-        data.batch_size = int(size or training.batch_size)
-        found["batch_size"] = data.batch_size
-    if training.find_lr:
-        tuner = Tuner(_trainer(training, folder=folder, logger=None, callbacks=[]))
-        # below 1e-5 the curve is flat, and its steepest point would be noise
-        finder = tuner.lr_find(module, datamodule=data, min_lr=1e-5, max_lr=1.0, num_training=100)
-        rate = finder.suggestion() if finder else None
-        if rate is None:
-            raise TrainingError(
-                "The tuner found no learning rate: the loss never fell.",
-                where="trainer.find_lr",
-                mend="set optimizer.lr yourself",
-            )
-        found["lr"] = float(rate)
-    data.train_loader = data.build_train_loader()
-    files.write_json(folder / "tuned.json", found)
-    return found
-
-
-def _read_tuned(folder: Path, module: pl.LightningModule, data: CycleData) -> dict[str, float]:
-    found: dict[str, float] = json.loads((folder / "tuned.json").read_text())
-    if "batch_size" in found:
-        data.batch_size = int(found["batch_size"])
-    if "lr" in found:
-        name = "lr" if hasattr(module, "lr") else "learning_rate"
-        setattr(module, name, found["lr"])
-    return found
 
 
 def _finished(folder: Path) -> FitResult | None:

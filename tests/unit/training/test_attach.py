@@ -18,8 +18,9 @@ from perennial.data.rows import Rows
 from perennial.errors import ConfigError
 from perennial.methods.base import Method
 from perennial.tasks.classification import Classification
-from perennial.training.fit import Training, fit
+from perennial.training.fit import fit
 from perennial.training.module import TaskModule
+from perennial.training.settings import Training
 from perennial.types import StepContext
 
 

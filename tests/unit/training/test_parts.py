@@ -17,8 +17,9 @@ from perennial.errors import MethodError
 from perennial.methods.base import Method
 from perennial.methods.replay import Replay
 from perennial.tasks.classification import Classification
-from perennial.training.fit import Training, fit
+from perennial.training.fit import fit
 from perennial.training.parts import in_order, joined, take
+from perennial.training.settings import Training
 from perennial.types import Part, StepContext
 
 MIXED = np.array([False, True, False, True, True])

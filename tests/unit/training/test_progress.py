@@ -16,8 +16,9 @@ from perennial.data.datamodule import CycleData
 from perennial.data.rows import Rows
 from perennial.reporting.progress import Display
 from perennial.tasks.classification import Classification
-from perennial.training.fit import FitResult, Training, fit
+from perennial.training.fit import FitResult, fit
 from perennial.training.module import TaskModule
+from perennial.training.settings import Training
 
 
 def rows(n: int, seed: int) -> Rows:
