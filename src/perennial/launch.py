@@ -225,6 +225,12 @@ def evaluate_job(config: dict[str, Any]) -> None:
     from perennial.steps.collect import Data
     from perennial.steps.evaluate import evaluate
 
+    if "@" in str(config["model_name"]):
+        raise ConfigError(
+            f"model_name={config['model_name']} names a version, not a lineage.",
+            where="model_name",
+            mend=f"write ref={config['model_name']}",
+        )
     for group in ("task", "registry"):
         check_node(config[group], where=group)
     data = {key: _source(value, key) for key, value in config["data"].items()}

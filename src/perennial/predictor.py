@@ -40,6 +40,12 @@ class Predictor:
         self.schema = dict(schema)
         self._form, self._label = form, label
 
+    def __repr__(self) -> str:
+        return (
+            f"<{self.id}: {type(self.model).__name__}, columns {', '.join(self.schema)}, "
+            f"classes {', '.join(self.label_names)}>"
+        )
+
     def probabilities(self, inputs: Any) -> Tensor:
         """Class probabilities (N, C).
 

@@ -187,6 +187,28 @@ def clustered_difference(
     )
 
 
+def cluster_means(
+    values: npt.NDArray[np.floating[Any]], cluster: npt.NDArray[Any]
+) -> npt.NDArray[np.float64]:
+    """Mean value of each cluster, in the order of the clusters' sorted names."""
+    _, index = np.unique(cluster, return_inverse=True)
+    means: npt.NDArray[np.float64] = np.bincount(index, weights=values) / np.bincount(index)
+    return means
+
+
+def welch_below(x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.floating[Any]]) -> float:
+    """One-sided p-value that the mean of ``x`` lies below that of ``y``; variances may differ.
+
+    Welch's t test (Biometrika 34, 1947), each sample of at least two values.
+    """
+    a, b = float(np.var(x, ddof=1)) / len(x), float(np.var(y, ddof=1)) / len(y)
+    difference = float(np.mean(x) - np.mean(y))
+    if a + b == 0:
+        return 0.0 if difference < 0 else 1.0
+    freedom = (a + b) ** 2 / (a**2 / (len(x) - 1) + b**2 / (len(y) - 1))
+    return float(stats.t.cdf(difference / math.sqrt(a + b), freedom))
+
+
 # below so many, clusters are taken to be of one mind: an estimate would be noise
 _LEAST_DISCORDANT = 20
 

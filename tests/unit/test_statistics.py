@@ -236,6 +236,21 @@ def test_mcnemar_between_whole_numbers_lies_between_their_p_values(b: float, c: 
     assert found <= statistics.mcnemar(math.floor(b), math.ceil(c))
 
 
+def test_welch_is_scipys_and_knows_constants() -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(0.1, 1, 30), generator.normal(0.3, 2, 50)
+    expected = stats.ttest_ind(x, y, equal_var=False, alternative="less").pvalue
+    assert statistics.welch_below(x, y) == pytest.approx(expected, rel=1e-10)
+    same = np.ones(5)
+    assert statistics.welch_below(same, same) == 1.0
+    assert statistics.welch_below(same - 0.1, same) == 0.0
+
+
+def test_cluster_means_are_those_of_their_rows() -> None:
+    found = statistics.cluster_means(np.array([1.0, 5.0, 3.0, 7.0]), np.array(["b", "a", "b", "c"]))
+    np.testing.assert_array_equal(found, [5.0, 2.0, 7.0])
+
+
 def test_a_design_effect_of_copies_is_their_number() -> None:
     sign = np.random.default_rng(0).choice([1.0, 0.0, -1.0], 100, p=[0.2, 0.6, 0.2])
     for copies in (1, 2, 7):

@@ -115,6 +115,8 @@ def _as_trained(values: npt.NDArray[Any], name: str, kind: str) -> npt.NDArray[A
 
 def _rows(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """(N, *shape) where it can be: one row may lack its axis, grey images their channel."""
+    if values.shape[:1] == (0,):
+        return values.reshape(0, *shape)
     grey = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
     for row in (shape, grey):
         if row in (values.shape, values.shape[1:]):

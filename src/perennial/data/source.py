@@ -193,7 +193,9 @@ def check_schema(
         raise DataError(
             f"Column {column!r} is in {other} but not in {lacking}.",
             where=_where(lacking, column),
-            mend=_close(column, list(names)) + "name the columns that both have in data.features",
+            mend=_close(column, list(names))
+            + f"give it in {lacking}, or, where the model does without, name the others in "
+            "data.features",
         )
     if list(first) != list(second):
         # modules take columns by position, so another order would feed them silently wrong

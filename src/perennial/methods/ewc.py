@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STEPS = ("explicit", "proximal")
 
 # Measured on the retention-plasticity frontier (docs/methods.md), under AdamW
-ALONE = 100.0
+ALONE = {"explicit": 100.0, "proximal": 1000.0}
 BESIDE_REPLAY = 0.1
 
 
@@ -49,7 +49,8 @@ class EWC(Method):
 
     Args:
         strength: Weight of the penalty, at least 0; 1 is the posterior's own. None takes what was
-            measured to be good: 100 alone, 0.1 where batches replay history.
+            measured to be good: 0.1 where batches replay history, else 100, or 1000 for the
+            proximal step, which under Adam is weaker by the learning rate.
         decay: Share of the old precision that is kept per cycle, in [0, 1].
         fisher: ``sampled``, ``true`` or ``empirical``.
         max_classes: Largest number of classes, or of output dimensions, for ``true``.
@@ -86,7 +87,7 @@ class EWC(Method):
         require(max_classes >= 2, "ewc.max_classes", max_classes, "at least 2")
         require(step in STEPS, "ewc.step", step, f"one of {', '.join(STEPS)}")
         self.strength = None if strength is None else float(strength)
-        self.weight = ALONE if strength is None else float(strength)
+        self.weight = ALONE[step] if strength is None else float(strength)
         self.decay = float(decay)
         self.fisher = fisher
         self.max_classes = max_classes
@@ -128,7 +129,9 @@ class EWC(Method):
         self.anchor = anchors(parameters)
         self.new_count = max(context.new_count, 1)
         if self.strength is None:
-            self.weight = BESIDE_REPLAY if context.replays else ALONE
+            self.weight = BESIDE_REPLAY if context.replays else ALONE[self.step]
+            where = "beside replay" if context.replays else "without replay"
+            context.warn(f"ewc: strength {self.weight:g}, the measured default {where}")
         self._pull = None
         self._warn = context.warn
 

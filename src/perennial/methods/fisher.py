@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from perennial.errors import ConfigError, MethodError
 from perennial.methods.layers import mixes_rows
@@ -30,7 +31,7 @@ KINDS = ("sampled", "true", "empirical")
 
 def diagonal_fisher(
     model: nn.Module,
-    batches: Iterable[Batch],
+    batches: Iterable[Any],
     *,
     logits: Callable[[Any], Tensor],
     likelihood: Likelihood | None = None,
@@ -53,7 +54,9 @@ def diagonal_fisher(
 
     Args:
         model: Rows come first in its inputs.
-        batches: Rows on the model's device.
+        batches: Rows on the model's device: each a `Batch`, or what ``logits`` takes as it is, a
+            tensor or a tuple or dict of tensors (B, ...). Their rows are then numbered in order,
+            and the draws go by number.
         logits: Batch data to the parameters of the density, logits (B, C) or what else
             ``likelihood`` takes, through ``model``.
         likelihood: Density of the targets; None is categorical, by the softmax of the logits.
@@ -84,7 +87,8 @@ def diagonal_fisher(
     sums = Squares(model, logits, warn)
     count = 0
     with _evaluating(model):
-        for batch in batches:
+        for given in batches:
+            batch = given if isinstance(given, Batch) else _numbered(given, count)
             if count == 0:
                 sums.probe(batch)
             with (
@@ -104,6 +108,14 @@ def diagonal_fisher(
             mend="give data.history=PATH, or leave ewc out",
         )
     return {name: value / count for name, value in sums.finished().items()}, count
+
+
+def _numbered(data: Any, before: int) -> Batch:
+    """Plain tensors as a batch, with running numbers for ids."""
+    leaves = [leaf for leaf in tree_leaves(data) if isinstance(leaf, Tensor)]
+    rows = len(leaves[0]) if leaves else 0
+    ids = np.arange(before, before + rows).astype(np.str_)
+    return Batch(data=data, ids=ids, is_new=np.ones(rows, dtype=bool))
 
 
 def _copied(data: Any) -> Any:

@@ -126,12 +126,21 @@ def _retention(report: EvaluationReport, policy: Policy, alpha: float) -> Check:
     else:
         outcome = "inconclusive"
     places = places_apart([low], -policy.margin)
+    marked = _loss_on_marked(report, policy, alpha) if seen and enough else ""
+    if marked and outcome == "pass":
+        outcome = "inconclusive"
     reason = (
         f"History: {_change(report, mask)}, at worst {points(low, places)} with "
         f"{confidence(alpha)} confidence; a loss of up to {100 * policy.margin:.{places}f} points "
         "is allowed."
     )
-    unheard = seen and not enough and high < -policy.margin
+    if seen and enough:
+        left_out = int((history & ~mask).sum())
+        reason += (
+            f" These are the rows that the adopted model had not seen; {left_out} that it was "
+            f"trained on are left out.{marked}"
+        )
+    unheard = marked or (seen and not enough and high < -policy.margin)
     if outcome == "inconclusive" and not unheard:
         reason += _more(
             found.discordance, abs(found.estimate + policy.margin), alpha, int(mask.sum())
@@ -154,6 +163,29 @@ def _retention(report: EvaluationReport, policy: Policy, alpha: float) -> Check:
         ),
         alternative=0.0,
         reason=reason,
+    )
+
+
+def _loss_on_marked(report: EvaluationReport, policy: Policy, alpha: float) -> str:
+    """A sentence where rows that the adopted model was trained on were lost, and truly so.
+
+    Un-memorising them can bring a model down to what the champion scores on history it had not
+    seen, and no further: a candidate that is below that, beyond margin and chance, has forgotten.
+    It cannot reject, since the rows differ, but nothing is promoted on it either.
+    """
+    marked = ~report.is_new & report.seen_by_champion
+    unseen = ~report.is_new & ~report.seen_by_champion
+    if len(np.unique(report.cluster[marked])) < 2 or len(np.unique(report.cluster[unseen])) < 2:
+        return ""
+    now = statistics.cluster_means(report.candidate.score[marked], report.cluster[marked])
+    bound = statistics.cluster_means(report.champion.score[unseen], report.cluster[unseen])
+    lost = compare(report, marked, alpha, threshold=-policy.margin).interval[1] < -policy.margin
+    if not lost or statistics.welch_below(now, bound - policy.margin) > alpha:
+        return ""
+    return (
+        f" But on those it was trained on: {_change(report, marked)}, which is more than it can "
+        "have known by heart. These rows cannot reject, and nothing is promoted on them: give "
+        "data.history_holdout."
     )
 
 

@@ -321,6 +321,13 @@ class Registry:
                 mend=f"name a version: perennial registry rollback {name} --to NUMBER",
             )
         target = self.version(f"{name}@{'previous' if to is None else to}")
+        if target.promoted is None:
+            raise RegistryError(
+                f"{target.id} never served: a rollback goes to a version that did.",
+                where=name,
+                mend="perennial registry list shows which ones did; a candidate is promoted by its "
+                "own command, with promote=true",
+            )
         with self._database.write() as connection:
             champion = alias_of(connection, name, "champion")
             if to is None and alias_of(connection, name, "previous") != target.number:

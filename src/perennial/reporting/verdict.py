@@ -43,7 +43,10 @@ def sentence(result: Mapping[str, Any]) -> str:
         )
     if result["status"] == "promoted":
         waived = any(check["outcome"] == "waived" for check in checks)
+        untested = [check["name"] for check in checks if check["outcome"] == "not_evaluable"]
         kept = "history was not looked at" if waived else "nothing that matters was forgotten"
+        if untested:
+            kept += f", as far as can be tested ({', '.join(untested)} could not)"
         return f"{candidate} serves now in place of {champion}: better on new rows, and {kept}"
     if result["decision"]["applied"]:
         return f"{candidate} serves now whatever the verdict: promotion was set to always"

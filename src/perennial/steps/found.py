@@ -273,7 +273,8 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
                 f"Rows that the checkpoint was trained on are needed by {' and '.join(needing)}; "
                 "there are none.",
                 where="data.history",
-                mend="give data.history=PATH, or go without: method=lwf, l2sp or none with "
+                mend="give data.history=PATH (perennial adopt, where they may be read, keeps a "
+                "precision and a memory for later), or go without: method=lwf, l2sp or none with "
                 "gate.retention=waived",
             )
     for note in parts.notes:

@@ -58,8 +58,17 @@ class Material:
         return digest(sorted(self.new.holdout.content.tolist()))
 
     def held(self) -> Held:
-        """Every holdout with the mask of rows that the champion has seen; ``new`` first."""
-        old = self.lineage.holdouts(self.new.label_names)
+        """Every holdout that judges, with its mask of rows that the champion has seen.
+
+        After a rollback the holdouts of cycles that the champion never learned are left out: it has
+        nothing of them to lose, and what a candidate gains there would hide what it loses.
+        """
+        own = self.lineage.champion
+        old = {
+            name: held
+            for name, held in self.lineage.holdouts(self.new.label_names).items()
+            if self.lineage.cycles[name.partition("/")[2]][0] is own
+        }
         if self.given:
             old[f"history/{self.given.name}"] = (self.given.rows, self.given.seen)
         return {"new": (self.new.holdout, self.new.seen), **old}

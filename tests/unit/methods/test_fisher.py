@@ -507,3 +507,18 @@ def test_bad_settings_are_refused() -> None:
             kind="true",
             max_classes=2,
         )
+
+
+def test_plain_tensors_are_batches_too() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    x, y = torch.randn(10, 4), torch.randint(0, 3, (10,))
+    named = Batch(data=(x, y), ids=np.arange(10).astype(str), is_new=np.ones(10, dtype=bool))
+    found = []
+    for batches in ([named], [(x, y)], [(x[:7], y[:7]), (x[7:], y[7:])]):
+        values, count = diagonal_fisher(model, batches, logits=lambda data: model(data[0]))
+        assert count == 10
+        found.append(values["weight"])
+    bare, _ = diagonal_fisher(model, [x], logits=model)
+    for values in (*found[1:], bare["weight"]):
+        torch.testing.assert_close(values, found[0])

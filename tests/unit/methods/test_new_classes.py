@@ -174,7 +174,7 @@ def test_ewc_estimates_the_champions_own_precision(
         expected = count * (wide(value) if name in HEAD else value)
         torch.testing.assert_close(method.precision[name], expected, rtol=1e-5, atol=1e-7)
     assert not method.precision["2.weight"][OLD:].any()
-    assert told == [], "layer by layer, as ever"
+    assert not [line for line in told if "Fisher" in line], "layer by layer, as ever"
 
 
 def test_ewc_leaves_a_precision_over_all_classes(champion: nn.Module, model: nn.Module) -> None:

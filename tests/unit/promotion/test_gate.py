@@ -181,10 +181,28 @@ def test_rows_that_the_champion_saw_can_pass() -> None:
 
 @pytest.mark.parametrize(("unseen", "outcome"), [((0, 0, 200), "pass"), ((0, 40, 200), "reject")])
 def test_enough_unseen_rows_decide_alone(unseen: tuple[int, int, int], outcome: str) -> None:
-    report = make_report(BETTER, (0, 90, 300), unseen, seen=(True, False))
+    report = make_report(BETTER, (0, 9, 300), unseen, seen=(True, False))
     retention = check_of(decide(report, Policy()), "retention")
     assert retention.n == 200
     assert retention.outcome == outcome
+
+
+def test_losing_more_than_was_memorised_is_not_promoted() -> None:
+    # the champion is right on all unseen history, so nothing explains 30% lost on marked rows
+    lost = decide(make_report(BETTER, (0, 90, 300), (0, 0, 200), seen=(True, False)), Policy())
+    check = check_of(lost, "retention")
+    assert (check.outcome, lost.verdict, check.n) == ("inconclusive", "inconclusive", 200)
+    assert "more than it can have known by heart" in check.reason
+    assert "300 that it was trained on are left out" in check.reason
+    # un-memorising 30% of the marked rows, where the champion is right on 70% of unseen ones
+    report = make_report(BETTER, (0, 90, 300), (0, 0, 200), seen=(True, False))
+    unseen = ~report.is_new & ~report.seen_by_champion
+    wrong = np.flatnonzero(unseen)[:60]
+    for who in (report.champion, report.candidate):
+        who.score[wrong] = 0.0
+    decided = decide(report, Policy())
+    assert check_of(decided, "retention").outcome == "pass"
+    assert decided.verdict == "promoted"
 
 
 def test_too_few_unseen_rows_are_pooled_and_cannot_reject() -> None:
@@ -291,9 +309,7 @@ def test_harm_is_corrected_for_the_number_of_holdouts() -> None:
 
 
 def test_harm_looks_at_unseen_rows_only() -> None:
-    report = make_report(
-        BETTER, (30, 0, 600), (30, 0, 600), (0, 30, 100), seen=(False, False, True)
-    )
+    report = make_report(BETTER, (30, 0, 600), (30, 0, 600), (0, 6, 100), seen=(False, False, True))
     decision = decide(report, Policy())
     harm = {check.name: check.outcome for check in decision.checks[2:]}
     assert harm == {

@@ -178,7 +178,9 @@ def test_aliases_follow_promotions_and_rollbacks(registry: Registry) -> None:
     assert registry.version("digits@3") == rejected
     assert registry.rollback("digits").number == 1
     assert registry.aliases("digits") == {"champion": 1, "previous": 2, "candidate": 3}
-    assert registry.rollback("digits", to=3).promoted is not None
+    with pytest.raises(RegistryError, match="digits@3 never served"):
+        registry.rollback("digits", to=3)
+    assert registry.rollback("digits", to=2).number == 2
     assert registry.aliases("digits")["previous"] == 1
     assert [record.cycle_id for record in registry.cycles("digits")] == ["c1", "c2", "c3"]
     with pytest.raises(RegistryError, match=r"there are: .*candidate, champion, previous, 1, 2, 3"):
