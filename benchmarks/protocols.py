@@ -8,7 +8,7 @@ Shapes: N rows; T contexts; K classes of one context.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,35 @@ from torch import Tensor
 
 from perennial.data.source import open_source, read_rows
 from perennial.tasks.classification import Classification
+from perennial.tasks.likelihood import Categorical
 
 Array = npt.NDArray[Any]
 SCENARIOS = ("class", "domain")
 TEST_FRACTION = 397 / 1797
+
+
+class SeenClasses(Categorical):
+    """The softmax over the first classes alone: the density of the loss below."""
+
+    def __init__(self, seen: int) -> None:
+        self.seen = seen
+
+    def _masked(self, outputs: Tensor) -> Tensor:
+        masked = outputs.clone()
+        masked[:, self.seen :] = -float("inf")
+        return masked
+
+    def gradient(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """One-hot label minus probabilities (B, C)."""
+        return super().gradient(self._masked(outputs), target)
+
+    def draw(self, outputs: Tensor, ids: Any, seed: int) -> Tensor:
+        """Labels (B,) of the classes seen."""
+        return super().draw(self._masked(outputs), ids, seed)
+
+    def expectation(self, outputs: Tensor) -> Iterator[Tensor]:
+        """√p_c (e_c − p), (B, C), nothing for a class not seen."""
+        return super().expectation(self._masked(outputs))
 
 
 class SeenSoFar(Classification):
@@ -38,6 +63,7 @@ class SeenSoFar(Classification):
     def __init__(self, *, seen: int) -> None:
         super().__init__()
         self.seen = seen
+        self.likelihood = SeenClasses(seen)
 
     def per_example_loss(self, outputs: Tensor, batch: Any) -> Tensor:
         """Cross-entropy (B,) over the classes seen so far and the row's own."""
@@ -84,7 +110,7 @@ class Series:
     per_context: int
 
 
-def load(path: str) -> Source:
+def load(path: str, label: str = "label") -> Source:
     """The bundled digits, pixels in [0, 1], or any source that Perennial opens."""
     if path == "digits":
         bundled = load_digits()
@@ -92,7 +118,7 @@ def load(path: str) -> Source:
         return Source(features={"image": pixels}, label=bundled.target, test=None)
     opened = open_source(path, name="source")
     split = "split" if "split" in opened.column_names else None
-    read = read_rows(opened, name="source", split_column=split)
+    read = read_rows(opened, name="source", label=label, split_column=split)
     test = None if read.declared_role is None else np.isin(read.declared_role, ("test", "holdout"))
     return Source(features=read.rows.features, label=np.asarray(read.rows.label), test=test)
 

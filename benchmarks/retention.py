@@ -44,6 +44,7 @@ def parsed() -> argparse.Namespace:
     add = parser.add_argument
     add("--protocol", choices=PROTOCOLS, default="split")
     add("--source", default="digits", help="digits, or a path")
+    add("--label", default="label", help="label column of a table")
     add("--scenario", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     add("--classes-per-context", type=int, default=2, help="of split")
     add("--contexts", type=int, default=5, help="of permuted and rotated")
@@ -68,7 +69,7 @@ class Comparison:
 
     def __init__(self, chosen: argparse.Namespace) -> None:
         self.chosen = chosen
-        self.source = load(chosen.source)
+        self.source = load(chosen.source, chosen.label)
         self.setting = Setting(
             hidden=tuple(chosen.hidden),
             lr=chosen.lr,

@@ -139,9 +139,12 @@ def backtest(
     Example:
         >>> from functools import partial
         >>> import torch
+        >>> from perennial.backtest import backtest
         >>> from perennial.data.digits import digits
         >>> from perennial.methods.replay import Replay
         >>> from perennial.models.reference import MLP
+        >>> from perennial.steps.collect import Data
+        >>> from perennial.training.settings import Training
         >>> clean, inverted = (
         ...     digits(part=part, inverted=part == "new") for part in ("history", "new")
         ... )
@@ -150,7 +153,7 @@ def backtest(
         ...     model=lambda: MLP(inputs=64, classes=10),
         ...     optimizer=partial(torch.optim.AdamW, lr=1e-3),
         ...     methods=lambda window: [Replay()],
-        ...     data=Data(memory=Memory(), split_column="split", group_column="group"),
+        ...     data=Data(split_column="split", group_column="group"),
         ...     training=Training(max_steps=60, accelerator="cpu"),
         ... )
         >>> result.matrix.shape

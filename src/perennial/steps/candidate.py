@@ -151,11 +151,24 @@ def train(
     for name, value in result.tuned.items():
         warn(f"tuner: {name} = {value:g}")
     learner.model.to(learner.device)
+    if line := _kept_line(result):
+        warn(line)
     for method in methods:
         method.adjust(context)
     left = {method.name: method.finish(context) for method in methods}
     kept = {name: state for name, state in left.items() if state}
     return Trained(fit=result, methods=kept, history=history)
+
+
+def _kept_line(result: FitResult) -> str:
+    """Which weights are judged, where they are not the last ones."""
+    last = result.curve[-1] if result.curve else None
+    step = int(result.kept.removesuffix(".safetensors").rpartition("-")[2])
+    best = next((point for point in result.curve if point["step"] == step), None)
+    if last is None or best is None or best is last:
+        return ""
+    scores = ", ".join(f"{name} {best[name]:.1%}" for name in ("new", "history") if name in best)
+    return f"Kept the weights of step {step}: {scores} on validation rows (trainer.keep=best)"
 
 
 def _with_logits(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ class Data:
         ConfigError: ``new_classes`` is neither.
     """
 
-    memory: Memory
+    memory: Memory = field(default_factory=Memory)
     new: Any = None
     history: Any = None
     history_holdout: Any = None
