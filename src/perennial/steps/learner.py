@@ -229,9 +229,7 @@ def capabilities(learner: Learner, rows: Rows) -> dict[str, str]:
             learner.task.per_example_loss(outputs, batch.data)
         reason = _no_stored_logits(learner.module, outputs, len(batch))
         if reason is None and _draws(learner, batch.data):
-            reason = (
-                "its forward draws random numbers in training, so a row's input is never the same"
-            )
+            reason = "its forward changes rows at random in training (augmentation, noise)"
         if reason:
             missing["stored_logits"] = reason
     except Exception as error:

@@ -107,6 +107,20 @@ class Before(Changing):
         return batch
 
 
+class Noisy(nn.Module):
+    """Augments in its own forward, beside what is random by design."""
+
+    def __init__(self, noise: float = 0.1) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)
+        )
+        self.noise = noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x + self.noise * torch.randn_like(x) if self.training else x)
+
+
 class Tokens(Classification):
     """A task with logits for every position."""
 
@@ -124,6 +138,12 @@ def test_what_makes_stored_logits_wrong_is_a_missing_capability() -> None:
         assert "logits" not in missing
     for good in (Changing, net):
         assert set(capabilities(learner(good), rows())) == {"features"}
+    quiet = learner(lambda: Noisy(0.0))
+    state = {name: value.clone() for name, value in quiet.model.state_dict().items()}
+    assert "stored_logits" not in capabilities(quiet, rows())
+    assert all(torch.equal(value, state[n]) for n, value in quiet.model.state_dict().items())
+    assert all(part.training for part in quiet.model.modules())
+    assert "at random in training" in capabilities(learner(Noisy), rows())["stored_logits"]
     tokens = learner(net)
     tokens.task = Tokens()
     missing = capabilities(tokens, rows())
