@@ -41,6 +41,7 @@ def context(
     validate: Callable[[], dict[str, float]] = dict,
     weights: Mapping[str, Tensor] | None = None,
     champion_scores: Mapping[str, float] | None = None,
+    **changes: Any,
 ) -> MethodContext:
     return MethodContext(
         model=model,
@@ -54,11 +55,10 @@ def context(
         history=history,
         new=new,
         validate=validate,
-        history_count=0,
-        new_count=10,
         seed=0,
         generator=torch.Generator(),
         device=torch.device("cpu"),
+        **{"history_count": 0, "new_count": 10, **changes},
     )
 
 
@@ -223,6 +223,7 @@ def test_interpolated_batch_norms_get_statistics_of_mixed_rows() -> None:
         context(
             model, weights=weights, new=lambda: [batch(new)], history=lambda: [batch(old)],
             validate=lambda: next(scores), champion_scores={"new": 0.1, "history": 0.9},
+            new_count=8, history_count=8,
         )
     )  # fmt: skip
     assert method.alpha == 0.5
@@ -232,6 +233,44 @@ def test_interpolated_batch_norms_get_statistics_of_mixed_rows() -> None:
     torch.testing.assert_close(model[1].weight.detach(), weights["1.weight"] + 0.5)
     assert [module.training for module in model.modules()] == modes
     assert model[0].momentum == 0.1
+
+
+@pytest.mark.parametrize(
+    ("new_rows", "old_rows"), [(513, 200), (513, 0), (513, 1), (100, 2000), (1025, 513), (2, 0)]
+)
+@pytest.mark.parametrize("size", [512, 64, 1])
+def test_statistics_are_those_of_all_rows_however_they_are_batched(
+    new_rows: int, old_rows: int, size: int
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    new, old = torch.randn(new_rows, 3) + 4, 3 * torch.randn(old_rows, 3) - 4
+    rows = torch.cat([new, old])
+    forwards: list[Tensor] = []
+    model[0].register_forward_pre_hook(lambda _, inputs: forwards.append(inputs[0]))
+    Interpolation(points=2).adjust(
+        context(
+            model, weights=weights, new=lambda: map(batch, new.split(size)),
+            history=lambda: map(batch, old.split(size) if old_rows else ()),
+            validate=lambda: {"new": 0.5}, champion_scores={"new": 0.1},
+            new_count=new_rows, history_count=old_rows,
+        )
+    )  # fmt: skip
+    torch.testing.assert_close(model[0].running_mean, rows.mean(dim=0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model[0].running_var, rows.var(dim=0), rtol=1e-4, atol=1e-4)
+    # what a batch norm deeper down gets was normalised by the batch
+    assert model[2].running_mean.isfinite().all()
+    assert (model[2].running_var > 0).all()
+    # twice: once to try it and once to leave the model at it
+    assert sum(map(len, forwards)) == 2 * len(rows)
+    assert min(map(len, forwards)) >= 2
+    assert max(map(len, forwards)) <= max(size, 6) + 2
+    if min(new_rows, old_rows) > 1 and size > 1:
+        share = new_rows / len(rows)
+        assert all(abs(float((x[:, 0] > 0.5).float().mean()) - share) < 0.25 for x in forwards)
+    assert len(model[0]._forward_pre_hooks) == 1, "its own hooks are gone"
+    assert int(model[0].num_batches_tracked) == int(weights["0.num_batches_tracked"])
 
 
 def test_the_end_of_the_line_is_bit_equal() -> None:
