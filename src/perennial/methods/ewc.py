@@ -63,6 +63,7 @@ class EWC(Method):
     name: ClassVar[str] = "ewc"
     requires: ClassVar[frozenset[str]] = frozenset({"logits"})
     needs_history: ClassVar[bool] = True
+    holds_champion: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class Interpolation(Method):
     """
 
     name: ClassVar[str] = "interpolation"
+    holds_champion: ClassVar[bool] = True
 
     def __init__(self, *, budget: float = 0.0, points: int = 10) -> None:
         number = isinstance(budget, int | float) and not isinstance(budget, bool)
