@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from perennial.data.rows import Rows
+from perennial.errors import MethodError
 from perennial.methods.agem import AGEM
 from perennial.methods.base import Method
 from perennial.methods.baselines import Joint, Scratch
@@ -26,7 +27,7 @@ from perennial.methods.lwf import LwF
 from perennial.methods.replay import Replay
 from perennial.methods.si import SI
 from perennial.steps.candidate import Trained, train
-from perennial.steps.learner import Constructor, Learner, build_learner
+from perennial.steps.learner import Constructor, Learner, build_learner, memory_gradients
 from perennial.tasks.classification import Classification
 from perennial.training.settings import Training
 from perennial.types import VersionView
@@ -141,6 +142,47 @@ def served(folder: Path, kind: str) -> VersionView:
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_gradients_on_memory_leave_batch_norm_as_it_is() -> None:
+    learner = made("batch norm")
+    learner.model.train()
+    memory = rows(40, 2, new=False)
+    before = {n: v.clone() for n, v in learner.model.state_dict().items()}
+    found = memory_gradients(learner, memory, seed=0)(3, 40)
+    assert same(before, learner.model.state_dict())
+    assert all(layer.training for layer in learner.model.modules())
+    learner.model.eval()
+    x, y = torch.from_numpy(memory.features["x"]), torch.from_numpy(memory.label)
+    nn.functional.cross_entropy(learner.model(x), y).backward()
+    for name, parameter in learner.model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_memory_smaller_than_what_is_asked_is_drawn_with_replacement(
+    champion: VersionView, tmp_path: Path
+) -> None:
+    learner, seen = made(), []
+    learner.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    gradients = memory_gradients(learner, rows(10, 2, new=False), seed=0)
+    for count in (25, 25, 10):
+        gradients(1, count)
+    assert [len(x) for x in seen] == [25, 25, 10]
+    assert torch.equal(seen[0], seen[1])
+    assert len(seen[2].unique(dim=0)) == 10, "without replacement where there are enough"
+    _, _, told = retrain(tmp_path, [AGEM(rows=201)], champion=champion, max_steps=1)
+    assert [line for line in told if line.startswith("agem")] == [
+        "agem: memory has 200 rows, fewer than the 201 of a step; they are drawn with replacement"
+    ]
+
+
+def test_distillation_on_replayed_rows_is_refused_without_replay(
+    champion: VersionView, tmp_path: Path
+) -> None:
+    with pytest.raises(MethodError, match="replayed rows, and batches hold none"):
+        retrain(tmp_path / "alone", [LwF(rows="replayed")], champion=champion, max_steps=1)
+    methods = [Replay(), LwF(rows="replayed")]
+    retrain(tmp_path / "replay", methods, champion=champion, max_steps=1)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))

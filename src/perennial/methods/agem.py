@@ -9,7 +9,7 @@ import torch
 from perennial.methods.base import Method, require
 
 if TYPE_CHECKING:
-    from perennial.types import StepContext
+    from perennial.types import MethodContext, StepContext
 
 
 class AGEM(Method):
@@ -22,7 +22,7 @@ class AGEM(Method):
     methods' terms are projected too.
 
     Args:
-        rows: Remembered rows per step, at least 1.
+        rows: Remembered rows per step, at least 1; drawn with replacement where there are fewer.
 
     Raises:
         ConfigError: A value out of range.
@@ -36,6 +36,14 @@ class AGEM(Method):
         whole = isinstance(rows, int) and not isinstance(rows, bool)
         require(whole and rows >= 1, "agem.rows", rows, "a whole number from 1 upward")
         self.rows = rows
+
+    def prepare(self, context: MethodContext) -> None:
+        """Say where rows have to be drawn with replacement."""
+        if context.history_count < self.rows:
+            context.warn(
+                f"agem: memory has {context.history_count} rows, fewer than the {self.rows} of a "
+                "step; they are drawn with replacement"
+            )
 
     def project_gradients(self, step: StepContext) -> None:
         """Take away the part that points against memory."""

@@ -29,6 +29,8 @@ class Method:
             version, so that the method is attached when the first one is trained too.
         needs_replay: Whether the method speaks about replayed rows, so that another has to mix
             them into batches.
+        holds_champion: Whether the method pulls the candidate towards the champion.
+        drops_champion: Whether the method starts from other weights than the champion's.
         logits_dtype: Dtype in which logits are kept with remembered rows for this method; None
             where it uses none.
     """
@@ -38,6 +40,8 @@ class Method:
     needs_history: ClassVar[bool] = False
     learns_from_training: ClassVar[bool] = False
     needs_replay: ClassVar[bool] = False
+    holds_champion: ClassVar[bool] = False
+    drops_champion: ClassVar[bool] = False
     logits_dtype: str | None = None
 
     def new_share(self, new_rows: int, history_rows: int) -> float | None:
@@ -119,8 +123,8 @@ def arrange(methods: Sequence[Method]) -> list[Method]:
     """Methods sorted by name, after checking that they can work together.
 
     Raises:
-        MethodError: Two have one name, project gradients, or make up or divide the batch; or one
-            needs replay and there is none.
+        MethodError: Two have one name, project gradients, or make up or divide the batch; one
+            needs replay and there is none; or one drops the champion that another holds on to.
     """
     ordered = sorted(methods, key=lambda method: method.name)
     names = [method.name for method in ordered]
@@ -136,6 +140,15 @@ def arrange(methods: Sequence[Method]) -> list[Method]:
                 where="method",
                 mend="leave one of them out",
             )
+    drops = [method.name for method in ordered if method.drops_champion]
+    holds = [method.name for method in ordered if method.holds_champion]
+    if drops and holds:
+        raise MethodError(
+            f"Method {drops[0]!r} does not start from the champion, and {' and '.join(holds)} "
+            f"{'holds' if len(holds) == 1 else 'hold'} on to it.",
+            where="method",
+            mend=f"leave out {drops[0]}, or {' and '.join(holds)}",
+        )
     alone = [method.name for method in ordered if method.needs_replay]
     if alone and not any(overrides(method, "new_share") for method in ordered):
         raise MethodError(

@@ -35,6 +35,7 @@ class Scratch(Joint):
     """
 
     name: ClassVar[str] = "scratch"
+    drops_champion: ClassVar[bool] = True
 
     def prepare(self, context: MethodContext) -> None:
         """Draw all weights anew.

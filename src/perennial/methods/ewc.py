@@ -21,6 +21,7 @@ STEPS = ("explicit", "proximal")
 # Measured on the retention-plasticity frontier (docs/methods.md), under AdamW
 ALONE = {"explicit": 100.0, "proximal": 1000.0}
 BESIDE_REPLAY = 0.1
+MAX_CLASSES = 100
 
 
 class EWC(Method):
@@ -53,7 +54,8 @@ class EWC(Method):
             proximal step, which under Adam is weaker by the learning rate.
         decay: Share of the old precision that is kept per cycle, in [0, 1].
         fisher: ``sampled``, ``true`` or ``empirical``.
-        max_classes: Largest number of classes, or of output dimensions, for ``true``.
+        max_classes: Largest number of classes, or of output dimensions, for ``true``, and for it
+            alone; None is 100.
         step: ``explicit`` or ``proximal``.
 
     Raises:
@@ -63,6 +65,7 @@ class EWC(Method):
     name: ClassVar[str] = "ewc"
     requires: ClassVar[frozenset[str]] = frozenset({"logits"})
     needs_history: ClassVar[bool] = True
+    holds_champion: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -70,13 +73,14 @@ class EWC(Method):
         strength: float | None = None,
         decay: float = 1.0,
         fisher: str = "sampled",
-        max_classes: int = 100,
+        max_classes: int | None = None,
         step: str = "explicit",
     ) -> None:
+        limit = MAX_CLASSES if max_classes is None else max_classes
         for setting, value in (
             ("strength", 0 if strength is None else strength),
             ("decay", decay),
-            ("max_classes", max_classes),
+            ("max_classes", limit),
         ):
             number = isinstance(value, int | float) and not isinstance(value, bool)
             require(number, f"ewc.{setting}", value, "a number")
@@ -84,13 +88,15 @@ class EWC(Method):
         require(0 <= given < math.inf, "ewc.strength", strength, "at least 0 and finite")
         require(0 <= decay <= 1, "ewc.decay", decay, "from 0 to 1")
         require(fisher in KINDS, "ewc.fisher", fisher, f"one of {', '.join(KINDS)}")
-        require(max_classes >= 2, "ewc.max_classes", max_classes, "at least 2")
+        require(limit >= 2, "ewc.max_classes", max_classes, "at least 2")
+        unused = max_classes is not None and fisher != "true"
+        require(not unused, "ewc.max_classes", max_classes, "null unless method.ewc.fisher is true")
         require(step in STEPS, "ewc.step", step, f"one of {', '.join(STEPS)}")
         self.strength = None if strength is None else float(strength)
         self.weight = ALONE[step] if strength is None else float(strength)
         self.decay = float(decay)
         self.fisher = fisher
-        self.max_classes = max_classes
+        self.max_classes = limit
         self.step = step
         self.precision: dict[str, Tensor] = {}
         self.anchor: dict[str, Tensor] = {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import zip_longest
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -12,7 +14,7 @@ from torch.utils._pytree import tree_map
 
 from perennial.errors import MethodError
 from perennial.methods.base import Method, require
-from perennial.methods.batch_norm import BatchNorm
+from perennial.methods.batch_norm import BatchNorm, statistics
 
 if TYPE_CHECKING:
     from perennial.types import Batch, MethodContext
@@ -24,8 +26,8 @@ class Interpolation(Method):
     After training, the candidate becomes ``(1 − α) · champion + α · candidate``. Of ``points``
     values of α in (0, 1], the one is taken that scores best on new validation rows among those that
     lose no more than ``budget`` on history's; where none does, the one that loses least. Running
-    statistics of batch norm are computed anew from mixed training rows. Rows of the output layer
-    that the champion does not have are the candidate's.
+    statistics of batch norm are computed anew over all training rows, new and history. Rows of the
+    output layer that the champion does not have are the candidate's.
 
     Cost: ``points`` passes over the validation rows after training, none during it. Choose it
     beside any method: it is free, and often most of the gain.
@@ -39,6 +41,7 @@ class Interpolation(Method):
     """
 
     name: ClassVar[str] = "interpolation"
+    holds_champion: ClassVar[bool] = True
 
     def __init__(self, *, budget: float = 0.0, points: int = 10) -> None:
         number = isinstance(budget, int | float) and not isinstance(budget, bool)
@@ -132,31 +135,104 @@ def choose(
 
 
 def _renew_statistics(model: nn.Module, context: MethodContext) -> None:
-    """Running statistics of batch norms as averages over batches of new and history rows."""
+    """Running statistics of batch norms over all new and history rows, each counted once.
+
+    What a batch norm gets depends on the ones before it, which normalise by the batch, so that
+    batches hold both kinds of rows in the proportion in which they are there.
+    """
     norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
     logits = context.logits
-    if not norms or logits is None:
+    if not norms or logits is None or context.new_count + context.history_count < 2:
         return
     modes = [(module, module.training) for module in model.modules()]
-    momenta = [norm.momentum for norm in norms]
     model.eval()
     for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average
         norm.train()
-    with torch.no_grad():
-        for data in _together(context.new(), context.history()):
-            logits(model, data)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    for module, training in modes:
-        module.training = training
+    seen = [Moments() for _ in norms]
+    hooks = [norm.register_forward_pre_hook(one.see) for norm, one in zip(norms, seen, strict=True)]
+    try:
+        with torch.no_grad(), statistics(norms, "batch"):
+            for data in _together(context):
+                logits(model, data)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes:
+            module.training = training
+    for norm, one in zip(norms, seen, strict=True):
+        one.put(norm)
 
 
-def _together(new: Iterable[Batch], history: Iterable[Batch]) -> Iterator[Any]:
-    """Batches of both kinds joined, so that statistics see the difference between them."""
-    for one, other in zip_longest(new, history):
-        if one is None or other is None:
-            yield (one or other).data
-        else:
-            yield tree_map(lambda a, b: torch.cat([a, b]), one.data, other.data)
+class Moments:
+    """Mean and variance per channel over batches of any size, merged as by Chan et al. (1979)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Tensor | None = None
+        self.squares: Tensor | None = None
+
+    def see(self, _norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Add values (B, C, ...)."""
+        values = inputs[0].detach().float().transpose(0, 1).flatten(1)
+        count = values.shape[1]
+        mean = values.mean(dim=1)
+        squares = (values - mean[:, None]).square().sum(dim=1)
+        if self.mean is None or self.squares is None:
+            self.count, self.mean, self.squares = count, mean, squares
+            return
+        whole = self.count + count
+        apart = mean - self.mean
+        self.mean = self.mean + apart * (count / whole)
+        self.squares = self.squares + squares + apart.square() * (self.count * count / whole)
+        self.count = whole
+
+    def put(self, norm: BatchNorm) -> None:
+        """Make them a batch norm's running statistics, where it ran at all."""
+        if self.mean is None or self.squares is None:
+            return
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.running_mean.copy_(self.mean)
+        norm.running_var.copy_(self.squares / (self.count - 1))
+
+
+def _together(context: MethodContext) -> Iterator[Any]:
+    """All rows once, in batches of both kinds in their overall proportion.
+
+    Sizes differ by two rows at most, so that none is a single row, which a batch norm refuses.
+    """
+    new = iter(context.new())
+    first = next(new, None)
+    size = 1 if first is None else len(first)
+    rows = context.new_count + context.history_count
+    # four rows a batch on average: at least two in each, whatever the rounding
+    count = max(1, min(math.ceil(rows / size), rows // 4))
+    streams = (
+        _recut(chain([] if first is None else [first], new), _shares(context.new_count, count)),
+        _recut(context.history(), _shares(context.history_count, count)),
+    )
+    for ones, others in zip(*streams, strict=True):
+        yield tree_map(lambda *pieces: torch.cat(pieces), *ones, *others)
+
+
+def _shares(rows: int, count: int) -> list[int]:
+    """Rows split into so many numbers that differ by one at most."""
+    return [rows * (i + 1) // count - rows * i // count for i in range(count)]
+
+
+def _recut(stream: Iterable[Batch], sizes: Sequence[int]) -> Iterator[list[Any]]:
+    """Batches' data as lists of pieces that make up the given numbers of rows."""
+    batches = iter(stream)
+    data: Any = None
+    start = end = 0
+    for size in sizes:
+        pieces, missing = [], size
+        while missing:
+            if start == end:
+                batch = next(batches)
+                data, start, end = batch.data, 0, len(batch)
+            stop = min(start + missing, end)
+            pieces.append(tree_map(itemgetter(slice(start, stop)), data))
+            missing -= stop - start
+            start = stop
+        yield pieces

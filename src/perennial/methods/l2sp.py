@@ -31,6 +31,7 @@ class L2SP(Method):
     """
 
     name: ClassVar[str] = "l2sp"
+    holds_champion: ClassVar[bool] = True
 
     def __init__(self, *, strength: float = 0.01) -> None:
         number = isinstance(strength, int | float) and not isinstance(strength, bool)

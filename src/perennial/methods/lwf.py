@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 import torch.nn.functional as F
 
+from perennial.errors import MethodError
 from perennial.methods.base import Method, require
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class LwF(Method):
 
     name: ClassVar[str] = "lwf"
     requires: ClassVar[frozenset[str]] = frozenset({"logits"})
+    holds_champion: ClassVar[bool] = True
 
     def __init__(
         self, *, strength: float = 0.3, temperature: float = 2.0, rows: str = "all"
@@ -59,7 +61,18 @@ class LwF(Method):
         self._teacher: nn.Module | None = None
 
     def prepare(self, context: MethodContext) -> None:
-        """Take the champion's weights, and how many classes it knows."""
+        """Take the champion's weights, and how many classes it knows.
+
+        Raises:
+            MethodError: The teacher is to speak about replayed rows, and none are replayed.
+        """
+        if self.rows == "replayed" and not context.replays:
+            raise MethodError(
+                "The teacher is to speak about replayed rows, and batches hold none.",
+                where="method.lwf.rows",
+                mend="add replay and give it history, 'method=[replay,lwf]', or set "
+                "method.lwf.rows=all",
+            )
         self.classes = context.old_classes
         self.weights = {n: v.detach().clone() for n, v in context.model.state_dict().items()}
         self._teacher = None

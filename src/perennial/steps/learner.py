@@ -386,13 +386,13 @@ def memory_gradients(
 ) -> Callable[[int, int], dict[str, Tensor]]:
     """Gradients of the mean loss on remembered rows, as a function of step and number of rows.
 
-    Which rows is fixed by seed and step, so that ranks agree and a resumed run draws the same.
-    Batch norms keep their statistics.
+    Which rows is fixed by seed and step, so that ranks agree and a resumed run draws the same;
+    more than there are come with replacement. Batch norms keep their statistics.
     """
 
     def gradients(step: int, rows: int) -> dict[str, Tensor]:
         generator = np.random.default_rng([seed, step])
-        chosen = generator.choice(len(history), size=min(rows, len(history)), replace=False)
+        chosen = generator.choice(len(history), size=rows, replace=rows > len(history))
         batch = next(
             batches(history.take(chosen), size=rows, form=learner.form, label=learner.label)
         )

@@ -204,11 +204,19 @@ def test_a_precision_of_another_shape_is_named() -> None:
         {"decay": 1.5},
         {"fisher": "squared"},
         {"max_classes": 1},
+        {"max_classes": 1, "fisher": "true"},
+        {"max_classes": 50},
+        {"max_classes": 50, "fisher": "empirical"},
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=rf"method\.ewc\.{next(iter(settings))}"):
         EWC(**settings)
+
+
+def test_the_limit_of_classes_is_of_the_true_fisher_alone() -> None:
+    assert EWC(fisher="true").max_classes == EWC().max_classes == 100
+    assert EWC(fisher="true", max_classes=50).max_classes == 50
 
 
 class Known(EWC):

@@ -14,6 +14,7 @@ from perennial.errors import ConfigError, MethodError
 from perennial.methods.agem import AGEM
 from perennial.methods.base import Method, arrange
 from perennial.methods.baselines import Joint, Scratch
+from perennial.methods.ewc import EWC
 from perennial.methods.interpolation import Interpolation, choose, mixed
 from perennial.methods.l2sp import L2SP
 from perennial.methods.lwf import LwF
@@ -41,6 +42,7 @@ def context(
     validate: Callable[[], dict[str, float]] = dict,
     weights: Mapping[str, Tensor] | None = None,
     champion_scores: Mapping[str, float] | None = None,
+    **changes: Any,
 ) -> MethodContext:
     return MethodContext(
         model=model,
@@ -54,11 +56,10 @@ def context(
         history=history,
         new=new,
         validate=validate,
-        history_count=0,
-        new_count=10,
         seed=0,
         generator=torch.Generator(),
         device=torch.device("cpu"),
+        **{"history_count": 0, "new_count": 10, **changes},
     )
 
 
@@ -111,6 +112,20 @@ def test_si_collects_the_path_of_sgd() -> None:
     torch.testing.assert_close(model.weight.grad, wanted)
 
 
+def test_si_takes_a_path_that_raised_the_loss_for_nothing() -> None:
+    """Steps along the gradient, as momentum makes them, give ω below 0, which protects nothing."""
+    model = nn.Linear(2, 1, bias=False)
+    method = SI(damping=0.1)
+    method.prepare(context(model))
+    model.weight.grad = torch.tensor([[1.0, 1.0]])
+    now = step(model)
+    method.observe_gradients(now)
+    model.weight.data += torch.tensor([[0.5, -0.5]])
+    method.after_step(now)
+    left = method.finish(context(model))["weight"]
+    torch.testing.assert_close(left, torch.tensor([[0.0, 0.5 / (0.25 + 0.1)]]))
+
+
 def test_si_counts_only_steps_that_were_taken() -> None:
     model = nn.Linear(2, 1)
     method = SI()
@@ -131,7 +146,7 @@ def test_lwf_is_the_divergence_from_the_teacher(rows: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.9), nn.Linear(6, 3))
     method = LwF(strength=0.7, temperature=3.0, rows=rows)
-    method.prepare(context(model))
+    method.prepare(context(model, replays=rows == "replayed"))
     teacher = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.9), nn.Linear(6, 3)).eval()
     teacher.load_state_dict(model.state_dict())
     with torch.no_grad():
@@ -150,6 +165,14 @@ def test_lwf_is_the_divergence_from_the_teacher(rows: str) -> None:
     assert not any(p.requires_grad for p in method._teacher.parameters())
     if rows == "replayed":
         assert method.loss_terms(step(model, batch=batch(x))) == {}
+
+
+def test_lwf_of_replayed_rows_needs_replay() -> None:
+    with pytest.raises(MethodError, match="batches hold none") as caught:
+        LwF(rows="replayed").prepare(context(nn.Linear(4, 3)))
+    assert caught.value.where == "method.lwf.rows"
+    assert "method=[replay,lwf]" in caught.value.mend
+    LwF(rows="new").prepare(context(nn.Linear(4, 3)))
 
 
 def test_lwf_starts_at_zero_and_forms_logits_where_the_module_keeps_them() -> None:
@@ -185,6 +208,14 @@ def test_agem_projects_only_what_points_against_memory() -> None:
     model.weight.grad = torch.ones(1, 3)
     AGEM().project_gradients(step(model, memory_gradients=lambda n: {"weight": torch.zeros(1, 3)}))
     assert torch.equal(model.weight.grad, torch.ones(1, 3))
+
+
+@pytest.mark.parametrize(("rows", "lines"), [(8, 1), (7, 0)])
+def test_agem_says_where_memory_is_smaller_than_its_rows(rows: int, lines: int) -> None:
+    told: list[str] = []
+    AGEM(rows=rows).prepare(context(nn.Linear(3, 1), history_count=7, warn=told.append))
+    assert len(told) == lines
+    assert all("7 rows, fewer than the 8 of a step" in line for line in told)
 
 
 def test_l2sp_pulls_every_parameter_alike() -> None:
@@ -223,6 +254,7 @@ def test_interpolated_batch_norms_get_statistics_of_mixed_rows() -> None:
         context(
             model, weights=weights, new=lambda: [batch(new)], history=lambda: [batch(old)],
             validate=lambda: next(scores), champion_scores={"new": 0.1, "history": 0.9},
+            new_count=8, history_count=8,
         )
     )  # fmt: skip
     assert method.alpha == 0.5
@@ -232,6 +264,44 @@ def test_interpolated_batch_norms_get_statistics_of_mixed_rows() -> None:
     torch.testing.assert_close(model[1].weight.detach(), weights["1.weight"] + 0.5)
     assert [module.training for module in model.modules()] == modes
     assert model[0].momentum == 0.1
+
+
+@pytest.mark.parametrize(
+    ("new_rows", "old_rows"), [(513, 200), (513, 0), (513, 1), (100, 2000), (1025, 513), (2, 0)]
+)
+@pytest.mark.parametrize("size", [512, 64, 1])
+def test_statistics_are_those_of_all_rows_however_they_are_batched(
+    new_rows: int, old_rows: int, size: int
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    new, old = torch.randn(new_rows, 3) + 4, 3 * torch.randn(old_rows, 3) - 4
+    rows = torch.cat([new, old])
+    forwards: list[Tensor] = []
+    model[0].register_forward_pre_hook(lambda _, inputs: forwards.append(inputs[0]))
+    Interpolation(points=2).adjust(
+        context(
+            model, weights=weights, new=lambda: map(batch, new.split(size)),
+            history=lambda: map(batch, old.split(size) if old_rows else ()),
+            validate=lambda: {"new": 0.5}, champion_scores={"new": 0.1},
+            new_count=new_rows, history_count=old_rows,
+        )
+    )  # fmt: skip
+    torch.testing.assert_close(model[0].running_mean, rows.mean(dim=0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model[0].running_var, rows.var(dim=0), rtol=1e-4, atol=1e-4)
+    # what a batch norm deeper down gets was normalised by the batch
+    assert model[2].running_mean.isfinite().all()
+    assert (model[2].running_var > 0).all()
+    # twice: once to try it and once to leave the model at it
+    assert sum(map(len, forwards)) == 2 * len(rows)
+    assert min(map(len, forwards)) >= 2
+    assert max(map(len, forwards)) <= max(size, 6) + 2
+    if min(new_rows, old_rows) > 1 and size > 1:
+        share = new_rows / len(rows)
+        assert all(abs(float((x[:, 0] > 0.5).float().mean()) - share) < 0.25 for x in forwards)
+    assert len(model[0]._forward_pre_hooks) == 1, "its own hooks are gone"
+    assert int(model[0].num_batches_tracked) == int(weights["0.num_batches_tracked"])
 
 
 def test_the_end_of_the_line_is_bit_equal() -> None:
@@ -254,6 +324,16 @@ def test_joint_takes_rows_as_they_are_and_scratch_draws_anew() -> None:
 
     with pytest.raises(MethodError, match=r"'1'.*Own.*cannot be drawn anew"):
         Scratch().prepare(context(nn.Sequential(nn.Linear(2, 2), Own())))
+
+
+@pytest.mark.parametrize("holding", [EWC, SI, L2SP, LwF, Interpolation])
+def test_what_holds_on_to_the_champion_is_refused_beside_scratch(
+    holding: Callable[[], Method],
+) -> None:
+    with pytest.raises(MethodError, match="'scratch' does not start from the champion, and"):
+        arrange([Scratch(), holding()])
+    assert len(arrange([Joint(), holding()])) == 2
+    assert len(arrange([Scratch(), AGEM()])) == 2
 
 
 def test_two_ways_to_make_up_a_batch_are_refused() -> None:
