@@ -44,7 +44,8 @@ def diagonal_fisher(
     """Mean over rows of per-example squared gradients of log p(y|x).
 
     Linear, convolution, embedding, layer, batch, group and RMS norm layers and self-attention go
-    layer by layer, at the cost of about one plain epoch; parameters shared between them are summed
+    layer by layer, at the cost of about one plain epoch and two more backward passes, which
+    check that a layer's rows are the batch's; parameters shared between them are summed
     before squaring. Parameters that are used in any other way go by per-example gradients of the
     whole model, in chunks of rows, or row by row where the model refuses chunks, which costs about
     as much as training on single rows.
@@ -97,6 +98,7 @@ def diagonal_fisher(
             ):
                 # a copy, for a forward that changes its input in place
                 outputs = logits(_copied(batch.data)).float()
+            sums.settle(batch, outputs, calls)
             for direction in _directions(outputs, batch, density, kind, seed, max_classes, targets):
                 sums.add_layers(outputs, calls, direction)
                 sums.add_rows(batch.data, direction)

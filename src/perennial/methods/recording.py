@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge as edge
+from torch.nn.modules import module as torch_modules
 
 from perennial.methods.layers import Rule, linear_rules, rules
 
@@ -79,11 +80,15 @@ def recording(
     handles = []
     replaced: list[nn.MultiheadAttention] = []
     for layer in model.modules():
+        if not _runs_its_class(layer):
+            continue
         if type(layer) is nn.MultiheadAttention:
             layer.forward = _Attention(layer, names, note)  # type: ignore[method-assign]
             replaced.append(layer)
         elif found := wanted(layer, rules(layer)):
-            handles.append(layer.register_forward_hook(_hook(found, note), with_kwargs=True))
+            # before the layer's own hooks, which may change what it gave
+            hook = _hook(found, note)
+            handles.append(layer.register_forward_hook(hook, prepend=True, with_kwargs=True))
     try:
         yield calls
     finally:
@@ -91,6 +96,12 @@ def recording(
             handle.remove()
         for attention in replaced:
             del attention.forward
+
+
+def _runs_its_class(layer: nn.Module) -> bool:
+    """Whether what a hook sees first is what the layer's class computes."""
+    # hooks on all modules come before any of a layer's own
+    return "forward" not in vars(layer) and not torch_modules._global_forward_hooks
 
 
 def unaccounted(log_p: Tensor, calls: list[Call], names: Mapping[int, str], rows: int) -> set[str]:

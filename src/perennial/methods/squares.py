@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,19 +69,34 @@ class Squares:
         self._refuse_mixing(batch, *outcomes)
         if shared := given_to_all_rows(*seen):
             odd = self._believe(shared, batch, outputs, odd)
-        if not odd:
+        self._move(odd, batch, outputs)
+
+    def settle(self, batch: Batch, outputs: Tensor, calls: list[Call]) -> None:
+        """Find out what the layers do not explain in this batch, as where rows choose a layer.
+
+        What is odd here goes through the whole model from now on. Its sums so far are right: they
+        are of batches in which it was not odd.
+        """
+        odd = unaccounted(outputs, calls, self.layered, len(batch))
+        known = [call for call in calls if not odd.issuperset(call.rules)]
+        self._move(odd | misaligned(outputs, known), batch, outputs)
+
+    def _move(self, odd: set[str], batch: Batch, outputs: Tensor) -> None:
+        """Let parameters go through the whole model."""
+        moved = odd & set(self.layered.values())
+        if not moved:
             return
-        self.layered = {i: name for i, name in self.layered.items() if name not in odd}
+        self.layered = {i: name for i, name in self.layered.items() if name not in moved}
+        moved |= set(self.others.parameters) if self.others else set()
         self.others = PerExample(
             self.model,
             self.logits,
-            {name: p for name, p in self.model.named_parameters() if name in odd},
+            {name: p for name, p in self.model.named_parameters() if name in moved},
         )
+        shape = (2, *outputs.shape[1:])
         # any direction will do, as long as no two of its values are alike
-        direction = torch.linspace(0.5, 1, outputs.numel(), device=outputs.device)
-        self.others.probe(
-            taken(batch.data, torch.arange(2) % len(batch)), direction.reshape(outputs.shape)
-        )
+        direction = torch.linspace(0.5, 1, math.prod(shape), device=outputs.device)
+        self.others.probe(taken(batch.data, torch.arange(2) % len(batch)), direction.reshape(shape))
         self._tell(self.others)
 
     def _refuse_mixing(self, batch: Batch, alone: Tensor, beside: Tensor) -> None:
@@ -129,6 +145,8 @@ class Squares:
 
     def add_layers(self, outputs: Tensor, calls: list[Call], direction: Tensor) -> None:
         """Squares of every parameter that layers' rules account for."""
+        wanted = set(self.layered.values())
+        calls = [call for call in calls if not wanted.isdisjoint(call.rules)]
         if not calls:
             return
         found = gradients(outputs, [call.output for call in calls], direction, retain=True)
@@ -140,7 +158,8 @@ class Squares:
                 continue
             inputs = call.inputs.float() if call.inputs.is_floating_point() else call.inputs
             for name, rule in call.rules.items():
-                uses.setdefault(name, []).append((rule, inputs, gradient.float()))
+                if name in wanted:
+                    uses.setdefault(name, []).append((rule, inputs, gradient.float()))
         with torch.no_grad():
             for name, use in uses.items():
                 self.sums[name] += _squares(use).view_as(self.sums[name])
@@ -172,6 +191,46 @@ class Squares:
                 mend="check the rows and the weights for NaN and infinity, or leave ewc out",
             )
         return self.sums
+
+
+def misaligned(outputs: Tensor, calls: list[Call]) -> set[str]:
+    """Parameters of calls whose rows are not the batch's, though they are as many.
+
+    As where as many tokens as the batch has rows were sent to one of several layers. Weighing the
+    rows of the outputs has to weigh the same rows of a gradient.
+
+    Args:
+        outputs: (B, ...).
+        calls: Of the forward that gave them, of B rows each.
+    """
+    rows = len(outputs)
+    if rows < 2 or not calls or not outputs.requires_grad:
+        return set()
+    # powers of two round nothing; sixteen of them, not to leave the range of a half
+    weights = torch.exp2(torch.arange(rows, device=outputs.device) % 16 - 8.0)
+    # no two outputs of a row alike, as a softmax does not notice a common one
+    width = outputs[0].numel()
+    plain = torch.linspace(0.5, 1, width, device=outputs.device).expand(rows, width)
+    edges = [call.output for call in calls]
+    one, other = (
+        gradients(outputs, edges, direction.reshape(outputs.shape), retain=True)
+        for direction in (plain, plain * weights[:, None])
+    )
+    return {
+        name
+        for call, g, weighed in zip(calls, one, other, strict=True)
+        if g is not None and weighed is not None and not _weighed(g, weighed, weights)
+        for name in call.rules
+    }
+
+
+def _weighed(gradient: Tensor, found: Tensor, weights: Tensor) -> bool:
+    expected = gradient.float().reshape(len(weights), -1) * weights[:, None]
+    largest = expected.abs().amax(dim=1, keepdim=True)
+    # a wrong row is off by half of its gradient or more
+    bound = 0.1 * largest + 1e-6 * weights[:, None] * gradient.float().abs().max()
+    wrong: Tensor = (found.float().reshape(expected.shape) - expected).abs() > bound
+    return not bool(wrong.any())
 
 
 _Use = tuple[Rule, Tensor, Tensor]
