@@ -44,9 +44,9 @@ def diagonal_fisher(
     """Mean over rows of per-example squared gradients of log p(y|x).
 
     Linear, convolution, embedding, layer, batch, group and RMS norm layers and self-attention go
-    layer by layer, at the cost of about one plain epoch and two more backward passes, which
-    check that a layer's rows are the batch's; parameters shared between them are summed
-    before squaring. Parameters that are used in any other way go by per-example gradients of the
+    layer by layer, at the cost of about one plain epoch, and two more backward passes where the
+    graph can choose rows, to check that a layer's rows are the batch's; parameters shared between
+    them are summed before squaring. Parameters that are used in any other way go by per-example gradients of the
     whole model, in chunks of rows, or row by row where the model refuses chunks, which costs about
     as much as training on single rows.
 

@@ -78,8 +78,10 @@ class Squares:
         are of batches in which it was not odd.
         """
         odd = unaccounted(outputs, calls, self.layered, len(batch))
-        known = [call for call in calls if not odd.issuperset(call.rules)]
-        self._move(odd | misaligned(outputs, known), batch, outputs)
+        if picks_rows(outputs):
+            known = [call for call in calls if not odd.issuperset(call.rules)]
+            odd |= misaligned(outputs, known)
+        self._move(odd, batch, outputs)
 
     def _move(self, odd: set[str], batch: Batch, outputs: Tensor) -> None:
         """Let parameters go through the whole model."""
@@ -191,6 +193,24 @@ class Squares:
                 mend="check the rows and the weights for NaN and infinity, or leave ewc out",
             )
         return self.sums
+
+
+# operations by which values can choose which rows a layer gets
+_PICKING = ("Index", "Masked", "Gather", "Scatter", "Take", "Sort", "Topk", "Where", "Nonzero")
+
+
+def picks_rows(outputs: Tensor) -> bool:
+    """Whether the graph behind outputs holds an operation that can send rows to chosen layers."""
+    waiting, seen = [outputs.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if type(node).__name__.startswith(_PICKING):
+            return True
+        waiting += [following for following, _ in node.next_functions]
+    return False
 
 
 def misaligned(outputs: Tensor, calls: list[Call]) -> set[str]:
