@@ -46,9 +46,9 @@ def diagonal_fisher(
     Linear, convolution, embedding, layer, batch, group and RMS norm layers and self-attention go
     layer by layer, at the cost of about one plain epoch, and two more backward passes where the
     graph can choose rows, to check that a layer's rows are the batch's; parameters shared between
-    them are summed before squaring. Parameters that are used in any other way go by per-example gradients of the
-    whole model, in chunks of rows, or row by row where the model refuses chunks, which costs about
-    as much as training on single rows.
+    them are summed before squaring. Parameters that are used in any other way go by per-example
+    gradients of the whole model, in chunks of rows, or row by row where the model refuses chunks,
+    which costs about as much as training on single rows.
 
     Estimated in evaluation mode; modes, buffers, generators, gradients and requirements of
     gradients are left as they were.
