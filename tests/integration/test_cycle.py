@@ -322,3 +322,9 @@ def test_a_job_of_a_sweep_returns_its_objective_and_moves_no_alias(
     stored = json.loads((tmp_path / "result.json").read_text())
     assert "objective" not in stored
     jsonschema.validate(stored, schema())
+
+
+@pytest.mark.parametrize("method", ["joint", "scratch"])
+def test_all_of_history_is_not_its_memory(run: Run, method: str) -> None:
+    refused = run(*SHORT, f"method={method}", "history=memory")
+    assert (refused["status"], refused["error"]["where"]) == ("failed", "history")

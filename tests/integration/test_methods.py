@@ -352,3 +352,16 @@ def test_scratch_starts_from_nothing(champion: VersionView, tmp_path: Path) -> N
     )
     assert trained.fit.replayed_rows > 0
     assert float((found["0.weight"] - champion.weights["0.weight"]).abs().max()) > 0.1
+
+
+def test_what_follows_the_training_says_that_other_weights_were_kept(
+    champion: VersionView, tmp_path: Path
+) -> None:
+    # the score on history falls from the first validation on, so an early step is kept
+    settings: dict[str, Any] = {"max_steps": 150, "validate_every": 10}
+    _, _, told = retrain(tmp_path / "best", [SI()], champion=champion, **settings)
+    kept = [line for line in told if "Kept the weights of step" in line]
+    assert bool(kept) == any("si: what it learns" in line for line in told)
+    assert kept
+    _, _, told = retrain(tmp_path / "last", [SI()], champion=champion, keep="last", **settings)
+    assert not told

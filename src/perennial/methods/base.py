@@ -25,6 +25,7 @@ class Method:
         requires: Capabilities that the module must give: ``per_example_loss``, ``logits``,
             ``features``, ``stored_logits``.
         needs_history: Whether the method has nothing to work with where there is no history.
+        needs_all_history: Whether a sample of it, as a memory is, would make it another method.
         learns_from_training: Whether `finish` needs to have seen the training that leads to a
             version, so that the method is attached when the first one is trained too.
         needs_replay: Whether the method speaks about replayed rows, so that another has to mix
@@ -38,6 +39,7 @@ class Method:
     name: ClassVar[str]
     requires: ClassVar[frozenset[str]] = frozenset()
     needs_history: ClassVar[bool] = False
+    needs_all_history: ClassVar[bool] = False
     learns_from_training: ClassVar[bool] = False
     needs_replay: ClassVar[bool] = False
     holds_champion: ClassVar[bool] = False

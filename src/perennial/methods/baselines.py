@@ -21,6 +21,7 @@ class Joint(Method):
 
     name: ClassVar[str] = "joint"
     needs_history: ClassVar[bool] = True
+    needs_all_history: ClassVar[bool] = True
 
     def new_share(self, new_rows: int, history_rows: int) -> float:
         """New rows among all rows."""

@@ -153,6 +153,12 @@ def train(
     learner.model.to(learner.device)
     if line := _kept_line(result):
         warn(line)
+        for method in methods:
+            if method.learns_from_training:
+                warn(
+                    f"{method.name}: what it learns of the training runs to the last step; with "
+                    "trainer.keep=last that is also the step of the weights"
+                )
     for method in methods:
         method.adjust(context)
     left = {method.name: method.finish(context) for method in methods}

@@ -120,6 +120,13 @@ def refuse_what_cannot_work(
             has_history=bool(old),
             decision_number=decision_number,
         )
+    whole = [method.name for method in methods if method.needs_all_history]
+    if whole and cycle.history == "memory":
+        raise MethodError(
+            f"All of history is what {' and '.join(whole)} means, and history=memory is a sample.",
+            where="history",
+            mend="use history=all, or method=replay",
+        )
     needing = [method.name for method in methods if method.needs_history]
     if needing and material.history.train is None:
         raise MethodError(
