@@ -209,6 +209,8 @@ class MethodContext:
             where there is no training.
         likelihood: Density of the targets given the outputs; None is the softmax of the logits.
         replays: Whether batches hold rows of history beside the new ones.
+        history_total: Training rows that history stands for, at least ``history_count``: a memory
+            is a sample of them.
     """
 
     model: nn.Module
@@ -229,6 +231,7 @@ class MethodContext:
     champion_scores: Mapping[str, float] = field(default_factory=dict)
     likelihood: Likelihood | None = None
     replays: bool = False
+    history_total: int = 0
 
     @property
     def old_classes(self) -> int | None:

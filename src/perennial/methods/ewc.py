@@ -214,7 +214,9 @@ class EWC(Method):
             likelihood=context.likelihood,
             warn=context.warn,
         )
-        return {name: value * count for name, value in mean.items()}
+        # a memory is a sample: its mean stands for all the rows that it was drawn from
+        rows = max(count, context.history_total) if history else count
+        return {name: value * rows for name, value in mean.items()}
 
     def _watch_stability(self, step: StepContext) -> None:
         """Warn once where plain SGD would overshoot; Adam and its kin bound their steps."""

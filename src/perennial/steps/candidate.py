@@ -77,6 +77,7 @@ def train(
     warn: Any,
     sampling: str = "passes",
     classes: int = 0,
+    history_total: int = 0,
 ) -> Trained:
     """Fine-tune the champion's weights on new and replayed rows.
 
@@ -128,6 +129,7 @@ def train(
         warn=warn,
         champion_scores=start,
         replays=share is not None and history is not None,
+        history_total=history_total,
     )
 
     def prepare() -> None:

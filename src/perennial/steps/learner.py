@@ -349,6 +349,7 @@ def method_context(
     warn: Callable[[str], None],
     champion_scores: Mapping[str, float] | None = None,
     replays: bool = False,
+    history_total: int = 0,
 ) -> MethodContext:
     """What methods get before and after training."""
     present = "logits" not in missing
@@ -362,6 +363,7 @@ def method_context(
     return MethodContext(
         model=learner.model,
         replays=replays,
+        history_total=history_total,
         champion=champion,
         logits=learner.task.outputs if present else None,
         per_example_loss=loss if present else None,

@@ -45,6 +45,11 @@ class Lineage:
         """Every row that was met, with its role."""
         return Learned.joined([_met(version, stem) for version, stem in self.cycles.values()])
 
+    @property
+    def trained_rows(self) -> int:
+        """Number of rows that were trained on."""
+        return int((self.learned.role == "train").sum())
+
     def holdouts(self, names: Sequence[str]) -> dict[str, tuple[Rows, Booleans]]:
         """The frozen holdouts: ``history/<cycle>`` to rows and ``seen_by_champion``.
 

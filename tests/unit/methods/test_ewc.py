@@ -280,3 +280,29 @@ def test_a_strength_that_is_not_given_depends_on_replay(replays: bool, expected:
     resumed.load_state_dict(method.state_dict())
     assert method.factor == resumed.factor == expected / 10
     assert given.factor == 0.2
+
+
+def test_a_precision_from_memory_stands_for_all_rows_it_was_drawn_from() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Linear(3, 2), torch.randn(6, 3)
+    rows = Batch(data=(x,), ids=np.arange(6).astype(str), is_new=np.zeros(6, dtype=bool))
+    context = MethodContext(
+        model=model,
+        champion=VersionView(id="m@1", weights=model.state_dict()),
+        logits=lambda model, data: model(data[0]),
+        per_example_loss=None,
+        features=None,
+        history=lambda: [rows],
+        new=tuple,
+        validate=dict,
+        history_count=6,
+        new_count=10,
+        seed=0,
+        generator=torch.Generator(),
+        device=torch.device("cpu"),
+    )
+    whole, sample = EWC(strength=1.0), EWC(strength=1.0)
+    whole.prepare(context)
+    sample.prepare(replace(context, history_total=600))
+    for name, value in whole.precision.items():
+        torch.testing.assert_close(sample.precision[name], 100 * value)
