@@ -260,11 +260,59 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """Both models on new training rows, a sample of them: what over-fitting is seen by.
+
+    Attributes:
+        champion: The champion's scores (M,).
+        candidate: The candidate's (M,).
+        cluster: Rows with one cluster (M,) are dependent.
+    """
+
+    champion: Floats
+    candidate: Floats
+    cluster: Strings
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What one model costs to serve.
+
+    Attributes:
+        parameters: Number of them, frozen ones and those of merged parts included.
+        bytes: Of the stored weights.
+        latency: Seconds of one forward on one batch (R,), over R rounds in which champion and
+            candidate took turns on one device.
+    """
+
+    parameters: int
+    bytes: int
+    latency: Floats
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One torchmetrics metric of the candidate over the rows of one part.
+
+    Attributes:
+        value: Over all rows.
+        replicates: Over resampled clusters (R,), for the interval.
+        higher_is_better: The metric's own direction.
+        n: Rows.
+    """
+
+    value: float
+    replicates: Floats
+    higher_is_better: bool
+    n: int
+
+
+@dataclass(frozen=True)
 class EvaluationReport:
     """Champion and candidate on the same N frozen rows, row by row.
 
     Attributes:
-        row_id: (N,).
+        row_id: (N,); unique within a holdout.
         cluster: Rows with one cluster (N,) are dependent: duplicates, or one user's.
         holdout: ``new``, or ``history/<cycle>`` for the holdout that cycle added (N,).
         label: True label (N,), index into ``label_names``.
@@ -273,6 +321,16 @@ class EvaluationReport:
         candidate: The trained version's predictions.
         label_names: Class names in the order of the labels; the champion may know only the first
             of them, and its predictions are over all nevertheless.
+        cycle_name: Of the cycle that held the new rows out, ``cycle-<number>``.
+        slices: Slice column to each row's value (N,), empty text where it is not known.
+        best: Score (N,) that the best champion ever on the row's holdout gave it, NaN for new
+            rows; None where the present champion is the only one there was.
+        best_versions: Holdout to the id of that champion.
+        score_name: What the mean score is called, ``accuracy``.
+        fitted: Both models on new training rows; None where they were not scored.
+        serving: ``champion`` and ``candidate`` to what serving them costs; empty where it was not
+            measured.
+        measured: Key of a bound to the candidate's metric, see ``perennial.promotion.policy``.
     """
 
     row_id: Strings
@@ -283,6 +341,14 @@ class EvaluationReport:
     champion: Predictions
     candidate: Predictions
     label_names: tuple[str, ...] = ()
+    cycle_name: str = "new"
+    slices: Mapping[str, Strings] = field(default_factory=dict)
+    best: Floats | None = None
+    best_versions: Mapping[str, str] = field(default_factory=dict)
+    score_name: str = "accuracy"
+    fitted: Fitted | None = None
+    serving: Mapping[str, Serving] = field(default_factory=dict)
+    measured: Mapping[str, Measured] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.row_id)
@@ -292,3 +358,13 @@ class EvaluationReport:
         """Rows of the new holdout (N,)."""
         mask: Booleans = self.holdout == "new"
         return mask
+
+    @property
+    def cycle(self) -> Strings:
+        """Name of the cycle that held each row out (N,)."""
+        return np.array(
+            [
+                self.cycle_name if name == "new" else name.removeprefix("history/")
+                for name in self.holdout.tolist()
+            ]
+        )

@@ -284,6 +284,7 @@ def _veto(
         alternative=None,
         reason=f"{name}: {_change(report, mask)}; a loss beyond "
         f"{100 * policy.margin:.1f} points is {'' if harm else 'not '}significant.",
+        veto=True,
     )
 
 

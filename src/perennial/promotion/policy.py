@@ -24,6 +24,11 @@ class Check:
         power: At ``alternative``, counting each group of dependent rows as one row.
         alternative: True difference at which the power is stated.
         reason: For a person.
+        p_uncorrected: Before Holm's correction, where there was one.
+        unit: Of estimate, interval and threshold: ``points`` for a fraction shown times 100,
+            ``ratio`` for candidate over champion, empty for a plain number.
+        side: ``above`` where a bound must lie above the threshold, ``below`` where below it.
+        veto: A harm veto, which only passes or rejects.
     """
 
     name: str
@@ -36,6 +41,10 @@ class Check:
     power: float | None
     alternative: float | None
     reason: str
+    p_uncorrected: float | None = None
+    unit: str = "points"
+    side: str = "above"
+    veto: bool = False
 
 
 @dataclass(frozen=True)

@@ -85,15 +85,24 @@ def _with_estimate(check: Mapping[str, Any]) -> str:
 
 def interval(check: Mapping[str, Any]) -> str:
     """A check's estimate and bounds against its threshold; empty where nothing was compared."""
-    if check["estimate"] is None:
+    if check["estimate"] is None or check["interval"] is None:
         return ""
     low, high = check["interval"]
-    places = places_apart([low, check["estimate"], high], check["threshold"])
-    estimate, low, high, threshold = (
-        points(value, places) for value in (check["estimate"], low, high, check["threshold"])
-    )
-    must = "must not lie wholly below" if check["name"].startswith("harm/") else "must be above"
-    return f"{estimate} points [{low}, {high}], {must} {threshold}"
+    shown = _amounts([low, check["estimate"], high], check["threshold"], unit=check["unit"])
+    unit = " points" if check["unit"] == "points" else ""
+    must = f"must be {check['side']}"
+    if check["veto"]:
+        must = f"must not lie wholly {'below' if check['side'] == 'above' else 'above'}"
+    return f"{shown[1]}{unit} [{shown[0]}, {shown[2]}], {must} {shown[3]}"
+
+
+def _amounts(values: Sequence[float], threshold: float, *, unit: str) -> list[str]:
+    """The values and the threshold in their unit, with as many places as tell them apart."""
+    if unit == "points":
+        places = places_apart(values, threshold)
+        return [points(value, places) for value in (*values, threshold)]
+    sign = "×" if unit == "ratio" else ""
+    return [f"{value:.3g}{sign}" for value in (*values, threshold)]
 
 
 def charge(number: int, alpha: float) -> str:

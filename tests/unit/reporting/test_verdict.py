@@ -9,7 +9,8 @@ from perennial.reporting.verdict import charge, interval, sentence, title
 
 
 def check(name: str, outcome: str, estimate: float | None = -0.897) -> dict[str, Any]:
-    return {"name": name, "outcome": outcome, "estimate": estimate}
+    plain = {"unit": "points", "side": "above", "veto": name.startswith("harm/")}
+    return {"name": name, "outcome": outcome, "estimate": estimate, **plain}
 
 
 def result(
