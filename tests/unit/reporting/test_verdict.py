@@ -109,7 +109,7 @@ def test_an_interval_is_told_apart_from_its_threshold() -> None:
         interval({**close, "interval": [-0.01, 0.001]})
         == "-0.5 points [-1.0, +0.1], must be above -2.0"
     )
-    harm = {**close, "name": "harm/history/cycle-1", "interval": [-0.04, 0.001]}
+    harm = {**close, "name": "harm/history/cycle-1", "veto": True, "interval": [-0.04, 0.001]}
     assert "must not lie wholly below -2.0" in interval(harm)
     assert interval(check("retention", "waived", None)) == ""
 
