@@ -13,21 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from perennial.errors import EvaluationError
+from perennial.models.undisturbed import undisturbed
 from perennial.tasks.base import Task
 from perennial.types import Batch, Predictions
 
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every submodule's own mode comes back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    """Evaluation mode without gradients; see `perennial.models.undisturbed` for what comes back."""
+    with undisturbed(model), torch.no_grad():
+        model.eval()
+        yield
 
 
 def predict(

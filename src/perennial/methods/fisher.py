@@ -11,7 +11,6 @@ Shapes: B rows, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from perennial.errors import ConfigError, MethodError
 from perennial.methods.layers import mixes_rows
 from perennial.methods.recording import recording
 from perennial.methods.squares import Squares
+from perennial.models.undisturbed import undisturbed
 from perennial.tasks.likelihood import Categorical
 from perennial.types import Batch, Likelihood
 
@@ -87,7 +87,8 @@ def diagonal_fisher(
     density = Categorical() if likelihood is None else likelihood
     sums = Squares(model, logits, warn)
     count = 0
-    with _evaluating(model):
+    with undisturbed(model):
+        model.eval()
         for given in batches:
             batch = given if isinstance(given, Batch) else _numbered(given, count)
             if count == 0:
@@ -165,26 +166,3 @@ def _directions(
                 mend="use method.ewc.fisher=sampled, or raise the limit",
             )
         yield from likelihood.expectation(fixed)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (module, name, value, None if value is None else value.clone())
-        for module in model.modules()
-        for name, value in module._buffers.items()
-    ]
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        # a forward may count its calls, or keep what it saw, also in evaluation mode
-        for module, name, value, copy in buffers:
-            module._buffers[name] = value
-            if value is not None and copy is not None and not torch.equal(value, copy):
-                value.copy_(copy)

@@ -23,8 +23,9 @@ from perennial.promotion.registry import Version
 from perennial.steps.collect import Parts
 from perennial.steps.given import Given
 from perennial.steps.history import recall
-from perennial.steps.learner import Learner, capabilities, memory_gradients, method_context
+from perennial.steps.learner import Learner, memory_gradients, method_context
 from perennial.steps.lineage import Lineage
+from perennial.steps.probing import capabilities
 from perennial.steps.remember import complete, stored_dtype
 from perennial.training.fit import FitResult, fit
 from perennial.training.settings import Training
@@ -94,7 +95,7 @@ def train(
     start = learner.score(validation, classes=classes or None)
     if classes > len(champion.label_names):
         learner.grow(new, classes, seed=seed)
-    missing = capabilities(learner, new)
+    missing = capabilities(learner, new, methods)
     check_capabilities(methods, missing, type(learner.model).__name__)
     share = _new_share(methods, new, history)
     if share is not None and history is not None:

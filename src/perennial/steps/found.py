@@ -24,14 +24,15 @@ from perennial.steps.collect import Parts, require_training_rows, split
 from perennial.steps.judge import aggregate
 from perennial.steps.learner import (
     Learner,
-    capabilities,
     fit_label_names,
     method_context,
     output_width,
     weights_of,
 )
+from perennial.steps.probing import capabilities
 from perennial.steps.remember import stored_dtype
 from perennial.steps.settings import Cycle
+from perennial.tracking.base import plain
 from perennial.types import VersionView
 
 FIRST = "cycle-1"
@@ -70,7 +71,8 @@ def adopt(cycle: Cycle) -> Version:
     Memory, holdout, metrics and what the methods need are computed from ``data.history``.
 
     Raises:
-        ConfigError: There is no checkpoint, or the lineage has a champion that it did not found.
+        ConfigError: There is no checkpoint, the lineage has a champion that it did not found, or
+            it was adopted under other settings.
         DataError: There is no history.
     """
     check_checkpoint_path(cycle.checkpoint)
@@ -83,6 +85,7 @@ def adopt(cycle: Cycle) -> Version:
     champion = cycle.registry.champion(cycle.name)
     if champion is not None:
         satisfied(cycle, champion)
+        _refuse_other_settings(cycle, champion)
         return champion
     if cycle.data.history is None:
         raise DataError(
@@ -113,6 +116,44 @@ def satisfied(cycle: Cycle, champion: Version) -> None:
         mend=f"leave checkpoint= out to go on from {champion.id}, or found a lineage of its own "
         f"with model_name={cycle.name}-2",
     )
+
+
+def _refuse_other_settings(cycle: Cycle, champion: Version) -> None:
+    """What an adoption computed stays: settings that would have it compute something else."""
+    then, now = (
+        _adopted_by(config)
+        for config in (cycle.registry.version(f"{cycle.name}@1").manifest["config"], cycle.config)
+    )
+    key = next((key for key in sorted({**then, **now}) if then.get(key) != now.get(key)), None)
+    if key is not None:
+        raise ConfigError(
+            f"The checkpoint was adopted before, {_given(key, then)}, and what its version keeps "
+            f"was computed like that; now it is {_given(key, now)}, which would change nothing.",
+            where=key,
+            mend=f"adopt it anew with model_name={cycle.name}-2, or go on from {champion.id}: "
+            "perennial train takes another method at any time",
+        )
+
+
+def _adopted_by(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide what an adoption computes and keeps, by their dotted names."""
+    found: dict[str, Any] = {}
+
+    def collect(value: Any, key: str) -> None:
+        if isinstance(value, Mapping) and value:
+            for name, inner in value.items():
+                collect(inner, f"{key}.{name}" if key else str(name))
+        else:
+            found[key] = value
+
+    data = {key: value for key, value in config["data"].items() if key != "new"}
+    others = {name: config[name] for name in ("method", "model", "seed", "task")}
+    collect(plain({"data": data, **others}), "")
+    return found
+
+
+def _given(key: str, settings: Mapping[str, Any]) -> str:
+    return f"with {key}={settings[key]}" if key in settings else f"without {key}"
 
 
 def _history(cycle: Cycle, salt: str) -> tuple[Parts, Rows]:
@@ -366,7 +407,7 @@ def _doubt_labels(cycle: Cycle, mean: float, parts: Parts, names: tuple[str, ...
 
 def _method_state(cycle: Cycle, learner: Learner, parts: Parts) -> dict[str, Any]:
     methods = arrange(cycle.methods())
-    missing = capabilities(learner, parts.train)
+    missing = capabilities(learner, parts.train, methods)
     check_capabilities(methods, missing, type(learner.model).__name__)
     context = method_context(
         learner,

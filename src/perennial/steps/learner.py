@@ -26,15 +26,6 @@ from perennial.training.attach import combine
 from perennial.training.module import OptimizerFactory, TaskModule, build_optimizer, learning_rate
 from perennial.types import Batch, MethodContext, Predictions, VersionView
 
-# what draws, or depends on the batch, by design and not by a change of the row
-_BY_CHANCE = (
-    nn.modules.dropout._DropoutNd,
-    nn.modules.batchnorm._NormBase,
-    nn.MultiheadAttention,
-    nn.RReLU,
-    nn.RNNBase,
-)
-
 
 @dataclass(frozen=True)
 class Constructor:
@@ -209,63 +200,6 @@ def build_learner(
         notes=notes,
         head=model.head,
     )
-
-
-def capabilities(learner: Learner, rows: Rows) -> dict[str, str]:
-    """Find out on one batch what the module gives.
-
-    Args:
-        learner: Model and task.
-        rows: At least one row.
-
-    Returns:
-        Capability to the reason why it is missing; empty where nothing is.
-    """
-    batch = next(learner.batches(rows.take(slice(0, 2))))
-    missing = {"features": "no task of this release names a layer that gives them"}
-    try:
-        with eval_mode(learner.module):
-            outputs = learner.task.outputs(learner.module, batch.data)
-            learner.task.per_example_loss(outputs, batch.data)
-        reason = _no_stored_logits(learner.module, outputs, len(batch))
-        if reason is None and _draws(learner, batch.data):
-            reason = "its forward changes rows at random in training (augmentation, noise)"
-        if reason:
-            missing["stored_logits"] = reason
-    except Exception as error:
-        # the module is foreign code: whatever it raises is the reason
-        reason = f"its forward failed on a batch ({type(error).__name__}: {error})"
-        missing |= dict.fromkeys(("logits", "per_example_loss", "stored_logits"), reason)
-    return missing
-
-
-def _draws(learner: Learner, data: Any) -> bool:
-    """Whether a training forward depends on chance, dropout and batch norm apart."""
-    module = learner.module
-    modes = [(part, part.training) for part in module.modules()]
-    devices = [learner.device] if learner.device.type == "cuda" else []
-    found = []
-    try:
-        for part in module.modules():
-            part.training = not isinstance(part, _BY_CHANCE)
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            for seed in (0, 1):
-                torch.manual_seed(seed)
-                found.append(learner.task.outputs(module, data))
-    finally:
-        for part, training in modes:
-            part.training = training
-    return not torch.equal(*found)
-
-
-def _no_stored_logits(module: pl.LightningModule, outputs: Tensor, rows: int) -> str | None:
-    """Why a row's logits could not be compared with the ones it was stored with."""
-    for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
-        if is_overridden(hook, module):
-            return f"its {hook} may change batches, so that stored logits are of another input"
-    if outputs.ndim != 2 or len(outputs) != rows:
-        return f"its outputs {tuple(outputs.shape)} for {rows} rows are not one vector per row"
-    return None
 
 
 def output_width(learner: Learner, rows: Rows) -> int:

@@ -1,21 +1,19 @@
-"""Whose logits are stored, in which dtype, and for which modules they would be wrong."""
+"""Whose logits are stored, and in which dtype."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from perennial.data.logits import put
 from perennial.data.rows import OWN, Rows
 from perennial.errors import MethodError
-from perennial.steps.learner import Constructor, Learner, build_learner, capabilities
+from perennial.steps.learner import Constructor, Learner, build_learner
 from perennial.steps.remember import complete
 from perennial.tasks.classification import Classification
 
@@ -83,69 +81,3 @@ def test_a_logit_too_large_for_its_dtype_is_refused() -> None:
     with pytest.raises(MethodError, match="does not fit float16"):
         complete(made, rows(), dtype="float16", version=1)
     complete(made, rows(), dtype="float32", version=1)
-
-
-class Changing(pl.LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return nn.functional.cross_entropy(self(batch[0]), batch[1])
-
-
-class After(Changing):
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        return batch[0] + torch.randn_like(batch[0]), batch[1]
-
-
-class Before(Changing):
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        return batch
-
-
-class Noisy(nn.Module):
-    """Augments in its own forward, beside what is random by design."""
-
-    def __init__(self, noise: float = 0.1) -> None:
-        super().__init__()
-        self.net = nn.Sequential(
-            nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)
-        )
-        self.noise = noise
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x + self.noise * torch.randn_like(x) if self.training else x)
-
-
-class Tokens(Classification):
-    """A task with logits for every position."""
-
-    def outputs(self, model: nn.Module, batch: Any) -> Tensor:
-        return super().outputs(model, batch)[:, None].expand(-1, 7, -1)
-
-    def per_example_loss(self, outputs: Tensor, batch: Any) -> Tensor:
-        return super().per_example_loss(outputs[:, 0], batch)
-
-
-def test_what_makes_stored_logits_wrong_is_a_missing_capability() -> None:
-    for build, words in ((After, "on_after_batch_transfer"), (Before, "on_before_batch_transfer")):
-        missing = capabilities(learner(build), rows())
-        assert words in missing["stored_logits"]
-        assert "logits" not in missing
-    for good in (Changing, net):
-        assert set(capabilities(learner(good), rows())) == {"features"}
-    quiet = learner(lambda: Noisy(0.0))
-    state = {name: value.clone() for name, value in quiet.model.state_dict().items()}
-    assert "stored_logits" not in capabilities(quiet, rows())
-    assert all(torch.equal(value, state[n]) for n, value in quiet.model.state_dict().items())
-    assert all(part.training for part in quiet.model.modules())
-    assert "at random in training" in capabilities(learner(Noisy), rows())["stored_logits"]
-    tokens = learner(net)
-    tokens.task = Tokens()
-    missing = capabilities(tokens, rows())
-    assert "(2, 7, 3)" in missing["stored_logits"]
-    assert "logits" not in missing
