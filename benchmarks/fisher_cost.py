@@ -1,6 +1,6 @@
 """What a Fisher costs, in plain training epochs over the same rows, and how exact it is.
 
-python benchmarks/fisher_cost.py --rounds 5 --json fisher_cost.json
+python benchmarks/fisher_cost.py --rounds 9 --json fisher_cost.json
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def largest_error(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
 def main() -> None:
     """Print a table and the bars."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--models", nargs="*", default=list(models()))
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()

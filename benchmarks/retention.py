@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,14 @@ REFERENCE = {
 TUNING_SHARE = 0.2
 
 
-def parsed() -> argparse.Namespace:
+def count(text: str) -> int:
+    """A whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -46,22 +54,22 @@ def parsed() -> argparse.Namespace:
     add("--source", default="digits", help="digits, or a path")
     add("--label", default="label", help="label column of a table")
     add("--scenario", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
-    add("--classes-per-context", type=int, default=2, help="of split")
-    add("--contexts", type=int, default=5, help="of permuted and rotated")
+    add("--classes-per-context", type=count, default=2, help="of split")
+    add("--contexts", type=count, default=5, help="of permuted and rotated")
     add("--method", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
     add("--knob", nargs="*", default=[], metavar="METHOD=VALUE", help="instead of choosing one")
-    add("--seeds", type=int, default=5)
-    add("--tuning-seeds", type=int, default=2, help="seeds that a knob is chosen on")
-    add("--hidden", type=int, nargs="*", default=[100, 100])
+    add("--seeds", type=count, default=5)
+    add("--tuning-seeds", type=count, default=2, help="seeds that a knob is chosen on")
+    add("--hidden", type=count, nargs="*", default=[100, 100])
     add("--lr", type=float, default=1e-3)
-    add("--iterations", type=int, default=300, help="optimizer steps a context")
-    add("--batch", type=int, default=64, help="new rows of a batch; replay adds as many")
-    add("--memory-per-class", type=int, default=20)
+    add("--iterations", type=count, default=300, help="optimizer steps a context")
+    add("--batch", type=count, default=64, help="new rows of a batch; replay adds as many")
+    add("--memory-per-class", type=count, default=20)
     add("--equal", choices=("steps", "passes"), default="steps")
     add("--test-fraction", type=float, default=TEST_FRACTION)
     add("--accelerator", choices=("auto", "cpu", "cuda"), default="auto")
     add("--json", type=Path)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 class Comparison:
@@ -70,6 +78,13 @@ class Comparison:
     def __init__(self, chosen: argparse.Namespace) -> None:
         self.chosen = chosen
         self.source = load(chosen.source, chosen.label)
+        classes, each = self.source.classes, chosen.classes_per_context
+        if chosen.protocol == "split" and (classes % each or classes == each):
+            raise SystemExit(
+                f"--classes-per-context {each} does not divide the {classes} classes of "
+                f"{chosen.source} into two contexts or more of equal size; what does: "
+                + (", ".join(str(n) for n in range(1, classes) if not classes % n) or "nothing")
+            )
         self.setting = Setting(
             hidden=tuple(chosen.hidden),
             lr=chosen.lr,

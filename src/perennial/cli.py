@@ -252,11 +252,31 @@ def _unknown_setting(key: str, text: str, name: str) -> ConfigError:
             where="command line",
             mend=f"write {bare}=..., once and without a plus, to change it",
         )
+    if owners := _owners(bare):
+        group = bare.partition(".")[0]
+        others = f", beside another as {group}=[NAME,{owners[0]}]" if group == "method" else ""
+        return ConfigError(
+            f"The chosen {group} has no setting {bare!r}.",
+            where="command line",
+            mend=f"it belongs to {' and '.join(f'{group}={owner}' for owner in owners)}: choose "
+            f"that{others}, or leave the setting out",
+        )
     close = nearest(bare, flatten(_defaults(name)))
     mend = f"did you mean {close}?" if close else "see all settings with --cfg job"
     if bare.partition(".")[0] in ("model", "optimizer"):
         mend += f" An argument of your own class is added with a plus: +{bare}=..."
     return ConfigError(f"There is no setting {key!r}.", where="command line", mend=mend)
+
+
+def _owners(key: str) -> list[str]:
+    """The choices of a setting's group that have it."""
+    import yaml
+
+    from perennial.config import flatten
+
+    group, _, rest = key.partition(".")
+    files = sorted((CONF_DIR / group).glob("*.yaml")) if rest else []
+    return [path.stem for path in files if rest in flatten(yaml.safe_load(path.read_text()) or {})]
 
 
 def _defaults(name: str) -> Mapping[str, Any]:

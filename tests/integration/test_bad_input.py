@@ -312,6 +312,24 @@ def test_a_misspelt_override_names_the_right_one(
     assert done.stdout.splitlines()[-1] == "False False"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "owner"),
+    [
+        (("method=si", "method.ewc.fisher=empirical"), "method=ewc"),
+        (("method.si.strength=3",), "method=si"),
+        (("model=custom", "model.hidden=[3]"), "model=mlp"),
+    ],
+)
+def test_a_setting_of_another_choice_names_the_choice(
+    tmp_path: Path, overrides: tuple[str, ...], owner: str
+) -> None:
+    done = command("train", *overrides, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "has no setting" in done.stderr
+    assert f"it belongs to {owner}: choose that" in done.stderr
+    assert "did you mean" not in done.stderr
+
+
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     done = command("train", "--help", cwd=tmp_path)
     assert done.returncode == 0

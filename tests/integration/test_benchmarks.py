@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import contestants
 import frontier
 import protocols
+import retention
 
 from perennial.backtest import backtest
 from perennial.data.memory import Memory
@@ -180,3 +181,24 @@ def test_memory_holds_as_many_rows_of_each_class(tmp_path: Path) -> None:
 def test_the_frontier_by_hand() -> None:
     points = [(0.9, 0.5), (0.8, 0.8), (0.7, 0.8), (0.5, 0.9), (0.9, 0.4), (0.8, 0.8)]
     assert frontier.pareto(points) == [True, True, False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--seeds", "0"), ("--classes-per-context", "0"), ("--iterations", "-1"), ("--batch", "2.5")],
+)
+def test_a_count_of_nothing_is_refused(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        retention.parsed([option, value])
+    assert (
+        f"argument {option}: '{value}' is not a whole number from 1 up" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("each", ["3", "10", "20"])
+def test_classes_that_do_not_divide_into_contexts_are_refused(each: str) -> None:
+    with pytest.raises(SystemExit, match=f"{each} does not divide the 10 classes.*1, 2, 5"):
+        retention.Comparison(retention.parsed(["--classes-per-context", each]))
+    retention.Comparison(retention.parsed(["--protocol", "rotated", "--classes-per-context", each]))

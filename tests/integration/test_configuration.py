@@ -42,6 +42,36 @@ def test_every_yaml_opens_with_the_command_that_uses_it(path: Any) -> None:
     assert any(line.startswith(("# python train.py", "# perennial ")) for line in head)
 
 
+METHODS = sorted(CONF_DIR.glob("method/*.yaml"))
+
+
+def overrides_in(command: str) -> list[str]:
+    return command.removeprefix("# python train.py").split()
+
+
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
+def test_the_command_of_every_method_works(path: Any, compose: Compose) -> None:
+    config = compose(*overrides_in(path.read_text().splitlines()[0]))
+    assert path.stem in {*config["method"], "default", "none"}
+    for name, node in config["method"].items():
+        check_node(node, where=f"method.{name}")
+        assert build(node, where=f"method.{name}").name == name
+
+
+@pytest.mark.parametrize("kind", ["sampled", "true", "empirical", "'true'"])
+def test_every_fisher_is_chosen_as_it_is_written(kind: str, compose: Compose) -> None:
+    node = compose("method=ewc", f"method.ewc.fisher={kind}")["method"]["ewc"]
+    check_node(node, where="method.ewc")
+    assert build(node, where="method.ewc").fisher == kind.strip("'")
+
+
+def test_no_fisher_is_none_of_them(compose: Compose) -> None:
+    node = compose("method=ewc", "method.ewc.fisher=false")["method"]["ewc"]
+    check_node(node, where="method.ewc")
+    with pytest.raises(ConfigError, match="one of sampled, true, empirical"):
+        build(node, where="method.ewc")
+
+
 def test_defaults_are_those_of_the_design(compose: Compose, home: Any) -> None:
     config = compose()
     assert config["model_name"] == "digits"

@@ -53,7 +53,7 @@ class EWC(Method):
             measured to be good: 0.1 where batches replay history, else 100, or 1000 for the
             proximal step, which under Adam is weaker by the learning rate.
         decay: Share of the old precision that is kept per cycle, in [0, 1].
-        fisher: ``sampled``, ``true`` or ``empirical``.
+        fisher: ``sampled``, ``true`` (or True, as which YAML reads it) or ``empirical``.
         max_classes: Largest number of classes, or of output dimensions, for ``true``, and for it
             alone; None is 100.
         step: ``explicit`` or ``proximal``.
@@ -72,10 +72,11 @@ class EWC(Method):
         *,
         strength: float | None = None,
         decay: float = 1.0,
-        fisher: str = "sampled",
+        fisher: str | bool = "sampled",
         max_classes: int | None = None,
         step: str = "explicit",
     ) -> None:
+        kind = "true" if fisher is True else fisher
         limit = MAX_CLASSES if max_classes is None else max_classes
         for setting, value in (
             ("strength", 0 if strength is None else strength),
@@ -87,15 +88,15 @@ class EWC(Method):
         given = 0 if strength is None else strength
         require(0 <= given < math.inf, "ewc.strength", strength, "at least 0 and finite")
         require(0 <= decay <= 1, "ewc.decay", decay, "from 0 to 1")
-        require(fisher in KINDS, "ewc.fisher", fisher, f"one of {', '.join(KINDS)}")
+        require(kind in KINDS, "ewc.fisher", fisher, f"one of {', '.join(KINDS)}")
         require(limit >= 2, "ewc.max_classes", max_classes, "at least 2")
-        unused = max_classes is not None and fisher != "true"
+        unused = max_classes is not None and kind != "true"
         require(not unused, "ewc.max_classes", max_classes, "null unless method.ewc.fisher is true")
         require(step in STEPS, "ewc.step", step, f"one of {', '.join(STEPS)}")
         self.strength = None if strength is None else float(strength)
         self.weight = ALONE[step] if strength is None else float(strength)
         self.decay = float(decay)
-        self.fisher = fisher
+        self.fisher = str(kind)
         self.max_classes = limit
         self.step = step
         self.precision: dict[str, Tensor] = {}

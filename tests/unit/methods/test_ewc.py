@@ -203,6 +203,7 @@ def test_a_precision_of_another_shape_is_named() -> None:
         {"strength": float("nan")},
         {"decay": 1.5},
         {"fisher": "squared"},
+        {"fisher": False},
         {"max_classes": 1},
         {"max_classes": 1, "fisher": "true"},
         {"max_classes": 50},
