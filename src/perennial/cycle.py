@@ -89,7 +89,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         warn=cycle.say,
         sampling=cycle.data.sampling,
         classes=classes,
-        history_total=material.lineage.trained_rows,
+        history_weight=history.weight,
     )
     after = {name: learner.predict(rows) for name, (rows, _) in held.items()}
     report = join(held, champion=before, candidate=after, label_names=new.label_names)

@@ -209,8 +209,8 @@ class MethodContext:
             where there is no training.
         likelihood: Density of the targets given the outputs; None is the softmax of the logits.
         replays: Whether batches hold rows of history beside the new ones.
-        history_total: Training rows that history stands for, at least ``history_count``: a memory
-            is a sample of them.
+        history_weight: How many training rows of history each one that ``history`` yields stands
+            for (N,), in its order: a memory is a sample. None is one each.
     """
 
     model: nn.Module
@@ -231,7 +231,7 @@ class MethodContext:
     champion_scores: Mapping[str, float] = field(default_factory=dict)
     likelihood: Likelihood | None = None
     replays: bool = False
-    history_total: int = 0
+    history_weight: Floats | None = None
 
     @property
     def old_classes(self) -> int | None:

@@ -19,11 +19,9 @@ from torch import nn
 import perennial
 from perennial.data.digits import digits
 from perennial.launch import run_job
-from perennial.methods.ewc import EWC
 from perennial.models.reference import MLP
 from perennial.promotion.registry import Registry
 from perennial.reporting.result import schema
-from perennial.types import MethodContext
 
 Run = Callable[..., dict[str, Any]]
 SHORT = ("trainer.max_steps=30", "trainer.validate_every=15")
@@ -330,18 +328,3 @@ def test_a_job_of_a_sweep_returns_its_objective_and_moves_no_alias(
 def test_all_of_history_is_not_its_memory(run: Run, method: str) -> None:
     refused = run(*SHORT, f"method={method}", "history=memory")
     assert (refused["status"], refused["error"]["where"]) == ("failed", "history")
-
-
-def test_ewc_from_a_memory_is_told_how_many_rows_it_stands_for(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[tuple[int, int]] = []
-    prepare = EWC.prepare
-
-    def spied(self: EWC, context: MethodContext) -> None:
-        told.append((context.history_count, context.history_total))
-        prepare(self, context)
-
-    monkeypatch.setattr(EWC, "prepare", spied)
-    run(*SHORT, "data.memory.capacity=100", "history=memory")
-    assert told == [(100, 661)]

@@ -204,6 +204,8 @@ class EWC(Method):
         assert logits is not None
         # the precision is the champion's, which knows nothing of new classes
         classes = context.old_classes if history else None
+        # a remembered row stands for those that it was drawn from
+        weight = context.history_weight if history else None
         mean, count = diagonal_fisher(
             context.model,
             context.history() if history else context.new(),
@@ -213,10 +215,10 @@ class EWC(Method):
             max_classes=self.max_classes,
             targets=context.targets,
             likelihood=context.likelihood,
+            weight=weight,
             warn=context.warn,
         )
-        # a memory is a sample: its mean stands for all the rows that it was drawn from
-        rows = max(count, context.history_total) if history else count
+        rows = count if weight is None else float(weight.sum())
         return {name: value * rows for name, value in mean.items()}
 
     def _watch_stability(self, step: StepContext) -> None:

@@ -24,7 +24,7 @@ from perennial.methods.recording import recording
 from perennial.methods.squares import Squares
 from perennial.models.undisturbed import undisturbed
 from perennial.tasks.likelihood import Categorical
-from perennial.types import Batch, Likelihood
+from perennial.types import Batch, Floats, Likelihood
 
 KINDS = ("sampled", "true", "empirical")
 
@@ -39,6 +39,7 @@ def diagonal_fisher(
     seed: int = 0,
     max_classes: int = 100,
     targets: Callable[[Any], Tensor] | None = None,
+    weight: Floats | None = None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> tuple[dict[str, Tensor], int]:
     """Mean over rows of per-example squared gradients of log p(y|x).
@@ -67,6 +68,8 @@ def diagonal_fisher(
         seed: Of the draws.
         max_classes: Largest number of classes or output dimensions for ``true``.
         targets: Batch data to observed targets (B, ...), for ``empirical``.
+        weight: How much each row (N,) counts in the mean, in the order of the batches, at least 0;
+            None is all alike.
         warn: Told which parameters go through the whole model, and how.
 
     Returns:
@@ -100,7 +103,10 @@ def diagonal_fisher(
                 # a copy, for a forward that changes its input in place
                 outputs = logits(_copied(batch.data)).float()
             sums.settle(batch, outputs, calls)
+            counting = None if weight is None else weight[count : count + len(batch)]
             for direction in _directions(outputs, batch, density, kind, seed, max_classes, targets):
+                if counting is not None:
+                    direction = _scaled(direction, counting)
                 sums.add_layers(outputs, calls, direction)
                 sums.add_rows(batch.data, direction)
             count += len(batch)
@@ -110,7 +116,14 @@ def diagonal_fisher(
             where="method.ewc",
             mend="give data.history=PATH, or leave ewc out",
         )
-    return {name: value / count for name, value in sums.finished().items()}, count
+    total = count if weight is None else float(weight.sum())
+    return {name: value / total for name, value in sums.finished().items()}, count
+
+
+def _scaled(direction: Tensor, weight: Floats) -> Tensor:
+    """A direction (B, ...) whose squares are the weights (B,) times what they were."""
+    root = torch.from_numpy(np.sqrt(weight)).to(direction)
+    return direction * root.view(-1, *[1] * (direction.ndim - 1))
 
 
 def _numbered(data: Any, before: int) -> Batch:

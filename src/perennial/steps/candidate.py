@@ -29,7 +29,7 @@ from perennial.steps.probing import capabilities
 from perennial.steps.remember import complete, stored_dtype
 from perennial.training.fit import FitResult, fit
 from perennial.training.settings import Training
-from perennial.types import Booleans, VersionView
+from perennial.types import Booleans, Floats, VersionView
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def train(
     warn: Any,
     sampling: str = "passes",
     classes: int = 0,
-    history_total: int = 0,
+    history_weight: Floats | None = None,
 ) -> Trained:
     """Fine-tune the champion's weights on new and replayed rows.
 
@@ -130,7 +130,7 @@ def train(
         warn=warn,
         champion_scores=start,
         replays=share is not None and history is not None,
-        history_total=history_total,
+        history_weight=history_weight,
     )
 
     def prepare() -> None:

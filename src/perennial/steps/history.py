@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,13 @@ import numpy as np
 from perennial.data.learned import Learned, Ties, changed_ids, tied
 from perennial.data.logits import recalled
 from perennial.data.rows import Rows, concatenate
+from perennial.data.standing import standing
 from perennial.errors import ConfigError, DataError
 from perennial.promotion.registry import Version
 from perennial.steps.collect import Data
-from perennial.steps.lineage import Lineage, relabelled
+from perennial.steps.lineage import Lineage, number_of, relabelled
 from perennial.steps.remember import remembered
+from perennial.types import Booleans, Floats
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,17 @@ class History:
     Attributes:
         train: Training rows, or None where there are none.
         validation: Validation rows, or None.
+        weight: How many learned rows each training row stands for (N,): those of a source count
+            once, remembered ones for the rows of cycles whose source is gone. None without rows.
+        missing: Source to the number of its training rows that neither it nor memory gives.
         fingerprints: Source name to SHA-256, and ``memory`` where it was drawn on.
         notes: Lines for the user.
     """
 
     train: Rows | None = None
     validation: Rows | None = None
+    weight: Floats | None = None
+    missing: Mapping[str, int] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -40,7 +47,9 @@ def collect_history(
 ) -> History:
     """History from every source that can still be read, and from memory for the rest.
 
-    Rows of a source get the logits that memory keeps for their ids.
+    A cycle's source stands for it while it can be read and holds any row that was learned in it:
+    rows taken out of it have left, and memory does not bring them back. Rows of a source get the
+    logits that memory keeps for their ids.
 
     Args:
         data: The sources.
@@ -57,14 +66,53 @@ def collect_history(
         raise ConfigError(
             f"history is {source!r}.", where="history", mend="use history=all or history=memory"
         )
-    pools: dict[str, list[Rows]] = {"train": [], "validation": []}
-    fingerprints: dict[str, str] = {}
-    notes = [
-        f"{version.id} served once, and what it learned is history for {lineage.champion.id}"
-        for version in lineage.former
-    ]
+    pools = _Pools(
+        [
+            f"{version.id} served once, and what it learned is history for {lineage.champion.id}"
+            for version in lineage.former
+        ]
+    )
+    if source == "all":
+        _read_sources(pools, data, lineage=lineage, learned=learned, names=names)
+    read = len(_joined(pools.rows["train"]) or ())
+    gone = _left_to_memory(pools, data, lineage=lineage, learned=learned, names=names)
+    for version in (lineage.champion, *lineage.former):
+        for kind, pool in pools.rows.items():
+            stored = recall(version, kind, names, held=learned.held, ties=data.ties)
+            if stored is None:
+                continue
+            pool[:] = [recalled(rows, stored) for rows in pool]
+            wanted = np.concatenate([stored.id[:0], *(rows.id for rows in gone[kind].values())])
+            if len(extra := _unmet(stored.take(np.isin(stored.id, wanted)), pool)):
+                name = "memory" if version is lineage.champion else f"memory of {version.id}"
+                pools.fingerprints[name] = version.files["memory/train.arrow"]
+                pool.append(extra)
+    train = _joined(pools.rows["train"])
+    history = History(
+        train=train,
+        validation=_joined(pools.rows["validation"]),
+        fingerprints=pools.fingerprints,
+        notes=tuple(pools.notes),
+    )
+    return history if train is None else replace(history, **_counted(train, read, gone, lineage))
+
+
+@dataclass
+class _Pools:
+    """What is collected, under way: rows by role, and the cycles whose sources were read."""
+
+    notes: list[str]
+    rows: dict[str, list[Rows]] = field(default_factory=lambda: {"train": [], "validation": []})
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    covered: dict[str, str] = field(default_factory=dict)
+
+
+def _read_sources(
+    pools: _Pools, data: Data, *, lineage: Lineage, learned: Learned, names: Sequence[str]
+) -> None:
+    """Add the rows of every source that can still be read."""
     manifest = lineage.champion.manifest
-    for key, spec in _sources(data, lineage) if source == "all" else []:
+    for key, spec, cycles in _sources(data, lineage):
         try:
             # only what was learned may know more classes than the champion does
             known = manifest["label_names"] if key == "history" else names
@@ -72,29 +120,71 @@ def collect_history(
         except DataError:
             if key == "history":
                 raise
-            notes.append(f"{key}: no longer readable, its rows come from memory")
+            pools.notes.append(f"{key}: no longer readable, its rows come from memory")
             continue
-        fingerprints[key] = read.fingerprint
+        pools.fingerprints[key] = read.fingerprint
         parts, told = _learned_parts(read.rows, learned, data, key)
-        notes += told
-        for kind, pool in pools.items():
+        pools.notes += told
+        pools.covered |= dict.fromkeys(cycles, key)
+        for kind, pool in pools.rows.items():
             pool.append(_unmet(parts[kind], pool))
-    for version in (lineage.champion, *lineage.former):
-        for kind, pool in pools.items():
-            stored = recall(version, kind, names, held=learned.held, ties=data.ties)
-            if stored is None:
-                continue
-            pool[:] = [recalled(rows, stored) for rows in pool]
-            if len(extra := _unmet(stored, pool)):
-                name = "memory" if version is lineage.champion else f"memory of {version.id}"
-                fingerprints[name] = version.files["memory/train.arrow"]
-                pool.append(extra)
-    return History(
-        train=_joined(pools["train"]),
-        validation=_joined(pools["validation"]),
-        fingerprints=fingerprints,
-        notes=tuple(notes),
-    )
+
+
+def _left_to_memory(
+    pools: _Pools, data: Data, *, lineage: Lineage, learned: Learned, names: Sequence[str]
+) -> dict[str, dict[str, Rows]]:
+    """Rows by role and cycle that no source gave, of cycles that no source stands for."""
+    known = {
+        kind: lineage.learned_in(kind, names, held=learned.held, ties=data.ties)
+        for kind in pools.rows
+    }
+    keys = ("id", "content") if data.ties.by_content else ("id",)
+    gone: dict[str, dict[str, Rows]] = {kind: {} for kind in pools.rows}
+    for cycle in lineage.cycles:
+        learned_there = {kind: known[kind][cycle] for kind in pools.rows}
+        lost = {kind: _lost(learned_there[kind], pools.rows[kind], keys) for kind in pools.rows}
+        number = len(learned_there["train"])
+        if cycle not in pools.covered:
+            left = True
+        elif left := all(mask.all() for mask in lost.values()):
+            if number:
+                pools.notes.append(
+                    f"{pools.covered[cycle]}: no row of {cycle} is in it now, they come from memory"
+                )
+        elif taken := int(lost["train"].sum()):
+            pools.notes.append(
+                f"{pools.covered[cycle]}: {taken} of {number} training rows of {cycle} have left "
+                "it, and are no longer history"
+            )
+        if left:
+            for kind, mask in lost.items():
+                gone[kind][cycle] = learned_there[kind].take(mask)
+    return gone
+
+
+def _lost(rows: Rows, pool: Sequence[Rows], keys: Sequence[str]) -> Booleans:
+    """Which rows (N,) are in no pool, by any of their keys."""
+    lost = np.ones(len(rows), dtype=bool)
+    for other in pool:
+        for key in keys:
+            lost &= ~np.isin(getattr(rows, key), getattr(other, key))
+    return lost
+
+
+def _counted(
+    train: Rows, read: int, gone: Mapping[str, Mapping[str, Rows]], lineage: Lineage
+) -> dict[str, Any]:
+    """Weights of training rows, of which the first ones were read, and how many are missing."""
+    sample = train.take(slice(read, None))
+    missing = {}
+    for cycle, rows in gone["train"].items():
+        if number := len(np.setdiff1d(rows.id, sample.id)):
+            path = lineage.sources.get(cycle)
+            missing[f"{path} ({cycle})" if path else cycle] = number
+    return {
+        "weight": np.concatenate([np.ones(read), standing(sample, gone["train"])]),
+        "missing": missing,
+    }
 
 
 def _learned_parts(
@@ -152,13 +242,16 @@ def recall(
     return rows.take(~tied(rows, held, ties))
 
 
-def _sources(data: Data, lineage: Lineage) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+def _sources(data: Data, lineage: Lineage) -> list[tuple[str, Any, list[str]]]:
+    """Name, source, and the cycles whose rows it is the source of."""
+    found: list[tuple[str, Any, list[str]]] = []
     if data.history is not None:
-        found.append(("history", data.history))
+        # whatever the user calls history now is what the lineage was founded on
+        own = [cycle for cycle, path in lineage.sources.items() if path == data.history]
+        found.append(("history", data.history, [*own, min(lineage.cycles, key=number_of)]))
     for cycle, path in lineage.sources.items():
         if not (isinstance(data.history, str) and data.history == path):
-            found.append((f"source of {cycle}", path))
+            found.append((f"source of {cycle}", path, [cycle]))
     return found
 
 

@@ -24,7 +24,7 @@ from perennial.models.head import Head, find_head, grow
 from perennial.tasks.base import Task
 from perennial.training.attach import combine
 from perennial.training.module import OptimizerFactory, TaskModule, build_optimizer, learning_rate
-from perennial.types import Batch, MethodContext, Predictions, VersionView
+from perennial.types import Batch, Floats, MethodContext, Predictions, VersionView
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ def method_context(
     warn: Callable[[str], None],
     champion_scores: Mapping[str, float] | None = None,
     replays: bool = False,
-    history_total: int = 0,
+    history_weight: Floats | None = None,
 ) -> MethodContext:
     """What methods get before and after training."""
     present = "logits" not in missing
@@ -297,7 +297,7 @@ def method_context(
     return MethodContext(
         model=learner.model,
         replays=replays,
-        history_total=history_total,
+        history_weight=history_weight,
         champion=champion,
         logits=learner.task.outputs if present else None,
         per_example_loss=loss if present else None,

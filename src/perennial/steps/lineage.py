@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from perennial.data.learned import Learned
+from perennial.data.learned import Learned, Ties, tied
 from perennial.data.rows import Rows
 from perennial.data.store import read_rows_file
 from perennial.errors import ConfigError
@@ -45,10 +45,29 @@ class Lineage:
         """Every row that was met, with its role."""
         return Learned.joined([_met(version, stem) for version, stem in self.cycles.values()])
 
-    @property
-    def trained_rows(self) -> int:
-        """Number of rows that were trained on."""
-        return int((self.learned.role == "train").sum())
+    def learned_in(
+        self, kind: str, names: Sequence[str], *, held: Learned, ties: Ties
+    ) -> dict[str, Rows]:
+        """Rows without features that each cycle learned, by its name.
+
+        A row that two cycles learned beside each other is the first one's.
+
+        Args:
+            kind: ``train`` or ``validation``.
+            names: Class names that labels count among; rows of others are left out.
+            held: Every held-out row; what is tied to one is left out, as it is not replayed.
+            ties: What ties rows to these.
+        """
+        found: dict[str, Rows] = {}
+        for name, (version, stem) in self.cycles.items():
+            rows, extra = read_rows_file(version.open(f"rows/{stem}.arrow"))
+            own = version.manifest["label_names"]
+            rows = relabelled(rows.take(extra["role"] == kind), own, names)
+            rows = rows.take(~tied(rows, held, ties))
+            for earlier in found.values():
+                rows = rows.take(~np.isin(rows.id, earlier.id))
+            found[name] = rows
+        return found
 
     def holdouts(self, names: Sequence[str]) -> dict[str, tuple[Rows, Booleans]]:
         """The frozen holdouts: ``history/<cycle>`` to rows and ``seen_by_champion``.

@@ -121,6 +121,16 @@ def refuse_what_cannot_work(
             decision_number=decision_number,
         )
     whole = [method.name for method in methods if method.needs_all_history]
+    missing = material.history.missing
+    if whole and missing and cycle.history == "all":
+        raise MethodError(
+            f"All of history is what {' and '.join(whole)} means, and "
+            f"{sum(missing.values())} training rows of it are gone: "
+            + ", ".join(f"{number} of {name}" for name, number in missing.items())
+            + "; memory does not keep them.",
+            where="data.history",
+            mend="restore the source, give its rows as data.history=PATH, or use method=replay",
+        )
     if whole and cycle.history == "memory":
         raise MethodError(
             f"All of history is what {' and '.join(whole)} means, and history=memory is a sample.",

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -283,27 +283,48 @@ def test_a_strength_that_is_not_given_depends_on_replay(replays: bool, expected:
     assert given.factor == 0.2
 
 
-def test_a_precision_from_memory_stands_for_all_rows_it_was_drawn_from() -> None:
+@pytest.mark.parametrize("fisher", ["sampled", "true", "empirical"])
+@pytest.mark.parametrize("build", [lambda: nn.Linear(3, 2), lambda: Scaled()])
+def test_a_row_counts_for_as_many_as_it_stands_for(
+    fisher: str, build: Callable[[], nn.Module]
+) -> None:
+    """Weights are the same as so many copies, layer by layer and through the whole model."""
     torch.manual_seed(0)
-    model, x = nn.Linear(3, 2), torch.randn(6, 3)
-    rows = Batch(data=(x,), ids=np.arange(6).astype(str), is_new=np.zeros(6, dtype=bool))
-    context = MethodContext(
-        model=model,
-        champion=VersionView(id="m@1", weights=model.state_dict()),
-        logits=lambda model, data: model(data[0]),
-        per_example_loss=None,
-        features=None,
-        history=lambda: [rows],
-        new=tuple,
-        validate=dict,
-        history_count=6,
-        new_count=10,
-        seed=0,
-        generator=torch.Generator(),
-        device=torch.device("cpu"),
-    )
-    whole, sample = EWC(strength=1.0), EWC(strength=1.0)
-    whole.prepare(context)
-    sample.prepare(replace(context, history_total=600))
-    for name, value in whole.precision.items():
-        torch.testing.assert_close(sample.precision[name], 100 * value)
+    model, x = build(), torch.randn(20, 3)
+    stands_for = np.arange(20) % 4
+    targets = (x[:, 0] > 0).long()
+
+    def precision(index: Any, weight: Any) -> dict[str, Tensor]:
+        def history() -> Iterator[Batch]:
+            for part in np.array_split(index, 3):
+                data = (x[part], targets[part])
+                yield Batch(data, ids=part.astype(np.str_), is_new=np.zeros(len(part), dtype=bool))
+
+        method = EWC(strength=1.0, fisher=fisher)
+        method.prepare(
+            replace(
+                context(model, x, history=x[index]),
+                history=history,
+                history_weight=weight,
+                targets=lambda data: data[1],
+            )
+        )
+        return method.precision
+
+    copies = precision(np.repeat(np.arange(20), stands_for), None)
+    weighed = precision(np.arange(20), stands_for.astype(np.float64))
+    for name, value in copies.items():
+        torch.testing.assert_close(weighed[name], value, rtol=1e-5, atol=1e-6)
+    assert any(value.any() for value in copies.values())
+
+
+class Scaled(nn.Module):
+    """A parameter of which no layer's rule knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.scale = nn.Linear(3, 2), nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x * self.scale)
+        return logits
