@@ -21,6 +21,7 @@ from perennial.methods.base import Method
 from perennial.methods.baselines import Joint, Scratch
 from perennial.methods.der import DER
 from perennial.methods.ewc import EWC
+from perennial.methods.fisher import diagonal_fisher
 from perennial.methods.interpolation import Interpolation
 from perennial.methods.l2sp import L2SP
 from perennial.methods.lwf import LwF
@@ -325,11 +326,40 @@ def test_interpolation_keeps_its_budget_on_validation_rows(kind: str, tmp_path: 
         if value.is_floating_point() and "running" not in name:
             between = torch.lerp(served_there.weights[name], end[name], method.alpha)
             torch.testing.assert_close(value, between, rtol=0, atol=1e-6)
-    if kind == "mlp":
-        learner = made(kind)
-        learner.load(found)
-        scores = learner.score({"history": rows(100, 4, new=False)})
-        assert scores["history"] >= trained.fit.curve[0]["history"] - 0.05
+    learner = made(kind)
+    learner.load(found)
+    scores = learner.score({"history": rows(100, 4, new=False)})
+    assert scores["history"] >= trained.fit.curve[0]["history"] - 0.05 - 1e-12
+
+
+def test_what_methods_leave_is_of_the_interpolated_weights(tmp_path: Path) -> None:
+    """EWC's precision is taken where the candidate ends; SI's importance is of its own path."""
+    serving = served(tmp_path / "served", "mlp")
+    steps = {"max_steps": 40, "validate_every": 40}
+
+    def methods() -> list[Method]:
+        return [EWC(strength=1.0, fisher="true"), Interpolation(budget=0.05), SI(strength=1.0)]
+
+    trained, found, _ = retrain(tmp_path / "with", methods(), champion=serving, **steps)
+    others = [method for method in methods() if method.name != "interpolation"]
+    plain, end, _ = retrain(tmp_path / "without", others, champion=serving, **steps)
+    assert float((found["0.weight"] - end["0.weight"]).abs().max()) > 1e-3
+    for name, value in plain.methods["si"].items():
+        torch.testing.assert_close(trained.methods["si"][name], value)
+
+    def precision(weights: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+        learner = made()
+        learner.load(weights)
+        part = rows(300, 1, new=True) if kind == "new" else rows(200, 2, new=False)
+        x = torch.from_numpy(part.features["x"])
+        mean, count = diagonal_fisher(learner.model, [x], logits=learner.model, kind="true")
+        return {name: count * value for name, value in mean.items()}
+
+    old = precision(dict(serving.weights), "history")
+    for name, value in precision(found, "new").items():
+        torch.testing.assert_close(
+            trained.methods["ewc"][name], old[name] + value, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_importance_of_the_path_passes_from_cycle_to_cycle(

@@ -5,6 +5,7 @@ Shapes: B rows of a batch, N rows of a set.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -260,6 +261,30 @@ def split_batch_size(batch_size: int, new_fraction: float | None) -> int:
             mend="use at least 2, or method=none",
         )
     return min(max(round(batch_size * new_fraction), 1), batch_size - 1)
+
+
+def share_line(batch_size: int, new_fraction: float) -> str:
+    """Says where whole rows make the share of either kind another than asked; else empty.
+
+    More than a tenth of it, that is.
+    """
+    if _close(batch_size, new_fraction):
+        return ""
+    least = min(new_fraction, 1 - new_fraction)
+    # rounding is off by half a row at most, which is a tenth of five
+    sizes = range(batch_size + 1, batch_size + math.ceil(5 / least) + 2)
+    enough = next(size for size in sizes if _close(size, new_fraction))
+    fresh = split_batch_size(batch_size, new_fraction)
+    return (
+        f"new rows: {new_fraction:.3%} of a batch were asked for, and {fresh} of {batch_size} are "
+        f"{fresh / batch_size:.3%}; trainer.batch_size={enough} would do"
+    )
+
+
+def _close(batch_size: int, new_fraction: float) -> bool:
+    fresh = split_batch_size(batch_size, new_fraction)
+    off = abs(fresh - batch_size * new_fraction)
+    return off <= 0.1 * batch_size * min(new_fraction, 1 - new_fraction)
 
 
 def _tensor(column: Any) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_map
 
 from perennial.errors import MethodError
 from perennial.methods.base import Method, require
-from perennial.methods.batch_norm import BatchNorm, statistics
+from perennial.methods.batch_norm import BatchNorm, batch_norms, statistics
+from perennial.models.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from perennial.types import Batch, MethodContext
@@ -25,12 +26,18 @@ class Interpolation(Method):
 
     After training, the candidate becomes ``(1 − α) · champion + α · candidate``. Of ``points``
     values of α in (0, 1], the one is taken that scores best on new validation rows among those that
-    lose no more than ``budget`` on history's; where none does, the one that loses least. Running
-    statistics of batch norm are computed anew over all training rows, new and history. Rows of the
-    output layer that the champion does not have are the candidate's.
+    lose no more than ``budget`` on history's; where none does, the one that loses least. Rows of
+    the output layer that the champion does not have are the candidate's.
 
-    Cost: ``points`` passes over the validation rows after training, none during it. Choose it
-    beside any method: it is free, and often most of the gain.
+    Running statistics of batch norm are computed anew over all training rows, new and history, at
+    every α, 1 included: those of training are of other weights, forgetful and of another mixture,
+    and values of α with statistics of two kinds could not be compared. Batch norms whose statistics
+    training left alone, because model or method freeze them, keep them.
+
+    Cost: none during training. After it ``points`` passes over the validation rows and, where
+    there are statistics to renew, ``points`` + 1 over all training rows; two copies of the weights
+    and a third while one is put into the model. Choose it beside any method: it is often most of
+    the gain.
 
     Args:
         budget: Score that may be lost on history validation rows against the champion, in [0, 1).
@@ -67,26 +74,37 @@ class Interpolation(Method):
         model = context.model
         candidate = {name: value.detach().clone() for name, value in model.state_dict().items()}
         champion = {n: v.to(candidate[n].device) for n, v in context.champion.weights.items()}
+        norms = moved(model, champion, candidate)
+
+        def put(alpha: float) -> None:
+            model.load_state_dict(mixed(champion, candidate, alpha))
+            _renew_statistics(norms, context)
+
         tried = []
         for step in range(1, self.points + 1):
-            alpha = step / self.points
-            self._put(model, champion, candidate, alpha, context)
-            tried.append((alpha, dict(context.validate())))
+            put(step / self.points)
+            tried.append((step / self.points, dict(context.validate())))
         self.alpha = choose(tried, context.champion_scores.get("history"), self.budget)
-        self._put(model, champion, candidate, self.alpha, context)
+        put(self.alpha)
         context.warn(f"interpolation: {self.alpha:.0%} of the way from champion to candidate")
 
-    def _put(
-        self,
-        model: nn.Module,
-        champion: dict[str, Tensor],
-        candidate: dict[str, Tensor],
-        alpha: float,
-        context: MethodContext,
-    ) -> None:
-        model.load_state_dict(mixed(champion, candidate, alpha))
-        if alpha < 1:
-            _renew_statistics(model, context)
+
+def moved(
+    model: nn.Module, champion: Mapping[str, Tensor], candidate: Mapping[str, Tensor]
+) -> list[BatchNorm]:
+    """Batch norms whose running statistics training moved: those that are its own to set."""
+    training = batch_norms(model)
+    return [
+        layer
+        for name, layer in model.named_modules()
+        if any(layer is norm for norm in training)
+        and isinstance(layer, BatchNorm)
+        and layer.track_running_stats
+        and any(
+            not torch.equal(champion[key], candidate[key])
+            for key in (f"{name}.running_mean".lstrip("."), f"{name}.running_var".lstrip("."))
+        )
+    ]
 
 
 def mixed(
@@ -134,31 +152,27 @@ def choose(
     return max(within, key=lambda one: (one[1]["new"], -one[0]))[0]
 
 
-def _renew_statistics(model: nn.Module, context: MethodContext) -> None:
+def _renew_statistics(norms: Sequence[BatchNorm], context: MethodContext) -> None:
     """Running statistics of batch norms over all new and history rows, each counted once.
 
     What a batch norm gets depends on the ones before it, which normalise by the batch, so that
     batches hold both kinds of rows in the proportion in which they are there.
     """
-    norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
-    logits = context.logits
+    model, logits = context.model, context.logits
     if not norms or logits is None or context.new_count + context.history_count < 2:
         return
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    for norm in norms:
-        norm.train()
     seen = [Moments() for _ in norms]
     hooks = [norm.register_forward_pre_hook(one.see) for norm, one in zip(norms, seen, strict=True)]
     try:
-        with torch.no_grad(), statistics(norms, "batch"):
+        with undisturbed(model), torch.no_grad(), statistics(norms, "batch"):
+            model.eval()
+            for norm in norms:
+                norm.train()
             for data in _together(context):
                 logits(model, data)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes:
-            module.training = training
     for norm, one in zip(norms, seen, strict=True):
         one.put(norm)
 

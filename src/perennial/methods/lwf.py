@@ -116,6 +116,8 @@ class LwF(Method):
             self._teacher = _copied(model)
             self._teacher.load_state_dict(self.weights)
             self._teacher.requires_grad_(False)
+            # the same tensors from now on, not a second copy of them
+            self.weights = self._teacher.state_dict()
         # a callback or the trainer may have set the whole module to training mode
         return self._teacher.eval()
 

@@ -23,7 +23,9 @@ class SI(Method):
 
     Along training, ω ← ω − g · δθ collects how much each parameter's steps lowered the loss, with g
     the loss's gradient before any penalty. After it, Ω ← Ω + max(ω, 0) / ((θ − θ*)² + damping), and
-    the penalty is ``strength · Σ Ω (θ − θ*)²``. Only steps that were really taken count.
+    the penalty is ``strength · Σ Ω (θ − θ*)²``. Only steps that were really taken count, and θ is
+    where the path ended, also where earlier weights are kept or interpolated ones: ω over another
+    displacement than its own would be no importance.
 
     Cost: one sweep over the parameters before and one after each step; five values per parameter.
     Choose it where no pass over data after training is wanted: it needs neither rows of the past
@@ -52,7 +54,7 @@ class SI(Method):
         self.damping = float(damping)
         self.path: dict[str, Tensor] = {}
         self.pull = Pull({}, {}, method=self.name)
-        self._before: dict[str, Tensor] = {}
+        self.end: dict[str, Tensor] = {}
         self._gradient: dict[str, Tensor] = {}
 
     def prepare(self, context: MethodContext) -> None:
@@ -81,17 +83,18 @@ class SI(Method):
                     mend="train the same parameters as before, or leave si out",
                 )
         self.pull = Pull(anchors(trainable), importance, method=self.name)
+        self.end = anchors(trainable)
 
     @torch.no_grad()
     def observe_gradients(self, step: StepContext) -> None:
         """Keep the loss's gradient and the weights before the step."""
         for name, parameter in step.parameters.items():
+            self.end[name] = parameter.detach().clone()
             if parameter.grad is None:
                 self._gradient.pop(name, None)
-                continue
-            # copies: the optimizer changes the one, methods and clipping the other
-            self._gradient[name] = parameter.grad.detach().clone()
-            self._before[name] = parameter.detach().clone()
+            else:
+                # copies: the optimizer changes the one, methods and clipping the other
+                self._gradient[name] = parameter.grad.detach().clone()
 
     def add_gradients(self, step: StepContext) -> None:
         """Add 2 · strength · Ω (θ − θ*)."""
@@ -101,9 +104,12 @@ class SI(Method):
 
     def after_step(self, step: StepContext) -> None:
         """ω ← ω − g · δθ, for the step that was taken."""
-        for name, gradient in self._gradient.items():
-            moved = step.parameters[name].detach().float() - self._before[name].float()
-            self.path[name].sub_(gradient.float() * moved)
+        for name, parameter in step.parameters.items():
+            now, before = parameter.detach(), self.end[name]
+            if name in self._gradient:
+                travelled = now.float() - before.float()
+                self.path[name].sub_(self._gradient[name].float() * travelled)
+            before.copy_(now)
 
     def finish(self, context: MethodContext) -> dict[str, Tensor]:
         """Importance for the next cycle."""
@@ -111,22 +117,22 @@ class SI(Method):
             return {}
         importance = self.pull.precision
         left = {}
-        for name, parameter in context.model.named_parameters():
-            if name in self.path:
-                moved = parameter.detach().float().cpu() - self.pull.anchor[name].float().cpu()
-                gained = self.path[name].cpu().clamp(min=0) / (moved.square() + self.damping)
-                left[name] = (importance[name].cpu() + gained).contiguous()
+        for name, path in self.path.items():
+            moved = self.end[name].float().cpu() - self.pull.anchor[name].float().cpu()
+            gained = path.cpu().clamp(min=0) / (moved.square() + self.damping)
+            left[name] = (importance[name].cpu() + gained).contiguous()
         return left
 
     def state_dict(self) -> dict[str, Any]:
-        """Path, importance and anchor."""
+        """Path, where it stands, importance and anchor."""
         return {
             "path": dict(self.path),
+            "end": dict(self.end),
             "importance": dict(self.pull.precision),
             "anchor": dict(self.pull.anchor),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self.path = dict(state["path"])
+        self.path, self.end = dict(state["path"]), dict(state["end"])
         self.pull = Pull(dict(state["anchor"]), dict(state["importance"]), method=self.name)

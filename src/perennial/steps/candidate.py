@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from perennial.data.datamodule import CycleData, split_batch_size
+from perennial.data.datamodule import CycleData, share_line, split_batch_size
 from perennial.data.learned import ROLES, Learned, Ties
 from perennial.data.logits import lacking, recalled, without_logits
 from perennial.data.memory import Memory
@@ -99,6 +99,8 @@ def train(
     check_capabilities(methods, missing, type(learner.model).__name__)
     share = _new_share(methods, new, history)
     if share is not None and history is not None:
+        if line := share_line(training.batch_size, share):
+            warn(line)
         replayed = training.batch_size - split_batch_size(training.batch_size, share)
         if len(history) < replayed:
             warn(

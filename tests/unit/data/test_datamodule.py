@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from perennial.data.datamodule import TrainLoader, ValidationLoader, split_batch_size, to_data
+from perennial.data.datamodule import (
+    TrainLoader,
+    ValidationLoader,
+    share_line,
+    split_batch_size,
+    to_data,
+)
 from perennial.data.rows import Rows
 from perennial.errors import ConfigError
 
@@ -97,3 +103,27 @@ def test_a_batch_keeps_at_least_one_row_of_each_kind() -> None:
     assert split_batch_size(4, None) == 4
     with pytest.raises(ConfigError, match="one row"):
         split_batch_size(1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("size", "share", "told"),
+    [
+        (64, 0.0001, "0.010% of a batch were asked for, and 1 of 64 are 1.562%"),
+        (64, 10 / 10_010, "0.100% of a batch were asked for, and 1 of 64 are 1.562%"),
+        (64, 0.999, "99.900% of a batch were asked for, and 63 of 64 are 98.438%"),
+        (4, 0.3, "30.000% of a batch were asked for, and 1 of 4 are 25.000%"),
+        (64, 0.2, ""),
+        (20, 0.5, ""),
+    ],
+)
+def test_a_share_that_whole_rows_cannot_make_is_told(size: int, share: float, told: str) -> None:
+    line = share_line(size, share)
+    assert told in line
+    assert bool(told) == bool(line)
+    if line:
+        enough = int(line.rpartition("trainer.batch_size=")[2].partition(" ")[0])
+        assert share_line(enough, share) == ""
+        assert all(share_line(one, share) for one in range(size, enough))
+        fresh = split_batch_size(enough, share)
+        for kind, asked in ((fresh, share), (enough - fresh, 1 - share)):
+            assert abs(kind / enough - asked) <= 0.1 * asked * (1 + 1e-9)

@@ -126,6 +126,40 @@ def test_si_takes_a_path_that_raised_the_loss_for_nothing() -> None:
     torch.testing.assert_close(left, torch.tensor([[0.0, 0.5 / (0.25 + 0.1)]]))
 
 
+def test_si_forgets_a_gradient_that_a_later_step_does_not_have() -> None:
+    """A parameter may move by a penalty alone: no loss fell along that path."""
+    model = nn.Linear(2, 1, bias=False)
+    method = SI(damping=0.1)
+    method.prepare(context(model))
+    for gradient, moved in ((torch.ones(1, 2), -0.5), (None, -1.0)):
+        model.weight.grad = gradient
+        now = step(model)
+        method.observe_gradients(now)
+        model.weight.data += moved
+        method.after_step(now)
+    torch.testing.assert_close(method.path["weight"], torch.full((1, 2), 0.5))
+    left = method.finish(context(model))["weight"]
+    torch.testing.assert_close(left, torch.full((1, 2), 0.5 / (1.5**2 + 0.1)))
+
+
+def test_si_counts_the_displacement_of_its_own_path() -> None:
+    """Weights that were put elsewhere afterwards are not where the path led."""
+    model = nn.Linear(2, 1, bias=False)
+    method = SI(damping=0.1)
+    method.prepare(context(model))
+    model.weight.grad = torch.ones(1, 2)
+    now = step(model)
+    method.observe_gradients(now)
+    model.weight.data -= 0.5
+    method.after_step(now)
+    resumed = SI(damping=0.1)
+    resumed.load_state_dict(method.state_dict())
+    model.weight.data += 0.4
+    for one in (method, resumed):
+        left = one.finish(context(model))["weight"]
+        torch.testing.assert_close(left, torch.full((1, 2), 0.5 / (0.25 + 0.1)))
+
+
 def test_si_counts_only_steps_that_were_taken() -> None:
     model = nn.Linear(2, 1)
     method = SI()
@@ -165,6 +199,18 @@ def test_lwf_is_the_divergence_from_the_teacher(rows: str) -> None:
     assert not any(p.requires_grad for p in method._teacher.parameters())
     if rows == "replayed":
         assert method.loss_terms(step(model, batch=batch(x))) == {}
+
+
+def test_lwf_holds_one_copy_of_the_model() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    method = LwF()
+    method.prepare(context(model))
+    method.loss_terms(step(model, torch.randn(5, 4)))
+    kept = method.state_dict()["weights"]
+    taught = method._teacher.state_dict()
+    assert kept.keys() == taught.keys() == model.state_dict().keys()
+    for name, value in taught.items():
+        assert kept[name].data_ptr() == value.data_ptr() != model.state_dict()[name].data_ptr()
 
 
 def test_lwf_of_replayed_rows_needs_replay() -> None:
@@ -246,6 +292,7 @@ def test_interpolated_batch_norms_get_statistics_of_mixed_rows() -> None:
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.no_grad():
         model[1].weight.add_(1.0)
+        model[0].running_mean.add_(1.0)
     new, old = torch.randn(8, 3) + 4, torch.randn(8, 3) - 4
     scores = iter([{"new": 0.5, "history": 0.9}, {"new": 0.9, "history": 0.1}])
     modes = [module.training for module in model.modules()]
@@ -276,6 +323,8 @@ def test_statistics_are_those_of_all_rows_however_they_are_batched(
     torch.manual_seed(0)
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     weights = {name: value.clone() for name, value in model.state_dict().items()}
+    for norm in (model[0], model[2]):
+        norm.running_var.mul_(2.0)  # training moved them
     new, old = torch.randn(new_rows, 3) + 4, 3 * torch.randn(old_rows, 3) - 4
     rows = torch.cat([new, old])
     forwards: list[Tensor] = []
@@ -293,8 +342,8 @@ def test_statistics_are_those_of_all_rows_however_they_are_batched(
     # what a batch norm deeper down gets was normalised by the batch
     assert model[2].running_mean.isfinite().all()
     assert (model[2].running_var > 0).all()
-    # twice: once to try it and once to leave the model at it
-    assert sum(map(len, forwards)) == 2 * len(rows)
+    # each of two to try it, and once to leave the model at the best one
+    assert sum(map(len, forwards)) == 3 * len(rows)
     assert min(map(len, forwards)) >= 2
     assert max(map(len, forwards)) <= max(size, 6) + 2
     if min(new_rows, old_rows) > 1 and size > 1:
@@ -302,6 +351,40 @@ def test_statistics_are_those_of_all_rows_however_they_are_batched(
         assert all(abs(float((x[:, 0] > 0.5).float().mean()) - share) < 0.25 for x in forwards)
     assert len(model[0]._forward_pre_hooks) == 1, "its own hooks are gone"
     assert int(model[0].num_batches_tracked) == int(weights["0.num_batches_tracked"])
+
+
+@pytest.mark.parametrize("best", [0.5, 1.0])
+def test_statistics_are_of_one_kind_at_every_alpha_and_frozen_ones_stay(best: float) -> None:
+    """The first norm is kept in evaluation mode, the second one trained with frozen statistics."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    model[0].eval()
+    model[0].running_mean.add_(2.0)
+    model[2].running_mean.add_(2.0)
+    model.register_buffer("calls", torch.zeros(()))
+
+    def counted(*_: Any) -> None:
+        model.calls.add_(1)
+
+    model.register_forward_pre_hook(counted)
+    x = 3 * torch.randn(50, 3) + 4
+    scores = iter([{"new": 0.9 if best == alpha else 0.1} for alpha in (0.5, 1.0)])
+    method = Interpolation(points=2)
+    method.adjust(
+        context(
+            model, weights=weights, new=lambda: [batch(x)], champion_scores={"new": 0.1},
+            validate=lambda: next(scores), new_count=50,
+        )
+    )  # fmt: skip
+    assert method.alpha == best
+    torch.testing.assert_close(model[0].running_mean, torch.full((3,), 2.0 * best))
+    assert torch.equal(model[1].running_mean, weights["1.running_mean"])
+    before = (x - 2.0 * best) / (1 + 1e-5)
+    torch.testing.assert_close(model[2].running_mean, before.mean(dim=0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model[2].running_var, before.var(dim=0), rtol=1e-4, atol=1e-4)
+    assert float(model.calls) == 0
+    assert [module.training for module in model] == [False, True, True, True]
 
 
 def test_the_end_of_the_line_is_bit_equal() -> None:
