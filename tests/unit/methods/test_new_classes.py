@@ -202,6 +202,7 @@ def test_si_keeps_old_rows_and_frees_new_ones(champion: nn.Module, model: nn.Mod
 
     path = {name: torch.rand(p.shape) for name, p in model.named_parameters()}
     method.path = {name: value.clone() for name, value in path.items()}
+    method.end = {name: p.detach().clone() for name, p in model.named_parameters()}
     left = method.finish(now)
     for name, delta in deltas.items():
         old = wide(stored[name]) if name in HEAD else stored[name]
