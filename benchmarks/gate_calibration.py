@@ -20,6 +20,7 @@ from gate_figures import Row, at_margin, counted, equal_candidate, over_cycles, 
 from harness import bar, finish
 
 FALSE, KEPT, UNION, POWER = 0.065, 0.94, 0.90, 0.05
+CLUSTERS = (("even", 50), ("uneven", 50), ("uneven", 150), ("even", 400), ("few big", 400))
 
 
 def works(series: int) -> list[tuple[str, Callable[..., Row]]]:
@@ -43,12 +44,12 @@ def works(series: int) -> list[tuple[str, Callable[..., Row]]]:
     for n in (500, 1000, 2000):
         for shape in ("normal", "lognormal", "minus lognormal"):
             margin("continuous", f"{shape}, n = {n:,}", ("single", n), partial(mean, shape=shape))
-    for shape, clusters in (("uneven", 50), ("uneven", 150), ("few big", 400)):
+    for shape, clusters in CLUSTERS:
         where = f"{clusters} clusters, {shape}"
-        for share in (0.05, 0.1, 0.2):
+        for share in (0.025, 0.05, 0.1, 0.2):
             margin(
                 "clusters",
-                f"0/1, {where}, discordance {share:.0%}",
+                f"0/1, {where}, discordance {share:.1%}",
                 (shape, clusters),
                 partial(binary, discordance=share, together=0.5),
             )

@@ -90,14 +90,19 @@ def rows(
         "seen_by_champion": np.zeros(count, dtype=bool),
     }
     retention = {"margin": MARGIN, "total": total}
-    wanted = {} if slices else {"classes": False, "columns": []}
-    return Rows(cluster, Policy(alpha=ALPHA, retention=retention, slices=wanted), beside, fixed)
+    # what has no say in the figure is not asked: it takes time
+    apart: dict[str, Any] = {
+        "slices": {"classes": False, "columns": []},
+        "sanity": {"constant": False, "leak": None},
+    }
+    policy = Policy(alpha=ALPHA, retention=retention, **({} if slices else apart))
+    return Rows(cluster, policy, beside, fixed)
 
 
 def sizes(shape: str, clusters: int, generator: np.random.Generator) -> Array:
-    """Cluster sizes (C,): ``single``, ``uneven`` (geometric, 7 on average) or ``few big``."""
-    if shape == "single":
-        return np.ones(clusters, dtype=np.int64)
+    """Cluster sizes (C,): ``single``, ``even``, ``uneven`` (geometric) or ``few big``."""
+    if shape in ("single", "even"):
+        return np.full(clusters, 1 if shape == "single" else 14)
     if shape == "few big":
         return np.where(np.arange(clusters) < clusters // 20, 60, 3)
     return generator.geometric(0.15, clusters)
