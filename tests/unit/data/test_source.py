@@ -211,7 +211,7 @@ def test_a_slice_column_that_is_absent_or_no_text_is_refused():
         read(columns, slice_columns=["county"])
     assert error.value.where == "data.new, data.slice_columns"
     with pytest.raises(DataError, match="cannot be used as slices"):
-        read({**columns, "list": [[1], [2], [3]]}, slice_columns=["list"])
+        read({**columns, "list": [[1], [2], [3]]}, slice_columns=["list"], features=["x"])
 
 
 def test_slices_are_taken_and_joined_with_their_rows(tmp_path):
