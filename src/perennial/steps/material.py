@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from perennial.data.learned import Learned
 from perennial.data.split import independent
 from perennial.errors import MethodError
-from perennial.evaluation.measure import build_metric
 from perennial.methods.base import Method
-from perennial.promotion.gate import require_decidable
 from perennial.promotion.registry import Version
+from perennial.promotion.requirements import require_decidable
 from perennial.steps.collect import Parts, collect_new, require_training_rows
 from perennial.steps.given import Given, collect_given
 from perennial.steps.history import History, collect_history
-from perennial.steps.judge import Held
+from perennial.steps.judge import Held, require_measurable
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage, lineage_of, refuse_another_identity
 from perennial.steps.settings import Cycle, digest
@@ -108,20 +107,17 @@ def refuse_what_cannot_work(
     """Say before training what would only show after it.
 
     Raises:
-        ConfigError: A metric that the policy names does not exist, or refuses its arguments.
+        ConfigError: The policy names a metric or a slice column that is not to be had.
         DataError: The holdouts are too small to decide anything.
         MethodError: A method needs history, and there is none.
     """
-    for bound in cycle.policy.bounds:
-        build_metric(bound.metric, bound.arguments, classes=len(material.new.label_names))
-    held = material.held()
-    old = sum(independent(rows) for name, (rows, _) in held.items() if name != "new")
+    held = [rows for rows, _ in material.held().values()]
+    require_measurable(cycle.policy, held, classes=len(material.new.label_names))
     if cycle.promotion == "gate":
+        rows = {name: independent(rows) for name, (rows, _) in material.held().items()}
         require_decidable(
-            old,
-            independent(material.new.holdout),
+            {name: count for name, count in rows.items() if count or name == "new"},
             cycle.policy,
-            has_history=bool(old),
             decision_number=decision_number,
         )
     whole = [method.name for method in methods if method.needs_all_history]

@@ -29,6 +29,7 @@ from perennial.steps.candidate import Trained, as_json
 from perennial.steps.collect import Parts
 from perennial.steps.evidence import Evidence
 from perennial.steps.history import History
+from perennial.steps.judge import distinct
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage
 from perennial.steps.matrix import grown, measures
@@ -298,9 +299,11 @@ def _flipped_rows(outcome: Outcome) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for holdout, (rows, _) in outcome.held.items():
         ids = report.row_id[changed & (report.holdout == holdout)]
-        part = rows.take(np.isin(rows.id, ids))
+        own = distinct(rows.id)
+        chosen = np.isin(own, ids)
+        part = rows.take(chosen)
         found |= {
             row_id: {name: values[row] for name, values in part.features.items()}
-            for row, row_id in enumerate(part.id.tolist())
+            for row, row_id in enumerate(own[chosen].tolist())
         }
     return found
