@@ -75,9 +75,9 @@ def train() -> None:
     def job(config: DictConfig) -> float | None:
         from perennial.launch import run_job
 
-        output = HydraConfig.get()
-        _mask(Path(output.runtime.output_dir) / str(output.output_subdir))
-        _mask(Path(output.sweep.dir))
+        output, secrets = HydraConfig.get(), _secrets(config)
+        _mask(Path(output.runtime.output_dir) / str(output.output_subdir), secrets)
+        _mask(Path(output.sweep.dir), secrets)
         multirun = output.mode == RunMode.MULTIRUN
         result, objective = run_job(
             _plain(config), folder=Path(output.runtime.output_dir), multirun=multirun
@@ -172,14 +172,29 @@ def _run(job: Callable[[], Any], name: str) -> None:
         )
 
 
-def _mask(folder: Path) -> None:
+def _mask(folder: Path, secrets: Sequence[str]) -> None:
     """Hydra keeps the configuration as it was given, passwords included; they are taken out."""
-    from perennial.tracking.base import mask_text
+    from perennial.tracking.base import MASK, mask_text
 
     for path in folder.glob("*.yaml"):
         text = path.read_text()
-        if (masked := mask_text(text)) != text:
+        masked = mask_text(text)
+        for secret in secrets:
+            masked = masked.replace(secret, MASK)
+        if masked != text:
             path.write_text(masked)
+
+
+def _secrets(config: DictConfig) -> list[str]:
+    """The words of a notifier's address and headers, where they were given as they are."""
+    node = OmegaConf.to_container(config, resolve=False)
+    notify = node.get("notify") if isinstance(node, dict) else None
+    if not isinstance(notify, dict):
+        return []
+    headers = notify.get("headers")
+    values = [notify.get("url"), *(headers.values() if isinstance(headers, dict) else [])]
+    words = [word for value in values for word in str(value or "").split()]
+    return sorted((w for w in words if len(w) > 5 and "${" not in w), key=len, reverse=True)
 
 
 def _own_folders(arguments: Sequence[str]) -> list[Path]:

@@ -20,9 +20,10 @@ from perennial.errors import ConfigError, PerennialError
 from perennial.reporting.progress import Display
 
 if TYPE_CHECKING:
+    from perennial.notification import Notifier
     from perennial.steps.settings import Cycle
 
-RUN_KEYS = ("registry", "tracking", "promote", "force", "exit_zero", "dry", "debug")
+RUN_KEYS = ("registry", "tracking", "notify", "promote", "force", "exit_zero", "dry", "debug")
 
 
 def run_job(
@@ -38,8 +39,10 @@ def run_job(
     Returns:
         The result, and the combined validation score where something was trained.
     """
+    from perennial.notification import Silent
     from perennial.reporting.console import print_result
     from perennial.reporting.result import write_result
+    from perennial.steps.notify import notify
     from perennial.steps.record import failure
     from perennial.steps.settings import digest
 
@@ -49,9 +52,17 @@ def run_job(
     objective: list[float] = []
     pinned = multirun or "WANDB_SWEEP_ID" in os.environ
     told: dict[str, Any] = {}
+    notifier: Notifier = Silent()
     try:
+        notifier = notifier if dry or pinned else _notifier(config.get("notify"))
         result = _cycle(
-            config, folder=folder, display=display, pinned=pinned, best=objective, told=told
+            config,
+            folder=folder,
+            display=display,
+            pinned=pinned,
+            notifier=notifier,
+            best=objective,
+            told=told,
         )
     except (PerennialError, KeyboardInterrupt, Exception) as error:
         display.close()
@@ -68,6 +79,8 @@ def run_job(
     if not dry:
         write_result(folder / "result.json", result)
     print_result(result, console)
+    if result["status"] in ("failed", "skipped"):  # what was decided was told with its record
+        notify(notifier, result, say=display.say)
     if config["exit_zero"] or pinned:
         result["exit_code"] = 0 if result["exit_code"] in (10, 20, 21) else result["exit_code"]
     return result, objective[0] if objective else None
@@ -96,6 +109,7 @@ def _cycle(
     folder: Path,
     display: Display,
     pinned: bool,
+    notifier: Notifier,
     best: list[float],
     told: dict[str, Any],
 ) -> dict[str, Any]:
@@ -106,11 +120,12 @@ def _cycle(
     name = str(config["model_name"])
     with ExitStack() as stack:
         cycle = _built(config, folder=folder, display=display, stack=stack, pinned=pinned)
+        cycle.notifier = notifier
         cycle.tracker.start(
             name=f"{name}-{folder.name}",
             group=name,
             job_type="retrain",
-            config=config,
+            config={key: value for key, value in config.items() if key != "notify"},
             folder=folder,
             tags=list(config["method"]) or ["none"],
         )
@@ -125,6 +140,12 @@ def _cycle(
         if "objective" in result:
             best.append(float(result.pop("objective")))
     return result
+
+
+def _notifier(node: Any) -> Notifier:
+    check_node(node, where="notify")
+    notifier: Notifier = build(node, where="notify")
+    return notifier
 
 
 def adopt_job(config: dict[str, Any]) -> str:

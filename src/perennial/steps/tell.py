@@ -1,4 +1,4 @@
-"""Tell what was decided: the page beside the run, the tracked run; what was interrupted, later.
+"""Tell what was decided: the page, the tracked run, the notifier; what was interrupted, later.
 
 The registry has moved before anything is told, so trouble here is a line and never a failure. A
 cycle's work folder stays until it was told, and is how the next run finds one that was not.
@@ -7,7 +7,7 @@ cycle's work folder stays until it was told, and is how the next run finds one t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from perennial import files
@@ -20,6 +20,7 @@ from perennial.errors import (
     PerennialError,
 )
 from perennial.promotion.registry import CycleRecord, Version
+from perennial.steps.notify import notify
 from perennial.steps.settings import Cycle
 from perennial.tracking.base import plain
 
@@ -34,7 +35,7 @@ EXIT_CODES = {
 
 
 def tell(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the page, track the run, and clear the cycle's work away.
+    """Write the page, track the run, notify, and clear the cycle's work away.
 
     Args:
         cycle: Whose run folder and tracker they are.
@@ -48,18 +49,33 @@ def tell(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> dict[str,
     if cycle.dry:
         return told
     _track(cycle, version, told)
-    try:
-        if PAGE in version.files:
-            path = cycle.folder / PAGE
-            files.write_bytes(path, version.open(PAGE).read_bytes())
-            told["report"] = str(path)
-        cycle.registry.remove_work_folder(str(told["cycle_id"]))
-    except PerennialError as error:
+    trouble = _trouble(lambda: told.update(report=_write_page(cycle, version)))
+    if not told["decision"]["charge"]["trial"]:
+        notify(cycle.notifier, told, say=cycle.say)
+    # last: a run that is killed before this line is told by the next one
+    trouble = trouble or _trouble(lambda: cycle.registry.remove_work_folder(str(told["cycle_id"])))
+    if trouble:
         cycle.say(
             f"{version.id} is recorded as {told['status']}, but this could not be written: "
-            f"{error.what} The page is in perennial registry path {version.id}"
+            f"{trouble.what} The page is in perennial registry path {version.id}"
         )
     return told
+
+
+def _trouble(write: Callable[[], None]) -> PerennialError | None:
+    try:
+        write()
+    except PerennialError as error:
+        return error
+    return None
+
+
+def _write_page(cycle: Cycle, version: Version) -> str | None:
+    if PAGE not in version.files:
+        return None
+    path = cycle.folder / PAGE
+    files.write_bytes(path, version.open(PAGE).read_bytes())
+    return str(path)
 
 
 def told_late(cycle: Cycle, *, bootstrap: bool) -> dict[str, Any] | None:
