@@ -41,7 +41,7 @@ class Compared:
 def compare(
     report: EvaluationReport, mask: Booleans, alpha: float, *, threshold: float
 ) -> Compared:
-    """Tango's test of 0/1 scores, over the design effect where rows depend; else t over clusters.
+    """Tango's test of 0/1 scores, over the design effect where rows depend; else of their mean.
 
     Args:
         report: Both models on the same rows.
@@ -76,7 +76,7 @@ def compare(
             where="data.group_column",
             mend="hold out rows of several groups",
         )
-    difference = statistics.clustered_difference(
+    difference = statistics.mean_difference(
         candidate - champion, cluster, alpha=alpha, threshold=threshold
     )
     if not zero_one and difference.interval[0] < difference.interval[1]:
@@ -98,8 +98,7 @@ def _dependent(
     b: int, c: int, n: int, difference: Floats, cluster: Strings, alpha: float, threshold: float
 ) -> Compared:
     """Tango's test, and McNemar's, on the counts over the design effect."""
-    deff = statistics.design_effect(np.sign(difference), cluster)
-    gained, lost, rows = b / deff, c / deff, n / deff
+    gained, lost, rows = statistics.effective_counts(difference, cluster)
     above = statistics.tango_test(gained, lost, rows, delta=threshold)
     below = statistics.tango_test(lost, gained, rows, delta=-threshold)
     if threshold == 0:
