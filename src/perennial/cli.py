@@ -1,4 +1,4 @@
-"""Every command: ``train``, ``evaluate`` and ``registry``.
+"""Every command: ``train``, ``adopt``, ``evaluate``, ``decide`` and ``registry``.
 
 Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg job`` answer at once.
 """
@@ -31,6 +31,7 @@ USAGE = """perennial: retrain deployed PyTorch models without forgetting
   perennial train [overrides]              one retraining cycle, the same as python train.py
   perennial adopt checkpoint=PATH ...      the model that serves today becomes the champion
   perennial evaluate [data.new=PATH] ...   score the champion on any data set, without training
+  perennial decide REF [gate=...] ...      decide again on a version's stored predictions
   perennial registry list                  lineages and their versions
   perennial registry show REF              one version: metrics, decision, files
   perennial registry path REF              a folder with the version's files
@@ -42,7 +43,13 @@ REF is NAME@champion, NAME@previous or NAME@NUMBER. More: perennial VERB --help
 
 def main() -> None:
     """The console script ``perennial``."""
-    verbs = {"train": train, "adopt": adopt, "evaluate": evaluate, "registry": registry}
+    verbs = {
+        "train": train,
+        "adopt": adopt,
+        "evaluate": evaluate,
+        "decide": decide,
+        "registry": registry,
+    }
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in ("-h", "--help"):
         print(USAGE)  # noqa: T201
@@ -99,6 +106,25 @@ def evaluate() -> None:
         evaluate_job(_plain(config))
 
     _run(_hydra("evaluate", job), "evaluate")
+
+
+def decide() -> None:
+    """``perennial decide``: decide again on stored predictions; exits with the verdict's code."""
+    codes: list[int] = []
+
+    def job(config: DictConfig) -> None:
+        from perennial.launch import decide_job
+
+        multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+        codes.append(decide_job(_plain(config), multirun=multirun))
+
+    # before Hydra reads them: a version is named bare, as by the other verbs
+    given = ["json=-" if argument == "--json" else argument for argument in sys.argv[1:]]
+    if given and not given[0].startswith("-") and "=" not in given[0]:
+        given[0] = f"version={given[0]}"
+    sys.argv[1:] = given
+    _run(_hydra("decide", job), "decide")
+    raise SystemExit(max(codes, default=0))
 
 
 def adopt() -> None:

@@ -18,6 +18,7 @@ from rich.console import Console
 from perennial.config import check_node, check_types
 from perennial.errors import ConfigError, PerennialError
 from perennial.reporting.progress import Display
+from perennial.tracking.base import plain
 
 if TYPE_CHECKING:
     from perennial.notification import Notifier
@@ -265,6 +266,45 @@ def evaluate_job(config: dict[str, Any]) -> None:
         accelerator=str(config["accelerator"]),
         console=Console(),
     )
+
+
+def decide_job(config: dict[str, Any], *, multirun: bool) -> int:
+    """Decide again on a version's stored predictions; returns the exit code.
+
+    Args:
+        config: Resolved, as plain values.
+        multirun: Whether this is one job of several: none of them may promote.
+    """
+    from perennial.files import write_json
+    from perennial.reporting.again import print_again
+    from perennial.reporting.result import json_safe
+    from perennial.steps.again import decide_again, differences, result_again
+
+    check_types(config)
+    for group in ("gate", "registry"):
+        check_node(config[group], where=group)
+    if config["promote"] and multirun:
+        raise ConfigError(
+            "Of several decisions at once none can promote.",
+            where="promote",
+            mend="leave out -m, or promote=true",
+        )
+    registry = build(config["registry"], where="registry")
+    version = registry.version(str(config["version"]))
+    policy = build(config["gate"], where="gate")
+    again = decide_again(registry, version, policy=policy, promote=config["promote"])
+    changes = differences(version.manifest["config"].get("gate"), plain(config["gate"]))
+    result = json_safe(result_again(version, again, changes=changes))
+    if config["exit_zero"] or multirun:
+        result["exit_code"] = 0
+    console = Console()
+    if config["json"] == "-":
+        console.print_json(data=result)
+    else:
+        print_again(result, console)
+    if config["json"] not in (None, "-"):
+        write_json(Path(str(config["json"])), result)
+    return int(result["exit_code"])
 
 
 def build(node: Mapping[str, Any], *, where: str) -> Any:

@@ -20,19 +20,19 @@ from perennial.data.store import read_rows_file
 from perennial.environment import capture
 from perennial.errors import EXIT_BAD_DATA, EXIT_FAILED, NumberTakenError, PerennialError
 from perennial.evaluation.forgetting import summary
+from perennial.promotion import predictions
 from perennial.promotion.multiplicity import Charge
 from perennial.promotion.policy import Decision
 from perennial.promotion.registry import Version
 from perennial.reporting.html import render_report
-from perennial.reporting.result import json_safe
+from perennial.reporting.result import RESULT, exit_code, json_safe
 from perennial.steps.candidate import Trained, as_json
 from perennial.steps.collect import Parts
 from perennial.steps.history import History
-from perennial.steps.judge import to_parquet
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage, number_of
 from perennial.steps.settings import Cycle
-from perennial.steps.tell import PAGE, RESULT, exit_code, tell
+from perennial.steps.tell import PAGE, tell
 from perennial.types import Booleans, EvaluationReport
 
 SCHEMA_VERSION = 1
@@ -114,7 +114,7 @@ def _commit(
         name=cycle.name,
         files={
             **outcome.files,
-            "predictions/holdouts.parquet": to_parquet(outcome.report),
+            **predictions.write(outcome.report),
             "decision.json": as_json(outcome.decided),
             RESULT: as_json(json_safe(result)),
             **({} if page is None else {PAGE: page}),
