@@ -104,6 +104,7 @@ def told_again(
         "metrics": None,
         "cost": None,
         "forgetting": None,
+        "serving": None,
         "data": None,
     }
 
@@ -137,8 +138,10 @@ def _track(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> None:
         for part, measured in metrics[who].items():
             values |= {f"{prefix}{part}/{name}": value for name, value in measured.items()}
     values |= {f"cost/{name}": value for name, value in result["cost"].items()}
-    for name in ("average_accuracy", "forgetting", "backward_transfer"):
+    for name in ("average_accuracy", "forgetting", "backward_transfer", "forward_transfer"):
         values[f"forgetting/{name}"] = result["forgetting"][name]
+    for who, cost in (result["serving"] or {}).items():
+        values |= {f"serving/{who}/{name}": value for name, value in cost.items()}
     cycle.tracker.summary(values)
     aliases = ["candidate", *(["champion"] if decision["applied"] else [])]
     model = {path: version.open(path) for path in ("model.safetensors", "version.yaml")}
