@@ -14,6 +14,7 @@ from perennial.statistics.proportions import (
     tango_z,
 )
 from perennial.statistics.ratios import quantile_ratio
+from perennial.statistics.unpaired import unpaired_difference
 
 __all__ = [
     "Counts",
@@ -36,5 +37,6 @@ __all__ = [
     "tango_scores",
     "tango_test",
     "tango_z",
+    "unpaired_difference",
     "welch_below",
 ]

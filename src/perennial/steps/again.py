@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,7 +61,8 @@ def decide_again(
         RegistryError: The version was never decided on, or to promote, and it has served.
         EvaluationError: The stored predictions are damaged.
     """
-    before, report = _recorded(registry, version), stored_report(version)
+    before = _recorded(registry, version)
+    report = _measured(stored_report(version), policy)
     assert before.decision is not None
     if not promote:
         kept = before.decision
@@ -154,6 +155,16 @@ def _recorded(registry: Registry, version: Version) -> CycleRecord:
     if record is None or record.decision is None:
         raise _never_decided(version, "decision")
     return record
+
+
+def _measured(report: EvaluationReport, policy: Policy) -> EvaluationReport:
+    """The report with the metrics of bounds that nobody asked for then."""
+    missing = [bound for bound in policy.bounds if bound.key not in report.measured]
+    if not missing:
+        return report
+    from perennial.evaluation.measure import measured  # only a new bound pays for this import
+
+    return replace(report, measured={**report.measured, **measured(report, missing)})
 
 
 def _charge(registry: Registry, record: CycleRecord, report: EvaluationReport) -> Charge:
