@@ -22,17 +22,16 @@ def print_again(result: Mapping[str, Any], console: Console) -> None:
         result: As `perennial.steps.again.result_again` gives it.
         console: Where to.
     """
-    recorded, decision = result["recorded"], result["decision"]
-    day = recorded["decided_at"][:16].replace("T", " ")
-    then = recorded["decision"]["decision_number"]
+    before, decision = result["before"], result["decision"]
+    day = before["decided_at"][:16].replace("T", " ")
     _say(
-        f"{result['candidate']['id']} against {result['champion']['id']}, {recorded['verdict']} on "
-        f"{day} UTC" + (f" as decision {then} on its new rows" if then > 1 else ""),
+        f"{result['candidate']['id']} against {result['champion']['id']}, {before['verdict']} on "
+        f"{day} UTC",
         console,
     )
     for name, (old, new) in result["changes"].items():
         _say(f"{name}: {_shown(old)} then, {_shown(new)} now", console, indent=2)
-    rows = compared(recorded["decision"]["checks"], decision["checks"])
+    rows = compared(before["decision"]["checks"], decision["checks"])
     print_table([["then", "now", "check", ""], *rows], align="llll", console=console)
     for check in decision["checks"]:
         if check["outcome"] not in ("pass", "waived"):
@@ -40,13 +39,36 @@ def print_again(result: Mapping[str, Any], console: Console) -> None:
     if charged := verdict.charge(decision):
         _say(charged, console, indent=2)
     console.print()
-    status = str(result["status"])
-    was = "" if status == recorded["verdict"] else f" (was {recorded['verdict']})"
-    title = verdict.title(result)
-    console.print(Text(title.upper() if title == status else title, COLOURS[status]), end="")
-    console.print(was, highlight=False)
-    _say(verdict.sentence(result), console, indent=2)
+    _title(result, console)
+    _say(sentence(result), console, indent=2)
     console.print(f"  exit:   {result['exit_code']}", highlight=False)
+
+
+def sentence(result: Mapping[str, Any]) -> str:
+    """What the decision means: for who serves where it was recorded, else for the candidate.
+
+    Args:
+        result: As `perennial.steps.again.result_again` gives it.
+    """
+    if result["recorded"]:
+        return verdict.sentence(result)
+    champion, candidate = result["champion"]["id"], result["candidate"]["id"]
+    kept = "nothing was recorded"
+    if not result["before"]["decision"]["applied"]:
+        kept += "; promote=true records it, charged as one more decision on the same new rows"
+    if result["status"] == "promoted":
+        return f"{candidate} passes every check against {champion}; {kept}"
+    # of who serves this says nothing: a decision that is not recorded changes nothing
+    _, _, why = verdict.sentence(result).partition("; ")
+    return f"{why}; {kept}"
+
+
+def _title(result: Mapping[str, Any], console: Console) -> None:
+    status, before = str(result["status"]), result["before"]["verdict"]
+    line = Text(status.upper(), COLOURS[status])
+    if status != before:
+        line.append(f" (was {before})", style="default not bold")
+    console.print(line)
 
 
 def compared(then: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[list[str]]:

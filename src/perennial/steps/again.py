@@ -27,13 +27,18 @@ class Again:
         before: Its last recorded decision.
         decision: What the gate says now.
         charge: What that is charged.
-        applied: Whether it was recorded and moved the champion's alias.
+        recorded: Whether it was recorded.
     """
 
     before: CycleRecord
     decision: Decision
     charge: Charge
-    applied: bool = False
+    recorded: bool = False
+
+    @property
+    def applied(self) -> bool:
+        """Whether it moved the champion's alias."""
+        return self.recorded and self.decision.verdict == "promoted"
 
     @property
     def decided(self) -> dict[str, Any]:
@@ -62,6 +67,8 @@ def decide_again(
         EvaluationError: The stored predictions are damaged.
     """
     before = _recorded(registry, version)
+    if promote:
+        registry.require_promotable(before)
     report = _measured(stored_report(version), policy)
     assert before.decision is not None
     if not promote:
@@ -70,10 +77,9 @@ def decide_again(
         return Again(
             before, decide(report, policy, decision_number=kept["decision_number"]), charged
         )
-    registry.require_promotable(before)
     charged = _charge(registry, before, report)
     decision = decide(report, policy, decision_number=charged.decision_number)
-    again = Again(before, decision, charged, applied=decision.verdict == "promoted")
+    again = Again(before, decision, charged, recorded=True)
     registry.decide_again(before, decision=again.decided, verdict=decision.verdict)
     return again
 
@@ -111,8 +117,8 @@ def result_again(version: Version, again: Again, *, changes: Mapping[str, Any]) 
         changes: Setting of the gate to its value then and now, see `differences`.
 
     Returns:
-        As ``result.json`` keeps it, with ``recorded`` (``verdict``, ``decided_at`` and
-        ``decision``) and ``changes``.
+        As ``result.json`` keeps it, with ``before`` (``verdict``, ``decided_at`` and ``decision``),
+        ``changes``, and ``recorded``: whether this decision was.
     """
     before = again.before
     decision = {**again.decided, "applied": again.applied}
@@ -125,7 +131,8 @@ def result_again(version: Version, again: Again, *, changes: Mapping[str, Any]) 
         "decision": decision,
         "report": None,
         "tracking": {"run_id": None, "url": None, "directory": None},
-        "recorded": {
+        "recorded": again.recorded,
+        "before": {
             "verdict": before.verdict,
             "decided_at": before.decided_at,
             "decision": {**(before.decision or {}), "applied": before.applied},
