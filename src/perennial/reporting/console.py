@@ -71,8 +71,8 @@ def _checks(decision: Mapping[str, Any], console: Console) -> None:
         line.rstrip()
         console.print(line, soft_wrap=True)
         _paragraph(check["reason"], console, indent=4, style="dim")
-    if charged := verdict.charge(decision["decision_number"], decision["alpha"]):
-        _line(console, f"  {charged}")
+    if charged := verdict.charge(decision):
+        _paragraph(charged, console, indent=2)
 
 
 def _paths(result: Mapping[str, Any], console: Console) -> None:

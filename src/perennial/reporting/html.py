@@ -70,7 +70,7 @@ def render_report(
         rows=_rows(result["metrics"]),
         checks=checks,
         intervals={check["name"]: verdict.interval(check) for check in checks},
-        charge=verdict.charge(result["decision"]["decision_number"], result["decision"]["alpha"]),
+        charge=verdict.charge(result["decision"]),
         pictures=pictures,
         figures=_figures(result["metrics"], curve, report),
         flips=_flips(report, features, label_names),

@@ -21,10 +21,11 @@ from perennial.environment import capture
 from perennial.errors import EXIT_BAD_DATA, EXIT_FAILED, NumberTakenError, PerennialError
 from perennial.evaluation.serving import summary as serving
 from perennial.promotion import best, predictions
+from perennial.promotion.multiplicity import Charge
 from perennial.promotion.policy import Decision
 from perennial.promotion.registry import Version
 from perennial.reporting.html import render_report
-from perennial.reporting.result import json_safe
+from perennial.reporting.result import RESULT, exit_code, json_safe
 from perennial.steps.candidate import Trained, as_json
 from perennial.steps.collect import Parts
 from perennial.steps.evidence import Evidence
@@ -34,7 +35,7 @@ from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage
 from perennial.steps.matrix import grown, measures
 from perennial.steps.settings import Cycle
-from perennial.steps.tell import PAGE, RESULT, exit_code, tell
+from perennial.steps.tell import PAGE, tell
 from perennial.types import Booleans, EvaluationReport
 
 SCHEMA_VERSION = 1
@@ -56,6 +57,7 @@ class Outcome:
     evidence: Evidence
     metrics: Mapping[str, Any]
     decision: Decision
+    charge: Charge
     new_holdout: str
     files: Mapping[str, Path | bytes]
     bootstrap: bool = False
@@ -65,6 +67,17 @@ class Outcome:
     def champion(self) -> Version:
         """The version that was retrained."""
         return self.lineage.champion
+
+    @property
+    def objective(self) -> float | None:
+        """The best score on validation rows after the first step; None where none was taken."""
+        curve = self.trained.fit.curve
+        return max((point["combined"] for point in curve if point["step"]), default=None)
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """The decision and its charge as plain values."""
+        return {**self.decision.to_dict(), "charge": self.charge.to_dict()}
 
     @property
     def report(self) -> EvaluationReport:
@@ -114,8 +127,8 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
         with suppress(NumberTakenError):  # by a run beside this one: the page names the next
             committed = _commit(cycle, outcome, result, page, number=number)
     told = tell(cycle, committed, result)
-    if curve := outcome.trained.fit.curve:
-        told["objective"] = max(point["combined"] for point in curve if point["step"])
+    if outcome.objective is not None:
+        told["objective"] = outcome.objective
     return told
 
 
@@ -134,7 +147,7 @@ def _commit(
             **outcome.files,
             **predictions.write(outcome.report),
             best.FILE: best.to_parquet(outcome.evidence.best),
-            "decision.json": as_json(outcome.decision.to_dict()),
+            "decision.json": as_json(outcome.decided),
             RESULT: as_json(json_safe(result)),
             **({} if page is None else {PAGE: page}),
         },
@@ -154,13 +167,15 @@ def _commit(
             },
             head=outcome.learner.head,
         ),
-        decision=outcome.decision.to_dict(),
+        decision=outcome.decided,
         verdict=outcome.decision.verdict,
         cycle_id=outcome.cycle_id,
         expected_champion=outcome.champion.number,
         promote=result["decision"]["applied"],
         new_holdout=outcome.new_holdout,
         number=number,
+        trial=cycle.trial,
+        objective=outcome.objective,
     )
 
 
@@ -244,7 +259,7 @@ def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
         "champion": {"id": outcome.champion.id},
         "bootstrap": outcome.bootstrap,
         "metrics": outcome.metrics,
-        "decision": {**outcome.decision.to_dict(), "applied": applied},
+        "decision": {**outcome.decided, "applied": applied},
         "forgetting": _forgetting(cycle.name, outcome),
         "serving": {who: serving(cost) for who, cost in outcome.report.serving.items()} or None,
         "cost": {
