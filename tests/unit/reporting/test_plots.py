@@ -33,7 +33,8 @@ def test_one_language_of_colours() -> None:
     wrong = np.arange(40) % 4 == 0
 
     def predictions(prediction: Any) -> Predictions:
-        return Predictions(prediction, (prediction == truth).astype(float), np.zeros(40))
+        said = np.eye(2)[prediction] * 0.8 + 0.1
+        return Predictions(prediction, (prediction == truth).astype(float), np.zeros(40), said)
 
     report = EvaluationReport(
         row_id=np.array([f"r{i}" for i in range(40)]),
@@ -45,19 +46,20 @@ def test_one_language_of_colours() -> None:
         candidate=predictions(truth),
         label_names=("a", "b"),
     )
-    measured = {"new": {"accuracy": 0.9, "n": 2}, "history": {"accuracy": 0.8, "n": 2}}
     models, origins = {plots.CHAMPION, plots.CANDIDATE}, {plots.NEW, plots.HISTORY}
     curve = plots.learning_curve([{"step": i, "new": 0.1 * i, "history": 0.9} for i in range(3)])
     shown = {
-        "bars": plots.bars({"champion": measured, "candidate": measured}),
         "new": plots.per_class(report, new=True),
         "history": plots.per_class(report, new=False),
+        "reliability": plots.reliability(report, new=True),
     }
     for name, svg in shown.items():
         assert models <= colours(svg), name
         assert not origins & colours(svg), name
         assert plots.LOSS not in colours(svg), name
-    assert origins <= colours(curve)
-    assert not models & colours(curve)
+    versions = [{"number": i, "served": i > 1, "new": 0.9, "history": 0.8} for i in range(3)]
+    for svg in (curve, plots.course(versions)):
+        assert origins <= colours(svg)
+        assert not models & colours(svg)
     worse = dataclasses.replace(report, champion=report.candidate, candidate=report.champion)
     assert {plots.LOSS, *models} <= colours(plots.per_class(worse, new=True))
