@@ -62,9 +62,9 @@ def run(cycle: Cycle) -> dict[str, Any]:
 def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
     """Fit, evaluate and decide; nothing is recorded yet."""
     new, history, champion = material.new, material.history, material.lineage.champion
-    number = 1 + cycle.registry.decisions_on(cycle.name, material.new_holdout)
+    charged = material.charge(cycle, cycle_id)
     methods = arrange(cycle.methods())
-    refuse_what_cannot_work(cycle, material, methods, decision_number=number)
+    refuse_what_cannot_work(cycle, material, methods, decision_number=charged.decision_number)
     cycle.seed_everything()
     learner = cycle.learner(champion)
     announce(cycle, material, methods, learner)
@@ -104,7 +104,8 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         trained=candidate,
         report=report,
         metrics=metrics(report, cycle.task),
-        decision=decide(report, cycle.policy, decision_number=number),
+        decision=decide(report, cycle.policy, decision_number=charged.decision_number),
+        charge=charged,
         new_holdout=material.new_holdout,
         files=version_files(
             cycle=material.name,

@@ -212,6 +212,7 @@ def _built(
         checkpoint=None if config["checkpoint"] is None else str(config["checkpoint"]),
         history=str(config["history"]),
         promote=bool(config["promote"]) and not pinned,
+        trial=pinned,
         force=bool(config["force"]),
         dry=dry,
         folder=folder,

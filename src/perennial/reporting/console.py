@@ -85,8 +85,8 @@ def _checks(decision: Mapping[str, Any], console: Console) -> None:
     if calm:
         nearest = f"{calm[0]['name']}, {verdict.interval(calm[0])}"
         _outcome("pass", f"{len(calm)} harm vetoes; closest: {nearest}", console)
-    if charged := verdict.charge(decision["decision_number"], decision["alpha"]):
-        _line(console, f"  {charged}")
+    if charged := verdict.charge(decision):
+        _paragraph(charged, console, indent=2)
 
 
 def _cells(check: Mapping[str, Any]) -> list[str]:

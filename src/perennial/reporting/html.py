@@ -86,7 +86,7 @@ def render_report(
         vetoes=forest.ranked([check for check in checks if check["veto"]]),
         intervals={check["name"]: verdict.interval(check) for check in checks},
         changes=what_would_change(decision),
-        charge=verdict.charge(decision["decision_number"], decision["alpha"]),
+        charge=verdict.charge(decision),
         figures=_figures(result["metrics"], curve, report),
         flips=flips.counts(report),
         examples=flips.examples(report, features, label_names),

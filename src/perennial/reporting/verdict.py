@@ -131,17 +131,35 @@ def amounts(values: Sequence[float], threshold: float, *, unit: str) -> list[str
     return [f"{value:.3g}{sign}" for value in (*values, threshold)]
 
 
-def charge(number: int, alpha: float) -> str:
-    """What a repeated decision on the same new rows costs; empty for the first one.
+def charge(decision: Mapping[str, Any]) -> str:
+    """What trying more than once on the same new rows costs; empty for a first and only decision.
 
     Args:
-        number: The how-manieth decision it is.
-        alpha: Level of each of its tests.
+        decision: As ``result.json`` keeps it.
     """
-    if number == 1:
-        return ""
+    number, alpha, tried = decision["decision_number"], decision["alpha"], decision["charge"]
     # the gate halves the level with each repetition
-    return (
-        f"decision {number} on these new rows: each test at {alpha:.2g} "
-        f"instead of {alpha * 2 ** (number - 1):.2g}"
-    )
+    level = f"each test at {alpha:.2g}"
+    if number > 1:
+        level += f" instead of {alpha * 2 ** (number - 1):.2g}"
+    if tried["trial"]:
+        return (
+            f"trial {tried['trials']} of a sweep on these new rows, {level}: trials are not "
+            "counted; the best one on validation rows counts once, when it is applied"
+        )
+    repeated = f"decision {number} on these new rows: {level}" if number > 1 else level
+    if tried["best"]:
+        return (
+            f"the best on validation rows of {_trials(tried['trials'])} on these new rows counts "
+            f"once; {repeated}"
+        )
+    if tried["trials"]:
+        return (
+            f"not the best on validation rows of {_trials(tried['trials'])} on these new rows, so "
+            f"charged for all of them; {repeated}"
+        )
+    return repeated if number > 1 else ""
+
+
+def _trials(count: int) -> str:
+    return f"{count} trial{'s' if count > 1 else ''}"

@@ -10,6 +10,7 @@ from perennial.data.split import independent
 from perennial.errors import MethodError
 from perennial.methods.base import Method
 from perennial.promotion.gate import require_decidable
+from perennial.promotion.multiplicity import Charge, charge, decisions_on
 from perennial.promotion.registry import Version
 from perennial.steps.collect import Parts, collect_new, require_training_rows
 from perennial.steps.given import Given, collect_given
@@ -72,6 +73,16 @@ class Material:
         if self.given:
             old[f"history/{self.given.name}"] = (self.given.rows, self.given.seen)
         return {"new": (self.new.holdout, self.new.seen), **old}
+
+    def charge(self, cycle: Cycle, cycle_id: str) -> Charge:
+        """What a decision on the new holdout is charged for those before it."""
+        earlier = decisions_on(
+            cycle.registry,
+            self.lineage.champion,
+            new_holdout=self.new_holdout,
+            row_id=self.new.holdout.id,
+        )
+        return charge(earlier, cycle_id=cycle_id, trial=cycle.trial)
 
 
 def collect(cycle: Cycle, champion: Version) -> Material:

@@ -20,6 +20,7 @@ from perennial.data.store import read_rows_file
 from perennial.environment import capture
 from perennial.errors import EXIT_BAD_DATA, EXIT_FAILED, NumberTakenError, PerennialError
 from perennial.evaluation.forgetting import summary
+from perennial.promotion.multiplicity import Charge
 from perennial.promotion.policy import Decision
 from perennial.promotion.registry import Version
 from perennial.reporting.html import render_report
@@ -53,6 +54,7 @@ class Outcome:
     report: EvaluationReport
     metrics: Mapping[str, Any]
     decision: Decision
+    charge: Charge
     new_holdout: str
     files: Mapping[str, Path | bytes]
     bootstrap: bool = False
@@ -62,6 +64,17 @@ class Outcome:
     def champion(self) -> Version:
         """The version that was retrained."""
         return self.lineage.champion
+
+    @property
+    def objective(self) -> float | None:
+        """The best score on validation rows after the first step; None where none was taken."""
+        curve = self.trained.fit.curve
+        return max((point["combined"] for point in curve if point["step"]), default=None)
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """The decision and its charge as plain values."""
+        return {**self.decision.to_dict(), "charge": self.charge.to_dict()}
 
 
 def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
@@ -82,8 +95,8 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
         with suppress(NumberTakenError):  # by a run beside this one: the page names the next
             committed = _commit(cycle, outcome, result, page, matrix, number=number)
     told = tell(cycle, committed, result)
-    if curve := outcome.trained.fit.curve:
-        told["objective"] = max(point["combined"] for point in curve if point["step"])
+    if outcome.objective is not None:
+        told["objective"] = outcome.objective
     return told
 
 
@@ -102,7 +115,7 @@ def _commit(
         files={
             **outcome.files,
             "predictions/holdouts.parquet": to_parquet(outcome.report),
-            "decision.json": as_json(outcome.decision.to_dict()),
+            "decision.json": as_json(outcome.decided),
             RESULT: as_json(json_safe(result)),
             **({} if page is None else {PAGE: page}),
         },
@@ -121,13 +134,15 @@ def _commit(
             },
             head=outcome.learner.head,
         ),
-        decision=outcome.decision.to_dict(),
+        decision=outcome.decided,
         verdict=outcome.decision.verdict,
         cycle_id=outcome.cycle_id,
         expected_champion=outcome.champion.number,
         promote=result["decision"]["applied"],
         new_holdout=outcome.new_holdout,
         number=number,
+        trial=cycle.trial,
+        objective=outcome.objective,
     )
 
 
@@ -239,7 +254,7 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
         "champion": {"id": outcome.champion.id},
         "bootstrap": outcome.bootstrap,
         "metrics": outcome.metrics,
-        "decision": {**outcome.decision.to_dict(), "applied": applied},
+        "decision": {**outcome.decided, "applied": applied},
         "forgetting": summary(_dense(matrix)),
         "cost": {
             "wall_seconds": outcome.wall_seconds,

@@ -48,6 +48,7 @@ class Cycle:
         promote: Whether the alias may move at all.
         promotion: ``gate``: to what the gate promotes; ``always``: to every candidate, whatever the
             verdict, which is recorded as it was, and however few rows there are to decide on.
+        trial: A trial of a sweep: its alias never moves, and it is no decision of its own.
         force: Decide again what was decided.
         folder: Run folder for result and report.
         report: Whether the page ``report.html`` is drawn.
@@ -73,6 +74,7 @@ class Cycle:
     history: str = "all"
     promote: bool = True
     promotion: str = "gate"
+    trial: bool = False
     force: bool = False
     dry: bool = False
     report: bool = True

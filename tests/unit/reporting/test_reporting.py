@@ -17,6 +17,7 @@ from rich.console import Console
 from perennial import files
 from perennial.errors import StorageError
 from perennial.promotion.gate import decide
+from perennial.promotion.multiplicity import Charge
 from perennial.promotion.policy import Policy, level
 from perennial.reporting.console import print_result
 from perennial.reporting.html import render_report
@@ -56,7 +57,7 @@ def report(n: int = 400) -> EvaluationReport:
 
 
 def result(status: str = "promoted") -> dict[str, Any]:
-    decision = decide(report(), Policy()).to_dict()
+    decision = {**decide(report(), Policy()).to_dict(), "charge": Charge(1).to_dict()}
     measured = {"accuracy": 0.9, "loss": 0.1, "n": 400}
     both = {"new": measured, "history": measured, "history/cycle-1": measured}
     judged = status in ("promoted", "rejected", "inconclusive")
