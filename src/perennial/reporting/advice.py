@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,30 +14,29 @@ from perennial.reporting.verdict import amounts, value
 CLOSEST = 3
 SHOWN = 6
 PROTECT = (
-    "protect history more (method=[replay,ewc], method.replay.new_fraction, method.ewc.strength)"
+    "Protect history more: method=[replay,ewc], method.replay.new_fraction, method.ewc.strength"
 )
-LEARN = "let it learn more of the new rows (trainer.max_steps, optimizer.lr)"
-# family of checks, or one check, to what there is to try and the setting that says what is asked
+# a check, or its family, to what may mend it and the setting that says what is asked
 MENDS: Mapping[str, tuple[str, str]] = {
     "retention": (PROTECT, "gate.retention.margin"),
     "retention/total": (PROTECT, "gate.retention.total"),
-    "harm": (PROTECT, "gate.retention.margin, or gate.retention.window where old rows mislead"),
-    "improvement": (LEARN, "gate.improvement.minimum_effect"),
-    "slice": ("collect rows of this slice", "gate.slices.margin"),
-    "bound": ("look at the rows that the metric counts", "gate.bounds"),
-    "calibration": (
-        "train for fewer steps (trainer.max_steps, trainer.patience)",
-        "gate.calibration",
-    ),
-    "serving": ("a smaller model, or more rounds on a quiet machine", "gate.serving"),
-    "sanity": ("look at the rows: a constant output, a leaked label, over-fitting", "gate.sanity"),
+    "harm": (PROTECT, "gate.retention.margin"),
     "flips": (PROTECT, "gate.flips"),
+    "improvement": (
+        "Learn the new rows better: trainer.max_steps, optimizer.lr, or more of them",
+        "gate.improvement.minimum_effect",
+    ),
+    "slice": ("Train on more rows of these slices", "gate.slices.margin"),
+    "bound": ("Look at the rows that the metric counts", "gate.bounds"),
+    "calibration": ("Train for fewer steps: trainer.max_steps", "gate.calibration"),
+    "serving": ("Serve a smaller model", "gate.serving"),
+    "sanity": ("Look at data and training first: this is no result to trust", "gate.sanity"),
 }
-CUSTOM = ("look at what this check of yours measures", "gate.checks")
+CUSTOM = ("Look at what your own check measures", "gate.checks")
 
 
 def what_would_change(decision: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The checks that a different decision hangs on, the heaviest first.
+    """The checks that the decision hangs on, the heaviest first.
 
     Of a promotion, those that came closest to their thresholds.
 
@@ -46,31 +46,41 @@ def what_would_change(decision: Mapping[str, Any]) -> list[dict[str, str]]:
     Returns:
         For each its ``name``, ``outcome`` and a ``text``.
     """
-    checks: Sequence[Check] = decision["checks"]
     if decision["verdict"] == "promoted":
-        return _closest(checks)
-    wanted = {"reject"} if decision["verdict"] == "rejected" else {"inconclusive", "not_evaluable"}
-    found = [one for one in checks if one["outcome"] in wanted and _has_say(one)]
-    if decision["verdict"] == "rejected":
-        # once these are mended, what was undecided is next
-        found += [one for one in checks if one["outcome"] == "inconclusive"]
-    found = ranked(found)
+        near = [one for one in decision["checks"] if math.isfinite(clearance(one))]
+        near = sorted((one for one in near if one["outcome"] == "pass"), key=clearance)
+        return [_item(check, _spare(check)) for check in near[:CLOSEST]]
+    found = _open(decision)
     told = [_item(check, _missing(check)) for check in found[:SHOWN]]
     if len(found) > SHOWN:
-        told.append({"name": f"{len(found) - SHOWN} more", "outcome": "", "text": "see below."})
+        more = f"{len(found) - SHOWN} more"
+        told.append({"name": more, "outcome": "", "text": "they stand among the checks."})
     return told
 
 
-def _has_say(check: Check) -> bool:
-    """A veto that could not be tested has none; of the others only what is always asked."""
-    return check["outcome"] != "not_evaluable" or check["name"] in ("retention", "improvement")
+def to_try(decision: Mapping[str, Any]) -> list[str]:
+    """What may mend the checks that rejected, each remedy once, with the settings behind them."""
+    rejected = [one for one in decision["checks"] if one["outcome"] == "reject"]
+    remedies: dict[str, list[str]] = {}
+    for check in ranked(rejected):
+        remedy, setting = MENDS.get(str(check["name"]), MENDS.get(family(check), CUSTOM))
+        settings = remedies.setdefault(remedy, [])
+        if setting not in settings:
+            settings.append(setting)
+    return [
+        f"{remedy}. How much is asked: {', '.join(settings)}."
+        for remedy, settings in remedies.items()
+    ]
 
 
-def _closest(checks: Sequence[Check]) -> list[dict[str, str]]:
-    blank = untested(checks)
-    passed = [one for one in checks if one["outcome"] == "pass" and one not in blank]
-    near = sorted((one for one in passed if math.isfinite(clearance(one))), key=clearance)
-    return [_item(check, _spare(check)) for check in near[:CLOSEST]]
+def _open(decision: Mapping[str, Any]) -> list[Check]:
+    """What rejected, and what would be undecided once that is mended."""
+    checks: Sequence[Check] = decision["checks"]
+    found = [one for one in checks if one["outcome"] in ("reject", "inconclusive")]
+    # of what could not be tested these alone keep a candidate from being promoted
+    asked = ("retention", "improvement")
+    found += [one for one in checks if one["outcome"] == "not_evaluable" and one["name"] in asked]
+    return ranked(found)
 
 
 def _item(check: Check, text: str) -> dict[str, str]:
@@ -81,33 +91,31 @@ def _spare(check: Check) -> str:
     """How far a check that passed is from its threshold."""
     bound, threshold, gap = _distance(check)
     beyond = "below" if check["side"] == "above" else "above"
-    if _numeric_gap(check) <= 0:  # an exact test and an interval may differ by a hair
+    if _gap(check) <= 0:  # an exact test and an interval may differ by a hair
         return f"passes by its test; its bound, {bound}, does not clear {threshold}."
     if check["veto"]:
         return (
-            f"{gap} from a veto: its interval reaches {bound}, and wholly {beyond} {threshold} "
-            "would reject."
+            f"{gap} from a veto: its interval reaches {bound}, and one that lies wholly "
+            f"{beyond} {threshold} rejects."
         )
     return f"{gap} to spare: its bound is {bound}, and {beyond} {threshold} it would not pass."
 
 
 def _missing(check: Check) -> str:
-    """What a check that did not pass lacks, and what to do."""
-    attempt, setting = MENDS.get(str(check["name"]), MENDS.get(family(check), CUSTOM))
-    look = f"To try: {attempt}. What is asked: {setting}."
-    if check["outcome"] == "not_evaluable" or untested([check]):
+    """What a check that did not pass lacks; an undecided one says itself what would decide."""
+    if untested([check]) or _gap(check) <= 0:  # the reason tells what decided
         return str(check["reason"])
     bound, threshold, gap = _distance(check)
     if check["outcome"] == "inconclusive":
-        return f"the bound, {bound}, is {gap} from {threshold}, which it must clear. {look}"
-    far = f", {gap} beyond {threshold}" if _numeric_gap(check) > 0 else ""
-    return f"at best {bound}{far}. {look}"
+        return f"{gap} are missing: its bound is {bound}, the threshold {threshold}. {_last(check)}"
+    return (
+        f"{gap} are missing even at best: its interval ends at {bound}, and {threshold} is asked."
+    )
 
 
-def _numeric_gap(check: Check) -> float:
-    """From the threshold to the bound that speaks, counted in the direction of the outcome."""
-    distance = _speaking(check) - float(check["threshold"])
-    return distance if (check["side"] == "above") == (check["outcome"] == "pass") else -distance
+def _last(check: Check) -> str:
+    """The last sentence of a check's reason."""
+    return re.split(r"(?<=[.!?]) (?=[A-Z])", str(check["reason"]))[-1]
 
 
 def _speaking(check: Check) -> float:
@@ -115,6 +123,12 @@ def _speaking(check: Check) -> float:
     low, high = check["interval"]
     near, far = (low, high) if check["side"] == "above" else (high, low)
     return float(far if check["veto"] or check["outcome"] == "reject" else near)
+
+
+def _gap(check: Check) -> float:
+    """From the threshold to the bound that speaks, counted in the direction of the outcome."""
+    distance = _speaking(check) - float(check["threshold"])
+    return distance if (check["side"] == "above") == (check["outcome"] == "pass") else -distance
 
 
 def _distance(check: Check) -> tuple[str, str, str]:

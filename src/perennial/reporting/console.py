@@ -81,10 +81,10 @@ def _checks(decision: Mapping[str, Any], console: Console) -> None:
         if check["outcome"] != "pass" and (reasons := reasons + 1) <= REASONS:
             _paragraph(check["reason"], console, indent=4, style="dim")
     if len(loud) > VETOES:
-        _line(console, f"  and {len(loud) - VETOES} more harm vetoes, in the report")
+        _line(console, f"  and {len(loud) - VETOES} more vetoes, in the report")
     if calm:
         nearest = f"{calm[0]['name']}, {verdict.interval(calm[0])}"
-        _outcome("pass", f"{len(calm)} harm vetoes; closest: {nearest}", console)
+        _outcome("pass", f"{len(calm)} vetoes; closest: {nearest}", console)
     if charged := verdict.charge(decision):
         _paragraph(charged, console, indent=2)
 
@@ -96,7 +96,7 @@ def _cells(check: Mapping[str, Any]) -> list[str]:
 
 def _outcome(outcome: str, line: str, console: Console) -> None:
     text = Text("  ")
-    text.append(f"{outcome.replace('_', ' '):<13}", style=COLOURS.get(outcome, "yellow"))
+    text.append(f"{outcome.replace('_', ' '):<14}", style=COLOURS.get(outcome, "yellow"))
     text.append(f" {line}")
     text.rstrip()
     console.print(text, soft_wrap=True)

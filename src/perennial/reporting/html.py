@@ -11,9 +11,10 @@ from markupsafe import Markup
 
 from perennial.notation import confidence, percent, points
 from perennial.reporting import flips, forest, past, plots, verdict
-from perennial.reporting.advice import what_would_change
+from perennial.reporting.advice import to_try, what_would_change
 from perennial.types import EvaluationReport
 
+HOLDOUTS = 5
 MODELS = (("champion", plots.CHAMPION), ("candidate", plots.CANDIDATE))
 ORIGINS = (("new", plots.NEW), ("history", plots.HISTORY))
 RELIABILITY = (
@@ -74,18 +75,23 @@ def render_report(
         "p": lambda value: "" if value is None else f"{value:.2g}",
     }
     decision, checks = result["decision"], result["decision"]["checks"]
+    untested = forest.untested(checks)
     forgetting = result["forgetting"] or {}
+    rows = _rows(result["metrics"])
+    folded = _folded(rows)
     return environment.get_template("report.html.j2").render(
         result=result,
         title=verdict.title(result),
         held_back=verdict.held_back(result),
         headline=verdict.sentence(result),
-        rows=_rows(result["metrics"]),
+        shown=[row for row in rows if row not in folded],
+        folded=folded,
         pictures=forest.pictures(checks),
-        checks=[check for check in checks if not check["veto"]],
+        checks=[check for check in checks if not check["veto"] or check in untested],
         vetoes=forest.ranked([check for check in checks if check["veto"]]),
         intervals={check["name"]: verdict.interval(check) for check in checks},
         changes=what_would_change(decision),
+        tries=to_try(decision),
         charge=verdict.charge(decision),
         figures=_figures(result["metrics"], curve, report),
         flips=flips.counts(report),
@@ -173,6 +179,15 @@ def _rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
             name.startswith("history/") and sum(one.startswith("history/") for one in names) == 1
         )
     ]
+
+
+def _folded(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of many single holdouts all but those that lost most, which stay in sight."""
+    single = [row for row in rows if row["sub"]]
+    if len(single) <= HOLDOUTS:
+        return []
+    lost_least = sorted(single, key=lambda row: row["candidate"] - row["champion"])[HOLDOUTS:]
+    return [row for row in single if row in lost_least]
 
 
 def _environment(environment: Mapping[str, Any]) -> list[tuple[str, str]]:

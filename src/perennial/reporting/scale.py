@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 ROOM = 0.05
-TICKS = 6
+TICKS = 8
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Scale:
         return int(value > self.high) - int(value < self.low)
 
     def ticks(self) -> list[float]:
-        """At most six round values on the axis, 0 among them where it is on it."""
+        """At most eight round values on the axis, 0 among them where it is on it."""
         span = self.high - self.low
         size = 10.0 ** math.floor(math.log10(span / TICKS))
         step = next(size * m for m in (1, 2, 5, 10, 20) if span / (size * m) < TICKS)

@@ -43,7 +43,7 @@ def sentence(result: Mapping[str, Any]) -> str:
         )
     if result["status"] == "promoted":
         waived = any(check["outcome"] == "waived" for check in checks)
-        untested = [check["name"] for check in checks if check["outcome"] == "not_evaluable"]
+        untested = _untested(checks)
         kept = "history was not looked at" if waived else "nothing that matters was forgotten"
         if untested:
             kept += f", as far as can be tested ({', '.join(untested)} could not)"
@@ -52,7 +52,7 @@ def sentence(result: Mapping[str, Any]) -> str:
         return f"{candidate} serves now whatever the verdict: promotion was set to always"
     if result["status"] == "rejected":
         return f"{stays}; {candidate} failed {_named(checks, 'reject')}"
-    untested = [check["name"] for check in checks if check["outcome"] == "not_evaluable"]
+    untested = _untested(checks)
     undecided = _named(checks, "inconclusive")
     parts = [f"{candidate} leaves {undecided} undecided"] if undecided else []
     parts += [f"{' and '.join(untested)} could not be tested"] if untested else []
@@ -68,6 +68,15 @@ def _without_test(result: Mapping[str, Any], champion: str | None, candidate: st
     if decision and decision["verdict"] == "promoted" and not decision["applied"]:
         reason += f"; {candidate} is not applied: promote=true puts it in service"
     return f"{champion} serves on: {reason}" if champion else reason
+
+
+def _untested(checks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of what was asked and could not be tested; a veto that could not has no say."""
+    return [
+        str(check["name"])
+        for check in checks
+        if check["outcome"] == "not_evaluable" and not check["veto"]
+    ]
 
 
 def _named(checks: Sequence[Mapping[str, Any]], outcome: str) -> str:
