@@ -17,8 +17,8 @@ from perennial.data.split import independent, split_salt
 from perennial.errors import CheckpointError, ConfigError, DataError, MethodError
 from perennial.methods.base import arrange, check_capabilities
 from perennial.models.checkpoint import match, read_state
-from perennial.promotion.gate import require_decidable
 from perennial.promotion.registry import Version
+from perennial.promotion.requirements import require_decidable
 from perennial.steps.candidate import train, version_files
 from perennial.steps.collect import Parts, require_training_rows, split
 from perennial.steps.judge import aggregate
@@ -211,12 +211,10 @@ def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
     divided = split(new, data, salt=salt, name="new", learned=_met(parts))
     require_training_rows(divided)
     if cycle.promotion == "gate" and divided.unmet:
-        require_decidable(
-            independent(parts.holdout),
-            independent(divided.holdout),
-            cycle.policy,
-            has_history=bool(len(parts.train) or len(parts.holdout)),
-        )
+        rows = {"new": independent(divided.holdout)}
+        if len(parts.train) or len(parts.holdout):
+            rows["history"] = independent(parts.holdout)
+        require_decidable(rows, cycle.policy)
     if len(new.label_names) > len(parts.label_names):
         learner.find_head(new.rows)
 

@@ -9,9 +9,9 @@ from perennial.data.learned import Learned
 from perennial.data.split import independent
 from perennial.errors import MethodError
 from perennial.methods.base import Method
-from perennial.promotion.gate import require_decidable
 from perennial.promotion.multiplicity import Charge, charge, decisions_on
 from perennial.promotion.registry import Version
+from perennial.promotion.requirements import require_decidable
 from perennial.steps.collect import Parts, collect_new, require_training_rows
 from perennial.steps.given import Given, collect_given
 from perennial.steps.history import History, collect_history
@@ -121,14 +121,11 @@ def refuse_what_cannot_work(
         DataError: The holdouts are too small to decide anything.
         MethodError: A method needs history, and there is none.
     """
-    held = material.held()
-    old = sum(independent(rows) for name, (rows, _) in held.items() if name != "new")
     if cycle.promotion == "gate":
+        rows = {name: independent(rows) for name, (rows, _) in material.held().items()}
         require_decidable(
-            old,
-            independent(material.new.holdout),
+            {name: count for name, count in rows.items() if count or name == "new"},
             cycle.policy,
-            has_history=bool(old),
             decision_number=decision_number,
         )
     whole = [method.name for method in methods if method.needs_all_history]
