@@ -83,10 +83,16 @@ def _checks(decision: Mapping[str, Any], console: Console) -> None:
     if len(loud) > VETOES:
         _line(console, f"  and {len(loud) - VETOES} more vetoes, in the report")
     if calm:
-        nearest = f"{calm[0]['name']}, {verdict.interval(calm[0])}"
-        _outcome("pass", f"{len(calm)} vetoes; closest: {nearest}", console)
+        _outcome("pass", f"{len(calm)} vetoes; closest: {_briefly(calm[0])}", console)
     if charged := verdict.charge(decision):
         _paragraph(charged, console, indent=2)
+
+
+def _briefly(check: Mapping[str, Any]) -> str:
+    estimate, bounds, must = verdict.interval_parts(check)
+    against = f"against {must.rpartition(' ')[2]}" if must else ""
+    words = " ".join(filter(None, [estimate, bounds.rstrip(","), against]))
+    return ", ".join(filter(None, [str(check["name"]), words]))
 
 
 def _cells(check: Mapping[str, Any]) -> list[str]:

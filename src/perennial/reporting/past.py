@@ -83,5 +83,5 @@ def _cell(
         "words": f"{where}: {percent(value)}",
         "fill": "#{:02x}{:02x}{:02x}".format(*mixed),
         # whichever of the two stands out more on the fill
-        "ink": "#ffffff" if share > 0.45 else "#1c2430",
+        "ink": "#ffffff" if share > 0.625 else "#000000",
     }

@@ -63,3 +63,34 @@ def test_one_language_of_colours() -> None:
         assert not models & colours(svg)
     worse = dataclasses.replace(report, champion=report.candidate, candidate=report.champion)
     assert {plots.LOSS, *models} <= colours(plots.per_class(worse, new=True))
+
+
+@pytest.mark.parametrize("rows", [1, 40, 500])
+def test_confidence_bins_are_those_of_a_loop(rows: int) -> None:
+    generator = np.random.default_rng(rows)
+    confidence = generator.uniform(0.3, 1.0, rows)
+    confidence[0] = 1.0
+    right = generator.random(rows) < confidence
+    expected = []
+    for low in range(10):
+        members = [
+            (c, r)
+            for c, r in zip(confidence, right, strict=True)
+            if low <= 10 * c < low + 1 or (low == 9 and c == 1.0)
+        ]
+        if members:
+            means = np.mean(np.array(members, dtype=float), axis=0)
+            expected.append((*means, len(members)))
+    found = np.stack(plots.confidence_bins(confidence, right), axis=1)
+    np.testing.assert_allclose(found, np.array(expected))
+
+
+def test_what_cannot_be_seen_is_said() -> None:
+    curve = plots.learning_curve([{"step": i, "new": 0.1 * i} for i in range(3)])
+    assert 'role="img" aria-label="Validation accuracy' in curve
+    versions = [
+        {"number": 1, "served": True, "new": None, "history": 0.8},
+        {"number": 2, "served": False, "new": 0.5, "history": 0.7},
+    ]
+    told = "version 1, history 80.0%; version 2, new 50.0%, history 70.0%, never served"
+    assert told in plots.course(versions)
