@@ -10,8 +10,9 @@ from perennial.methods.base import arrange
 from perennial.models.checkpoint import match
 from perennial.promotion.gate import decide
 from perennial.steps.candidate import train, version_files, view
+from perennial.steps.evidence import gather, score
 from perennial.steps.found import check_checkpoint_path, found, satisfied
-from perennial.steps.judge import join, metrics
+from perennial.steps.judge import metrics
 from perennial.steps.learner import output_width
 from perennial.steps.material import Material, announce, collect, refuse_what_cannot_work
 from perennial.steps.record import Outcome, nothing_new, record
@@ -71,8 +72,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
 
     learner.load(match(view(champion).weights, learner.model, where=champion.id))
     output_width(learner, new.train)  # a model that cannot take the rows says so here
-    held, classes = material.held(), len(new.label_names)
-    before = {name: learner.predict(rows, classes=classes) for name, (rows, _) in held.items()}
+    before = score(learner, material, seed=cycle.seed)
     candidate = train(
         learner,
         champion=view(champion),
@@ -88,23 +88,23 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         show=cycle.progress("retraining"),
         warn=cycle.say,
         sampling=cycle.data.sampling,
-        classes=classes,
+        classes=len(new.label_names),
         history_total=material.lineage.trained_rows,
     )
-    after = {name: learner.predict(rows) for name, (rows, _) in held.items()}
-    report = join(held, champion=before, candidate=after, label_names=new.label_names)
+    after = score(learner, material, seed=cycle.seed)
+    evidence = gather(cycle, material, learner, champion=before, candidate=after)
     return Outcome(
         cycle_id=cycle_id,
         name=material.name,
         lineage=material.lineage,
         new=new,
         history=history,
-        held=held,
+        held=material.held(),
         learner=learner,
         trained=candidate,
-        report=report,
-        metrics=metrics(report, cycle.task),
-        decision=decide(report, cycle.policy, decision_number=charged.decision_number),
+        evidence=evidence,
+        metrics=metrics(evidence.report, cycle.task),
+        decision=decide(evidence.report, cycle.policy, decision_number=charged.decision_number),
         charge=charged,
         new_holdout=material.new_holdout,
         files=version_files(

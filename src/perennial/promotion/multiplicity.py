@@ -18,11 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from perennial.errors import RegistryError
+from perennial.promotion.predictions import ROWS
 from perennial.promotion.records import CycleRecord, Version
 from perennial.promotion.registry import Registry
 from perennial.types import Strings
-
-HOLDOUTS = "predictions/holdouts.parquet"
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def _objective(record: CycleRecord) -> float:
 def _new_rows(version: Version) -> list[str] | None:
     """Ids of the rows that a version was decided on as new; None where they cannot be read."""
     try:
-        table = pq.read_table(version.open(HOLDOUTS), columns=["row_id", "holdout"])
+        table = pq.read_table(version.open(ROWS), columns=["row_id", "holdout"])
     except (RegistryError, OSError, pa.ArrowException):
         return None
     pairs = zip(table["row_id"].to_pylist(), table["holdout"].to_pylist(), strict=True)

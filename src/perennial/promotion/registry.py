@@ -310,6 +310,13 @@ class Registry:
             assert found is not None
             return found
 
+    def require_promotable(self, record: CycleRecord) -> None:
+        """Refuse what `decide_again` would refuse, before any work."""
+        self._refuse_if_read_only()
+        with self._database.read() as connection:
+            assert connection is not None
+            refuse_another_decision(connection, record)
+
     def decide_again(
         self, record: CycleRecord, *, decision: Mapping[str, Any], verdict: str
     ) -> CycleRecord:

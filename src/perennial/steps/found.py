@@ -30,6 +30,7 @@ from perennial.steps.learner import (
     output_width,
     weights_of,
 )
+from perennial.steps.matrix import row
 from perennial.steps.remember import stored_dtype
 from perennial.steps.settings import Cycle
 from perennial.types import VersionView
@@ -308,9 +309,9 @@ def _register(
         mean = float(predicted.score.mean())
         _doubt_labels(cycle, mean, parts, names)
         cycle.say(f"Version 1: {mean:.1%} on {len(parts.holdout)} held-out history rows")
-        matrix = [{"version": 1, "scores": {FIRST: mean}}]
+        matrix = [row(1, {FIRST: mean}, [FIRST])]
     else:
-        matrix = []
+        matrix = [row(1, {}, [])]
     stored = version_files(
         cycle=FIRST,
         learner=learner,
@@ -334,6 +335,7 @@ def _register(
             sources={},
             metrics=scores,
             matrix=matrix,
+            initial={},
             how=how,
             extra=extra,
         ),

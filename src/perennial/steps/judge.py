@@ -5,15 +5,13 @@ Shapes: N rows of all holdouts.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from perennial.data.rows import Rows
+from perennial import statistics
+from perennial.data.rows import Rows, sliced
 from perennial.data.split import components
 from perennial.types import Booleans, EvaluationReport, Predictions
 
@@ -26,17 +24,24 @@ def join(
     champion: Mapping[str, Predictions],
     candidate: Mapping[str, Predictions],
     label_names: tuple[str, ...],
+    cycle_name: str = "new",
+    score_name: str = "accuracy",
 ) -> EvaluationReport:
     """One report over all holdouts.
+
+    Slice columns are those of the new rows: an older holdout may have other ones.
 
     Args:
         held: Holdout name to its rows and which of them the adopted model was trained on.
         champion: Predictions by holdout.
         candidate: Likewise.
         label_names: In the order of the labels.
+        cycle_name: Of the cycle that held the new rows out.
+        score_name: What the mean score is called.
     """
     names = list(held)
     rows = [held[name][0] for name in names]
+    new = held["new"][0]
     return EvaluationReport(
         row_id=np.concatenate([part.id for part in rows]),
         cluster=components(
@@ -49,6 +54,9 @@ def join(
         champion=stack([champion[name] for name in names]),
         candidate=stack([candidate[name] for name in names]),
         label_names=label_names,
+        cycle_name=cycle_name,
+        slices={name: values for name, values in sliced(rows).items() if name in new.slices},
+        score_name=score_name,
     )
 
 
@@ -67,7 +75,7 @@ def metrics(report: EvaluationReport, task: Any) -> dict[str, dict[str, dict[str
     """Aggregates of both models on ``new``, ``history`` (pooled by rows) and each holdout.
 
     Returns:
-        ``champion`` and ``candidate`` to slice to metric, with ``loss`` and ``n``.
+        ``champion`` and ``candidate`` to slice to metric, as `aggregate` gives them.
     """
     slices = {name: report.holdout == name for name in dict.fromkeys(report.holdout.tolist())}
     if (~report.is_new).any():
@@ -85,7 +93,10 @@ def metrics(report: EvaluationReport, task: Any) -> dict[str, dict[str, dict[str
 def aggregate(
     predictions: Predictions, label: Any, mask: Booleans, task: Any, classes: int
 ) -> dict[str, float]:
-    """Metrics of one model over the rows of a mask."""
+    """Metrics of one model over the rows of a mask, with ``loss``, ``n``, and ``ece``.
+
+    The expected calibration error is there where the model gives probabilities.
+    """
     import torch
 
     collection = task.metrics(classes)
@@ -94,26 +105,13 @@ def aggregate(
     return {
         **{name: float(value) for name, value in values.items()},
         "loss": float(predictions.loss[mask].mean()),
+        **_calibration(predictions, label, mask),
         "n": int(mask.sum()),
     }
 
 
-def to_parquet(report: EvaluationReport) -> bytes:
-    """The report row by row, as a version keeps it."""
-    columns: dict[str, Any] = {
-        "row_id": report.row_id.astype(str),
-        "cluster": report.cluster.astype(str),
-        "holdout": report.holdout.astype(str),
-        "label": report.label,
-        "seen_by_champion": report.seen_by_champion,
-    }
-    for who in ("champion", "candidate"):
-        predictions: Predictions = getattr(report, who)
-        columns[f"{who}_prediction"] = predictions.prediction
-        columns[f"{who}_score"] = predictions.score
-        columns[f"{who}_loss"] = predictions.loss
-        if predictions.probabilities is not None:
-            columns[f"{who}_probabilities"] = list(predictions.probabilities)
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer)
-    return buffer.getvalue()
+def _calibration(predictions: Predictions, label: Any, mask: Booleans) -> dict[str, float]:
+    if predictions.probabilities is None:
+        return {}
+    probabilities = predictions.probabilities[mask]
+    return {"ece": statistics.expected_calibration_error(probabilities, label[mask])}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from perennial.data.learned import Learned
 from perennial.data.split import independent
 from perennial.errors import MethodError
+from perennial.evaluation.measure import build_metric
 from perennial.methods.base import Method
 from perennial.promotion.multiplicity import Charge, charge, decisions_on
 from perennial.promotion.registry import Version
@@ -118,9 +119,12 @@ def refuse_what_cannot_work(
     """Say before training what would only show after it.
 
     Raises:
+        ConfigError: A metric that the policy names does not exist, or refuses its arguments.
         DataError: The holdouts are too small to decide anything.
         MethodError: A method needs history, and there is none.
     """
+    for bound in cycle.policy.bounds:
+        build_metric(bound.metric, bound.arguments, classes=len(material.new.label_names))
     if cycle.promotion == "gate":
         rows = {name: independent(rows) for name, (rows, _) in material.held().items()}
         require_decidable(

@@ -19,20 +19,22 @@ from perennial.data.rows import Rows
 from perennial.data.store import read_rows_file
 from perennial.environment import capture
 from perennial.errors import EXIT_BAD_DATA, EXIT_FAILED, NumberTakenError, PerennialError
-from perennial.evaluation.forgetting import summary
+from perennial.evaluation.serving import summary as serving
+from perennial.promotion import best, predictions
 from perennial.promotion.multiplicity import Charge
 from perennial.promotion.policy import Decision
 from perennial.promotion.registry import Version
 from perennial.reporting.html import render_report
-from perennial.reporting.result import json_safe
+from perennial.reporting.result import RESULT, exit_code, json_safe
 from perennial.steps.candidate import Trained, as_json
 from perennial.steps.collect import Parts
+from perennial.steps.evidence import Evidence
 from perennial.steps.history import History
-from perennial.steps.judge import to_parquet
 from perennial.steps.learner import Learner
-from perennial.steps.lineage import Lineage, number_of
+from perennial.steps.lineage import Lineage
+from perennial.steps.matrix import grown, measures
 from perennial.steps.settings import Cycle
-from perennial.steps.tell import PAGE, RESULT, exit_code, tell
+from perennial.steps.tell import PAGE, tell
 from perennial.types import Booleans, EvaluationReport
 
 SCHEMA_VERSION = 1
@@ -51,7 +53,7 @@ class Outcome:
     held: Mapping[str, tuple[Rows, Booleans]]
     learner: Learner
     trained: Trained
-    report: EvaluationReport
+    evidence: Evidence
     metrics: Mapping[str, Any]
     decision: Decision
     charge: Charge
@@ -76,6 +78,35 @@ class Outcome:
         """The decision and its charge as plain values."""
         return {**self.decision.to_dict(), "charge": self.charge.to_dict()}
 
+    @property
+    def report(self) -> EvaluationReport:
+        """Both models on the same rows."""
+        return self.evidence.report
+
+    @property
+    def matrix(self) -> list[dict[str, Any]]:
+        """Scores by version and holdout; see `perennial.steps.matrix`.
+
+        The candidate is the first in its line to learn the new rows, and those of versions that
+        were rolled back, which are history to it.
+        """
+        cycles = self.lineage.cycles
+        others = [name for name, (version, _) in cycles.items() if version is not self.champion]
+        known = {name.removeprefix("history/") for name in self.held if name != "new"}
+        return grown(
+            self.champion.manifest["matrix"],
+            self.report,
+            champion=self.champion.number,
+            learned=[self.name, *others],
+            given=known - set(cycles),
+        )
+
+    @property
+    def initial(self) -> dict[str, float]:
+        """Holdout to the score of a model that learned nothing, where it was measured."""
+        own = self.evidence.initial
+        return {**self.champion.manifest["initial"], **({} if own is None else {self.name: own})}
+
 
 def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
     """Commit version, decision and alias in one transaction, then tell all of it.
@@ -85,15 +116,15 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
     """
     passed = outcome.decision.verdict == "promoted" or cycle.promotion == "always"
     applied = cycle.promote and passed
-    matrix = _matrix(outcome)
-    result = _result(cycle, outcome, matrix=matrix, applied=applied)
+    result = _result(cycle, outcome, applied=applied)
     committed = None
     while committed is None:
         number = cycle.registry.next_number(cycle.name)
         result["candidate"] = {"id": f"{cycle.name}@{number}"}
+        result["forgetting"]["versions"][-1] = f"{cycle.name}@{number}"
         page = _page(cycle, outcome, result, number=number) if cycle.report else None
         with suppress(NumberTakenError):  # by a run beside this one: the page names the next
-            committed = _commit(cycle, outcome, result, page, matrix, number=number)
+            committed = _commit(cycle, outcome, result, page, number=number)
     told = tell(cycle, committed, result)
     if outcome.objective is not None:
         told["objective"] = outcome.objective
@@ -105,7 +136,6 @@ def _commit(
     outcome: Outcome,
     result: Mapping[str, Any],
     page: bytes | None,
-    matrix: list[Any],
     *,
     number: int,
 ) -> Version:
@@ -114,7 +144,8 @@ def _commit(
         name=cycle.name,
         files={
             **outcome.files,
-            "predictions/holdouts.parquet": to_parquet(outcome.report),
+            **predictions.write(outcome.report),
+            best.FILE: best.to_parquet(outcome.evidence.best),
             "decision.json": as_json(outcome.decided),
             RESULT: as_json(json_safe(result)),
             **({} if page is None else {PAGE: page}),
@@ -126,7 +157,8 @@ def _commit(
             parent=outcome.champion,
             sources=outcome.lineage.sources,
             metrics=outcome.metrics["candidate"],
-            matrix=matrix,
+            matrix=outcome.matrix,
+            initial=outcome.initial,
             how="retrained",
             extra={
                 "cycle_id": outcome.cycle_id,
@@ -231,6 +263,7 @@ def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> di
         "metrics": None,
         "decision": None,
         "forgetting": None,
+        "serving": None,
         "cost": None,
         "config_sha256": config_sha256,
         "data": None,
@@ -241,7 +274,7 @@ def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> di
     }
 
 
-def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool) -> dict[str, Any]:
+def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
     fit = outcome.trained.fit
     device = outcome.learner.device
     memory = outcome.champion.files.get("memory/train.arrow")
@@ -255,7 +288,8 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
         "bootstrap": outcome.bootstrap,
         "metrics": outcome.metrics,
         "decision": {**outcome.decided, "applied": applied},
-        "forgetting": summary(_dense(matrix)),
+        "forgetting": _forgetting(cycle.name, outcome),
+        "serving": {who: serving(cost) for who, cost in outcome.report.serving.items()} or None,
         "cost": {
             "wall_seconds": outcome.wall_seconds,
             "device_seconds": fit.device_seconds,
@@ -295,36 +329,10 @@ def peak_memory(device: torch.device) -> int:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
-def _matrix(outcome: Outcome) -> list[Any]:
-    """Scores of each champion, and last of the candidate, on the holdout of each cycle."""
-    rows = [dict(row) for row in outcome.champion.manifest["matrix"]]
-    names = {
-        name: name.removeprefix("history/").replace("new", outcome.name) for name in outcome.held
-    }
-
-    def scores(who: str) -> dict[str, float]:
-        score = getattr(outcome.report, who).score
-        return {
-            names[name]: float(score[outcome.report.holdout == name].mean())
-            for name in outcome.held
-        }
-
-    if rows:
-        rows[-1] = {
-            "version": outcome.champion.number,
-            "scores": {**rows[-1]["scores"], **scores("champion")},
-        }
-    else:
-        rows = [{"version": outcome.champion.number, "scores": scores("champion")}]
-    return [*rows, {"version": "candidate", "scores": scores("candidate")}]
-
-
-def _dense(matrix: list[Any]) -> Any:
-    names = list(matrix[-1]["scores"])
-    names = sorted(names, key=number_of)
-    return np.array(
-        [[row["scores"].get(name, np.nan) for name in names] for row in matrix], dtype=float
-    )
+def _forgetting(name: str, outcome: Outcome) -> dict[str, Any]:
+    found = measures(outcome.matrix, outcome.initial)
+    # the last one has no number before it is committed
+    return {**found, "versions": [f"{name}@{version}" for version in found["versions"]]}
 
 
 def _flipped_rows(outcome: Outcome) -> dict[str, dict[str, Any]]:

@@ -66,7 +66,7 @@ def test_nothing_is_left_behind():
             torch.get_rng_state().tolist(),
             random.getstate(),
             np.random.get_state()[1].tolist(),
-            [(part.training) for model in models.values() for part in model.modules()],
+            [part.training for model in models.values() for part in model.modules()],
             [value.tolist() for model in models.values() for value in model.state_dict().values()],
         )
 

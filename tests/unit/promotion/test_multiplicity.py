@@ -14,6 +14,7 @@ import pytest
 
 from perennial.promotion import multiplicity
 from perennial.promotion.multiplicity import Charge, charge, decisions_on
+from perennial.promotion.predictions import ROWS
 from perennial.promotion.records import CycleRecord
 from perennial.promotion.registry import Registry, Version
 
@@ -43,7 +44,7 @@ def commit(
 ) -> Version:
     settings: dict[str, Any] = {
         "name": "digits",
-        "files": {"predictions/holdouts.parquet": predictions(new)},
+        "files": {ROWS: predictions(new)},
         "manifest": {"seed": 0},
         "decision": {"verdict": "rejected"},
         "verdict": "rejected",
@@ -125,11 +126,11 @@ def test_unreadable_predictions_count_by_their_hash_alone(
     found(registry)
     given: dict[str, Any] = {
         "absent": {"files": {"a": b"a"}},
-        "no parquet": {"files": {multiplicity.HOLDOUTS: b"x"}},
+        "no parquet": {"files": {ROWS: b"x"}},
     }
     version = commit(registry, "a", "h1", rows(*range(10)), **given.get(damage, {}))
     if damage not in given:
-        path = version.open(multiplicity.HOLDOUTS)
+        path = version.open(ROWS)
         path.unlink()
         if damage == "damaged":
             path.write_bytes(b"flipped")
@@ -137,7 +138,7 @@ def test_unreadable_predictions_count_by_their_hash_alone(
     assert asked(registry, "h1", *range(10)) == ["a"]
     # another decision on the same rows still tells them
     commit(registry, "b", "h1", rows(*range(9, -1, -1)), files={
-        multiplicity.HOLDOUTS: predictions(rows(*range(9, -1, -1)))})  # fmt: skip
+        ROWS: predictions(rows(*range(9, -1, -1)))})  # fmt: skip
     assert asked(registry, "h2", *range(11)) == ["a", "b"]
 
 

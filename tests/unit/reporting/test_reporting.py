@@ -82,6 +82,7 @@ def result(status: str = "promoted") -> dict[str, Any]:
         if judged
         else None,
         "forgetting": None,
+        "serving": None,
         "cost": {
             "wall_seconds": 1.0,
             "device_seconds": 1.0,
