@@ -68,7 +68,9 @@ def collect_history(
         try:
             # only what was learned may know more classes than the champion does
             known = manifest["label_names"] if key == "history" else names
-            read = data.read(spec, name=key, label_names=known, schema=manifest["schema"])
+            read = data.read(
+                spec, name=key, label_names=known, schema=manifest["schema"], holds_out=False
+            )
         except DataError:
             if key == "history":
                 raise

@@ -9,12 +9,13 @@ from perennial.data.learned import Learned
 from perennial.data.split import independent
 from perennial.errors import MethodError
 from perennial.methods.base import Method
+from perennial.promotion.multiplicity import Charge, charge, decisions_on
 from perennial.promotion.registry import Version
 from perennial.promotion.requirements import require_decidable
 from perennial.steps.collect import Parts, collect_new, require_training_rows
 from perennial.steps.given import Given, collect_given
 from perennial.steps.history import History, collect_history
-from perennial.steps.judge import Held
+from perennial.steps.judge import Held, require_measurable
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage, lineage_of, refuse_another_identity
 from perennial.steps.settings import Cycle, digest
@@ -73,6 +74,16 @@ class Material:
             old[f"history/{self.given.name}"] = (self.given.rows, self.given.seen)
         return {"new": (self.new.holdout, self.new.seen), **old}
 
+    def charge(self, cycle: Cycle, cycle_id: str) -> Charge:
+        """What a decision on the new holdout is charged for those before it."""
+        earlier = decisions_on(
+            cycle.registry,
+            self.lineage.champion,
+            new_holdout=self.new_holdout,
+            row_id=self.new.holdout.id,
+        )
+        return charge(earlier, cycle_id=cycle_id, trial=cycle.trial)
+
 
 def collect(cycle: Cycle, champion: Version) -> Material:
     """Open, validate, fingerprint and split; history only where there is anything new.
@@ -107,9 +118,12 @@ def refuse_what_cannot_work(
     """Say before training what would only show after it.
 
     Raises:
+        ConfigError: The policy names a metric or a slice column that is not to be had.
         DataError: The holdouts are too small to decide anything.
         MethodError: A method needs history, and there is none.
     """
+    held = [rows for rows, _ in material.held().values()]
+    require_measurable(cycle.policy, held, classes=len(material.new.label_names))
     if cycle.promotion == "gate":
         rows = {name: independent(rows) for name, (rows, _) in material.held().items()}
         require_decidable(
