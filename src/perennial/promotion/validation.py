@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from perennial.errors import EvaluationError
+from perennial.promotion.words import several
 from perennial.types import EvaluationReport, Predictions
 
 
@@ -73,7 +74,7 @@ def _numbers(report: EvaluationReport) -> Iterator[str]:
             wrong = ~np.isfinite(values)
             if wrong.any():
                 rows = int(wrong.reshape(len(values), -1).any(axis=1).sum())
-                yield f"A {name} of the {who} is not a finite number, on {rows} rows."
+                yield f"A {name} of the {who} is not a finite number, on {several(rows, 'row')}."
     if report.fitted is not None:
         fitted = report.fitted
         if not len(fitted.champion) == len(fitted.candidate) == len(fitted.cluster):
@@ -108,7 +109,8 @@ def _best(report: EvaluationReport) -> Iterator[str]:
         return
     missing = ~np.isfinite(report.best) & ~report.is_new
     if missing.any():
+        rows = several(int(missing.sum()), "history row")
         yield (
-            f"The best champion's score is missing on {int(missing.sum())} history rows, first "
-            f"in {report.holdout[missing][0]}."
+            f"The best champion's score is missing on {rows}, first in "
+            f"{report.holdout[missing][0]}."
         )

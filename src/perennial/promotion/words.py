@@ -27,7 +27,7 @@ def change(case: Case, mask: Booleans, *, weight: Floats | None = None) -> str:
         float(np.average(who.score[mask], weights=weight))
         for who in (report.champion, report.candidate)
     )
-    rows = f"on {int(mask.sum()):,} rows"
+    rows = f"on {several(int(mask.sum()), 'row')}"
     if case.unit == "points":
         return f"{percent(before)} → {percent(after)}, {points(after - before)} points {rows}"
     sign = -1 if case.policy.score == "loss" else 1
@@ -100,3 +100,12 @@ def more(found: Compared, *, distance: float, n: int, case: Case, otherwise: str
         return f" {told}: {otherwise}."
     rows = f"about {need:,} rows like these" if need > n else "somewhat more rows"
     return f" To decide, collect {rows}, or {otherwise}."
+
+
+def several(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> several(1, "row"), several(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

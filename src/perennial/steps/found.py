@@ -21,7 +21,7 @@ from perennial.promotion.registry import Version
 from perennial.promotion.requirements import require_decidable
 from perennial.steps.candidate import train, version_files
 from perennial.steps.collect import Parts, require_training_rows, split
-from perennial.steps.judge import aggregate
+from perennial.steps.judge import aggregate, require_measurable
 from perennial.steps.learner import (
     Learner,
     capabilities,
@@ -205,7 +205,7 @@ def _refuse_guessed_order(cycle: Cycle, source: SourceRows, name: str) -> None:
 
 
 def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
-    """Check the new rows against history and model before anything is trained."""
+    """Check the new rows against history, model and policy before anything is trained."""
     data = cycle.data
     new = data.read(data.new, name="new", label_names=parts.label_names, schema=parts.schema)
     check_schema(dict(parts.schema), new.schema, "history", "new")
@@ -216,6 +216,8 @@ def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
         if len(parts.train) or len(parts.holdout):
             rows["history"] = independent(parts.holdout)
         require_decidable(rows, cycle.policy)
+    classes = max(len(new.label_names), len(parts.label_names))
+    require_measurable(cycle.policy, [new.rows, parts.holdout], classes=classes)
     if len(new.label_names) > len(parts.label_names):
         learner.find_head(new.rows)
 

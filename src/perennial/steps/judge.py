@@ -5,7 +5,7 @@ Shapes: N rows of all holdouts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,41 @@ import numpy as np
 from perennial import statistics
 from perennial.data.rows import Rows, sliced
 from perennial.data.split import components
-from perennial.types import Booleans, EvaluationReport, Predictions
+from perennial.evaluation.measure import build_metric
+from perennial.promotion.policy import Policy
+from perennial.promotion.requirements import require_slices
+from perennial.types import Booleans, EvaluationReport, Predictions, Strings
 
 Held = Mapping[str, tuple[Rows, Booleans]]
+
+
+def require_measurable(policy: Policy, rows: Sequence[Rows], *, classes: int) -> None:
+    """Refuse, before any training, what a policy asks and the rows cannot answer.
+
+    Args:
+        policy: Names metrics and slice columns.
+        rows: The new ones, and others that will be judged on.
+        classes: Number of them.
+
+    Raises:
+        ConfigError: A metric does not exist or refuses its arguments; a slice column is absent or
+            has too many values.
+    """
+    for bound in policy.bounds:
+        build_metric(bound.metric, bound.arguments, classes=classes)
+    known = {name: np.unique(values) for name, values in sliced(rows).items()}
+    require_slices(policy, {name: known[name] for name in rows[0].slices})
+
+
+def distinct(ids: Strings) -> Strings:
+    """Row ids (N,) told apart: of copies that have no id of their own the second is ``<id>#2``."""
+    _, inverse, count = np.unique(ids, return_inverse=True, return_counts=True)
+    order = np.argsort(inverse, kind="stable")
+    nth = np.empty(len(ids), dtype=np.int64)
+    nth[order] = np.arange(len(ids)) - np.repeat(np.cumsum(count) - count, count)
+    if not nth.any():
+        return ids
+    return np.array([f"{i}#{n + 1}" if n else i for i, n in zip(ids.tolist(), nth, strict=True)])
 
 
 def join(
@@ -43,7 +75,7 @@ def join(
     rows = [held[name][0] for name in names]
     new = held["new"][0]
     return EvaluationReport(
-        row_id=np.concatenate([part.id for part in rows]),
+        row_id=np.concatenate([distinct(part.id) for part in rows]),
         cluster=components(
             np.concatenate([part.cluster for part in rows]),
             np.concatenate([part.content for part in rows]),

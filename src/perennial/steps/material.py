@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from perennial.data.learned import Learned
 from perennial.data.split import independent
 from perennial.errors import MethodError
-from perennial.evaluation.measure import build_metric
 from perennial.methods.base import Method
 from perennial.promotion.multiplicity import Charge, charge, decisions_on
 from perennial.promotion.registry import Version
@@ -16,7 +15,7 @@ from perennial.promotion.requirements import require_decidable
 from perennial.steps.collect import Parts, collect_new, require_training_rows
 from perennial.steps.given import Given, collect_given
 from perennial.steps.history import History, collect_history
-from perennial.steps.judge import Held
+from perennial.steps.judge import Held, require_measurable
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage, lineage_of, refuse_another_identity
 from perennial.steps.settings import Cycle, digest
@@ -119,12 +118,12 @@ def refuse_what_cannot_work(
     """Say before training what would only show after it.
 
     Raises:
-        ConfigError: A metric that the policy names does not exist, or refuses its arguments.
+        ConfigError: The policy names a metric or a slice column that is not to be had.
         DataError: The holdouts are too small to decide anything.
         MethodError: A method needs history, and there is none.
     """
-    for bound in cycle.policy.bounds:
-        build_metric(bound.metric, bound.arguments, classes=len(material.new.label_names))
+    held = [rows for rows, _ in material.held().values()]
+    require_measurable(cycle.policy, held, classes=len(material.new.label_names))
     if cycle.promotion == "gate":
         rows = {name: independent(rows) for name, (rows, _) in material.held().items()}
         require_decidable(

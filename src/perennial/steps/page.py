@@ -50,9 +50,11 @@ def flipped_rows(
     found: dict[str, dict[str, npt.NDArray[Any]]] = {}
     for holdout, rows in held.items():
         ids = report.row_id[changed & (report.holdout == holdout)]
-        part = rows.take(np.isin(rows.id, ids))
+        own = distinct(rows.id)
+        chosen = np.isin(own, ids)
+        part = rows.take(chosen)
         found |= {
             row_id: {name: values[row] for name, values in part.features.items()}
-            for row, row_id in enumerate(part.id.tolist())
+            for row, row_id in enumerate(own[chosen].tolist())
         }
     return found

@@ -122,7 +122,7 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
         number = cycle.registry.next_number(cycle.name)
         result["candidate"] = {"id": f"{cycle.name}@{number}"}
         result["forgetting"]["versions"][-1] = f"{cycle.name}@{number}"
-        page = _page(outcome, result) if cycle.report else None
+        page = _page(cycle, outcome, result, number=number) if cycle.report else None
         with suppress(NumberTakenError):  # by a run beside this one: the page names the next
             committed = _commit(cycle, outcome, result, page, number=number)
     told = tell(cycle, committed, result)
@@ -178,14 +178,43 @@ def _commit(
     )
 
 
-def _page(outcome: Outcome, result: Mapping[str, Any]) -> bytes:
+def _page(cycle: Cycle, outcome: Outcome, result: Mapping[str, Any], *, number: int) -> bytes:
     return render_report(
         result=result,
         curve=outcome.trained.fit.curve,
         report=outcome.report,
         features=_flipped_rows(outcome),
         label_names=outcome.new.label_names,
+        versions=[
+            *_versions(cycle, before=number),
+            {
+                "number": number,
+                "served": result["decision"]["applied"],
+                **_course(outcome.metrics["candidate"]),
+            },
+        ],
     ).encode()
+
+
+def _versions(cycle: Cycle, *, before: int) -> list[dict[str, Any]]:
+    """Each earlier version of the lineage: its scores, and whether it ever served."""
+    decided = {one.candidate: one.applied for one in cycle.registry.cycles(cycle.name)}
+    return [
+        {
+            "number": version.number,
+            "served": decided.get(version.number, True),
+            **_course(version.manifest["metrics"]),
+        }
+        for version in cycle.registry.versions(cycle.name)
+        if version.number < before
+    ]
+
+
+def _course(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Scores on new rows and on history; a founding version's history is its own holdout."""
+    scores = {part: measured.get("accuracy") for part, measured in metrics.items()}
+    first = next((value for part, value in scores.items() if part.startswith("history/")), None)
+    return {"new": scores.get("new"), "history": scores.get("history", first)}
 
 
 def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def result(
 
 PASSED = (check("retention", "pass", 0.01), check("improvement", "pass", 0.2))
 WAIVED = (check("retention", "waived", None), check("improvement", "pass", 0.2))
+UNDECIDED = {**check("serving/latency_p95", "inconclusive", 1.04), "unit": "ratio"}
 HARM = [check(f"harm/history/cycle-{i}", "reject", -0.05) for i in range(5)]
 
 
@@ -76,6 +77,11 @@ HARM = [check(f"harm/history/cycle-{i}", "reject", -0.05) for i in range(5)]
         (
             result("inconclusive", check("retention", "not_evaluable", None), PASSED[1]),
             "m@1 serves on; retention could not be tested",
+        ),
+        (
+            # a veto that could not be tested has no say
+            result("inconclusive", check("harm/a", "not_evaluable", None), PASSED[0], UNDECIDED),
+            "m@1 serves on; m@2 leaves serving/latency_p95 (1.04×) undecided",
         ),
         (
             result("skipped", metrics=None, decision=None, candidate=None),

@@ -21,7 +21,9 @@ RESULT: dict[str, Any] = {
     "decision": {
         "verdict": "rejected",
         "applied": False,
-        "checks": [{"name": "retention", "outcome": "reject", "estimate": -0.1, "n": 3}],
+        "checks": [
+            {"name": "retention", "outcome": "reject", "estimate": -0.1, "unit": "points", "n": 3}
+        ],
     },
     "report": "run/report.html",
     "tracking": {"run_id": "r", "url": None, "directory": "wandb/r"},

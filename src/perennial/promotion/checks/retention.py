@@ -154,8 +154,10 @@ def _against_best(case: Case, rows: _Rows) -> list[Check]:
         return []
     if np.array_equal(best[rows.mask], case.report.champion.score[rows.mask]):
         return []
+    # new rows have no best champion, and are not looked at here
+    former = np.where(rows.mask, best, case.report.champion.score)
     report: EvaluationReport = replace(
-        case.report, champion=replace(case.report.champion, score=best)
+        case.report, champion=replace(case.report.champion, score=former)
     )
     found = compare(report, rows.mask, case.alpha, threshold=-total, weight=rows.weight)
     outcome = _outcome(found, -total, decisive=rows.decisive)

@@ -50,8 +50,8 @@ def wanted(policy: Policy, columns: Iterable[str]) -> list[str]:
     return sorted(columns if policy.slices.columns is None else policy.slices.columns)
 
 
-def suspects(case: Case) -> tuple[list[Suspect], list[str]]:
-    """Slices to test for harm, and the names of those that are too small.
+def suspects(case: Case) -> tuple[list[Suspect], list[Suspect]]:
+    """Slices to test for harm, and those that are too small for it.
 
     Raises:
         EvaluationError: A slice column is absent or has too many values.
@@ -66,15 +66,18 @@ def suspects(case: Case) -> tuple[list[Suspect], list[str]]:
     }
     if settings.classes and report.label_names:
         columns["class"] = np.array(report.label_names)[report.label]
-    tested, small = [], []
+    tested: list[Suspect] = []
+    small: list[Suspect] = []
     for part, rows in case.parts.items():
         for column, values in columns.items():
             for value in np.unique(values[rows & (values != "")]).tolist():
                 mask = rows & (values == value)
-                name = f"slice/{part}/{column}={value}"
-                if case.independent(mask) < settings.minimum_rows:
-                    small.append(name)
-                else:
-                    title = f"{column} {value} ({part})"
-                    tested.append(Suspect(name, title, mask, settings.margin))
+                one = Suspect(
+                    f"slice/{part}/{column}={value}",
+                    f"{column} {value} ({part})",
+                    mask,
+                    settings.margin,
+                )
+                enough = case.independent(mask) >= settings.minimum_rows
+                (tested if enough else small).append(one)
     return tested, small

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from perennial import statistics
 from perennial.promotion.case import Case
 from perennial.promotion.comparison import Compared, compare
 from perennial.promotion.policy import Check
-from perennial.promotion.words import amount, change, listed, p_words
+from perennial.promotion.words import amount, change, listed, p_words, several
 from perennial.types import Booleans
 
 
@@ -67,17 +69,18 @@ def vetoes(case: Case, suspects: Sequence[Suspect]) -> list[Check]:
     ]
 
 
-def small(case: Case, names: Sequence[str]) -> list[Check]:
-    """One check that names every slice that is too small to be tested."""
-    if not names:
+def small(case: Case, slices: Sequence[Suspect]) -> list[Check]:
+    """One check that names the slices that are too small to be tested."""
+    if not slices:
         return []
     least = case.policy.slices.minimum_rows
-    shown = listed([name.removeprefix("slice/") for name in names])
+    shown = listed([one.title for one in slices])
+    rows = int(np.logical_or.reduce([one.mask for one in slices]).sum())
     return [
         Check(
-            "slice/untested", "not_evaluable", None, None, None, len(names), None, None, None,
-            f"{len(names)} slices have fewer than {least} independent rows, so harm to them alone "
-            f"was not looked for: {shown}.",
+            "slice/untested", "not_evaluable", None, None, None, rows, None, None, None,
+            f"{several(len(slices), 'slice')} with fewer than {least} independent rows, which are too "
+            f"few to look for harm in: {shown}.",
             veto=True,
         )
     ]  # fmt: skip
