@@ -13,7 +13,9 @@ import pytest
 
 from perennial.launch import run_job
 from perennial.promotion import predictions
+from perennial.promotion.records import changed
 from perennial.promotion.registry import Registry
+from perennial.steps import tell
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:This process .* is multi-threaded:DeprecationWarning"
@@ -22,6 +24,10 @@ pytestmark = pytest.mark.filterwarnings(
 Run = Callable[..., dict[str, Any]]
 Verb = Callable[..., tuple[int, str, str]]
 SHORT = ("trainer.max_steps=300", "trainer.validate_every=100", "gate.retention=waived")
+
+
+class Stopped(BaseException):
+    """The process was killed here."""
 
 
 def registry(home: Path) -> Registry:
@@ -208,30 +214,48 @@ def test_trials_are_recorded_as_trials_and_not_counted(
 
 
 def test_the_best_trial_is_applied_at_the_charge_of_one_decision(
-    trials: dict[str, dict[str, Any]], home: Path, run: Run, capsys: pytest.CaptureFixture[str]
+    trials: dict[str, dict[str, Any]],
+    home: Path,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rate = max(trials, key=lambda one: trials[one]["objective"])
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            tell, "decide_again", lambda *_, **__: (_ for _ in ()).throw(changed("m", 1, 9))
+        )
+        assert run(*SHORT, f"optimizer.lr={rate}")["status"] == "failed"
+    assert registry(home).untold("digits") == []
     applied = run(*SHORT, f"optimizer.lr={rate}")
     assert (applied["status"], applied["decision"]["applied"]) == ("promoted", True)
     assert applied["decision"]["decision_number"] == 1
     assert applied["decision"]["charge"] == {"trial": False, "trials": 2, "best": True}
     assert applied["candidate"] == trials[rate]["candidate"]
     assert registry(home).aliases("digits")["champion"] == int(applied["candidate"]["id"][-1])
-    said = " ".join(capsys.readouterr().out.split())
-    assert "the best on validation rows of 2 trials on these new rows counts once" in said
+    once = "he best on validation rows of 2 trials on these new rows counts once"
+    assert once in " ".join(capsys.readouterr().out.split())
+    page = " ".join(Path(applied["report"]).read_text().split())
+    assert once in page
+    assert f"{applied['candidate']['id']} serves now in place of digits@1" in page
     assert run(*SHORT, f"optimizer.lr={rate}")["status"] == "skipped"
 
 
 def test_another_trial_is_charged_for_all_of_them(
-    trials: dict[str, dict[str, Any]], home: Path, run: Run, verb: Verb
+    trials: dict[str, dict[str, Any]], home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = max(trials, key=lambda one: trials[one]["objective"])
     rate = next(one for one in trials if one != best)
+    with monkeypatch.context() as patch:  # killed between the record and the telling
+        patch.setattr(tell, "_track", lambda *_: (_ for _ in ()).throw(Stopped))
+        with pytest.raises(Stopped):
+            run(*SHORT, f"optimizer.lr={rate}")
+    assert registry(home).aliases("digits")["champion"] != 1
     applied = run(*SHORT, f"optimizer.lr={rate}")
     assert applied["decision"]["decision_number"] == 2
     assert applied["decision"]["alpha"] == pytest.approx(0.05 / 2)
     assert applied["decision"]["charge"] == {"trial": False, "trials": 2, "best": False}
     assert (applied["status"], applied["decision"]["applied"]) == ("promoted", True)
-    record = registry(home).cycles("digits")[-1]
-    assert registry(home).decision("digits", int(applied["candidate"]["id"][-1])) is not None
-    assert record.trial  # the trials stay what they were
+    records = registry(home).cycles("digits")[1:]
+    assert [one.applied for one in records if not one.trial] == [True]
+    assert len([one for one in records if one.trial]) == 2  # they stay what they were

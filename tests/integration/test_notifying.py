@@ -106,12 +106,13 @@ def test_dry_runs_and_trials_tell_nobody(
     tmp_path: Path,
 ) -> None:
     for dry, multirun in ((True, False), (False, True)):
-        folder = tmp_path / f"dry-{dry}"
-        folder.mkdir()
-        extra = ("debug=dry",) if dry else ("tracking=none",)
-        config = compose(*SHORT, *listening, *extra, "trainer.accelerator=cpu")
-        result, _ = run_job(config, folder=folder, multirun=multirun)
-        assert result["status"] != "failed"
+        for broken in ((), ("optimizer.lr=abc",)):
+            folder = tmp_path / f"{dry}-{len(broken)}"
+            folder.mkdir()
+            extra = ("debug=dry",) if dry else ("tracking=none",)
+            config = compose(*SHORT, *listening, *extra, *broken, "trainer.accelerator=cpu")
+            result, _ = run_job(config, folder=folder, multirun=multirun)
+            assert (result["status"] == "failed") == bool(broken)
     assert kept(tmp_path) == []
 
 

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from perennial.data.learned import ROLES
@@ -30,10 +29,10 @@ from perennial.steps.candidate import Trained, as_json
 from perennial.steps.collect import Parts
 from perennial.steps.evidence import Evidence
 from perennial.steps.history import History
-from perennial.steps.judge import distinct
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage
 from perennial.steps.matrix import grown, measures
+from perennial.steps.page import flipped_rows
 from perennial.steps.settings import Cycle
 from perennial.steps.tell import PAGE, tell
 from perennial.types import Booleans, EvaluationReport
@@ -338,16 +337,4 @@ def _forgetting(name: str, outcome: Outcome) -> dict[str, Any]:
 
 def _flipped_rows(outcome: Outcome) -> dict[str, dict[str, Any]]:
     """Row id to the columns of each row whose verdict changed."""
-    report = outcome.report
-    changed = report.champion.score != report.candidate.score
-    found: dict[str, dict[str, Any]] = {}
-    for holdout, (rows, _) in outcome.held.items():
-        ids = report.row_id[changed & (report.holdout == holdout)]
-        own = distinct(rows.id)
-        chosen = np.isin(own, ids)
-        part = rows.take(chosen)
-        found |= {
-            row_id: {name: values[row] for name, values in part.features.items()}
-            for row, row_id in enumerate(own[chosen].tolist())
-        }
-    return found
+    return flipped_rows(outcome.report, {name: rows for name, (rows, _) in outcome.held.items()})

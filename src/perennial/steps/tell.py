@@ -16,6 +16,7 @@ from perennial.promotion.registry import CycleRecord, Version
 from perennial.reporting.result import RESULT
 from perennial.steps.again import decide_again, retold
 from perennial.steps.notify import notify
+from perennial.steps.page import page_again
 from perennial.steps.settings import Cycle
 from perennial.tracking.base import plain
 
@@ -37,7 +38,7 @@ def tell(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> dict[str,
     if cycle.dry:
         return told
     _track(cycle, version, told)
-    trouble = _trouble(lambda: told.update(report=_write_page(cycle, version)))
+    trouble = _trouble(lambda: told.update(report=_write_page(cycle, version, told)))
     if not told["decision"]["charge"]["trial"]:
         notify(cycle.notifier, told, say=cycle.say)
     # last: a run that is killed before this line is told by the next one
@@ -58,11 +59,13 @@ def _trouble(write: Callable[[], None]) -> PerennialError | None:
     return None
 
 
-def _write_page(cycle: Cycle, version: Version) -> str | None:
+def _write_page(cycle: Cycle, version: Version, told: Mapping[str, Any]) -> str | None:
     if PAGE not in version.files:
         return None
-    path = cycle.folder / PAGE
-    files.write_bytes(path, version.open(PAGE).read_bytes())
+    path, first = cycle.folder / PAGE, json.loads(version.read_text(RESULT))["decision"]
+    same = all(first[name] == told["decision"][name] for name in ("alpha", "applied", "charge"))
+    page = version.open(PAGE).read_bytes() if same else page_again(version, told)
+    files.write_bytes(path, page)
     return str(path)
 
 
@@ -71,7 +74,7 @@ def told_late(cycle: Cycle, *, bootstrap: bool) -> dict[str, Any] | None:
     for record in cycle.registry.untold(cycle.name):
         version = cycle.registry.version(f"{record.name}@{record.candidate}")
         same = version.manifest["config"] == json.loads(json.dumps(plain(cycle.config)))
-        if not same or RESULT not in version.files:
+        if not same or RESULT not in version.files or _is_held_back(cycle, record):
             continue
         cycle.say(f"{version.id} was decided by a run that was stopped before it could tell")
         return tell(cycle, version, {**retold(version, record), "bootstrap": bootstrap})
@@ -87,9 +90,13 @@ def told_again(
         ChampionChangedError: Another run promoted meanwhile.
     """
     version = cycle.registry.version(earlier.version)
-    if cycle.promote and earlier.verdict == "promoted" and not earlier.applied:
-        with cycle.registry.working(earlier.cycle_id):  # its folder: not told yet
-            return _applied(cycle, version, earlier, bootstrap=bootstrap)
+    if _is_held_back(cycle, earlier):
+        with cycle.registry.working(earlier.cycle_id):  # its folder says: not told yet
+            try:
+                return _applied(cycle, version, earlier, bootstrap=bootstrap)
+            except PerennialError:
+                cycle.registry.remove_work_folder(earlier.cycle_id)  # nothing was done
+                raise
     return {
         **retold(version, earlier),
         "status": "skipped",
@@ -107,6 +114,11 @@ def told_again(
         "serving": None,
         "data": None,
     }
+
+
+def _is_held_back(cycle: Cycle, record: CycleRecord) -> bool:
+    """Whether this run is about to apply what another has decided and told."""
+    return cycle.promote and record.verdict == "promoted" and not record.applied
 
 
 def _applied(

@@ -272,7 +272,10 @@ def test_another_decision_on_a_candidate_is_kept_beside_the_first(registry: Regi
         registry.decide_again(third, decision={}, verdict="promoted")
 
 
-def test_another_decision_is_refused_where_the_champion_changed(registry: Registry) -> None:
+@pytest.mark.parametrize("verdict", ["promoted", "rejected"])
+def test_another_decision_is_refused_where_the_champion_changed(
+    registry: Registry, verdict: str
+) -> None:
     commit(registry, "c1", None)
     commit(registry, "a", 1, promote=False)
     record = registry.decision("digits", 2)
@@ -280,7 +283,7 @@ def test_another_decision_is_refused_where_the_champion_changed(registry: Regist
     commit(registry, "b", 1)
     before = registry.cycles("digits")
     with pytest.raises(ChampionChangedError, match="expected digits@1, found digits@3"):
-        registry.decide_again(record, decision={}, verdict="promoted")
+        registry.decide_again(record, decision={}, verdict=verdict)
     assert registry.cycles("digits") == before
 
 
