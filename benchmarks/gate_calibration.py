@@ -28,7 +28,7 @@ def works(series: int) -> list[tuple[str, Callable[..., Row]]]:
 
     Args:
         series: Of candidates for ten holdouts and for power; there are twice as many lineages,
-            four times as many candidates at the margin, and ten times where counts suffice.
+            and eight to twenty times as many candidates at the margin.
     """
     binary, mean = made.binary, made.continuous
     found: list[tuple[str, Callable[..., Row]]] = [
@@ -38,7 +38,8 @@ def works(series: int) -> list[tuple[str, Callable[..., Row]]]:
     ]
 
     def margin(bar: str, name: str, sizes: tuple[str, int], draw: Callable[..., Any]) -> None:
-        work = partial(at_margin, name=name, sizes=sizes, draw=draw, series=4 * series)
+        times = 20 if bar == "continuous" else 8
+        work = partial(at_margin, name=name, sizes=sizes, draw=draw, series=times * series)
         found.append((bar, work))
 
     for n in (500, 1000, 2000):
@@ -115,11 +116,11 @@ def bars(rows: dict[str, list[Row]]) -> list[dict[str, Any]]:
         )
         for part, name in names.items()
     ]
-    differ = sum(row["differ"] for row in rows["counts"])
+    differ = sum(row["differ"] for part in names for row in rows[part])
     gap = max(abs(row["rate"] - row["stated"]) for row in rows["power"])
     return [
         *found,
-        bar("tables that the whole decision judges otherwise", differ, 0, higher=False),
+        bar("series that the whole decision judges otherwise", differ, 0, higher=False),
         bar(
             "never more than three points lost in twelve cycles",
             min(row["rate"] for row in rows["cycles"]),
