@@ -25,6 +25,7 @@ class Compared:
         discordance: Share of rows on which the two differ, 0/1 scores only.
         independent: Rows, or as many independent ones as dependent rows are worth.
         error: Standard error of the estimate; None where counts are tested.
+        skewness: Of the estimate's distribution; 0 where counts are tested.
     """
 
     estimate: float
@@ -35,6 +36,7 @@ class Compared:
     discordance: float
     independent: int
     error: float | None = None
+    skewness: float = 0.0
 
     def power(self, *, margin: float, alternative: float, alpha: float) -> float:
         """That the test passes at a true difference.
@@ -47,7 +49,11 @@ class Compared:
         """
         if self.error is not None:
             return statistics.mean_power(
-                self.error, margin=margin, alternative=alternative, alpha=alpha
+                self.error,
+                margin=margin,
+                alternative=alternative,
+                alpha=alpha,
+                skewness=self.skewness,
             )
         rows, discordance = self.independent, self.discordance
         if margin == 0:
@@ -110,6 +116,7 @@ def compare(
         discordance=float((difference != 0).mean()),
         independent=clusters,
         error=found.error,
+        skewness=found.skewness,
     )
 
 

@@ -23,6 +23,8 @@ class Difference:
         interval: One-sided bounds at alpha.
         p_above: p-value of H0: difference <= threshold.
         p_below: p-value of H0: difference >= threshold.
+        skewness: Of the estimate's own distribution, for `mean_power`; 0 where that is taken to be
+            symmetric.
     """
 
     estimate: float
@@ -30,10 +32,11 @@ class Difference:
     interval: tuple[float, float]
     p_above: float
     p_below: float
+    skewness: float = 0.0
 
 
 @dataclass(frozen=True)
-class _Skewed:
+class Skewed:
     """Hall's transformation g(t) = t + a t² + a² t³ / 3 + b, which is monotone.
 
     Attributes:
@@ -118,17 +121,18 @@ def mean_difference(
         ),
         p_above=float(special.stdtr(freedom, -g)),
         p_below=float(special.stdtr(freedom, g)),
+        skewness=6 * skew.b,
     )
 
 
-def _skewness(residual: Floats, share: Floats) -> _Skewed:
+def _skewness(residual: Floats, share: Floats) -> Skewed:
     """Coefficients of the transformation from clusters' residuals and shares of weight (C,)."""
     count = len(residual)
     spread = math.sqrt(float(np.mean(residual**2)))
     gamma = float(np.mean(residual**3)) / spread**3
     with_weight = float(residual @ share) / spread
     root = math.sqrt(count)
-    return _Skewed(a=(gamma / 3 - with_weight) / root, b=gamma / (6 * root))
+    return Skewed(a=(gamma / 3 - with_weight) / root, b=gamma / (6 * root))
 
 
 def cluster_means(values: Floats, cluster: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -240,7 +240,9 @@ def test_scores_that_are_not_zero_or_one_are_judged_by_their_mean() -> None:
     expected = statistics.mean_difference(difference, np.arange(50), alpha=0.05, threshold=0.01)
     assert improvement.p_value == pytest.approx(expected.p_above, abs=1e-9)
     assert improvement.interval == pytest.approx(expected.interval, abs=1e-9)
-    power = statistics.mean_power(expected.error, margin=-0.01, alpha=0.05, alternative=0.06)
+    power = statistics.mean_power(
+        expected.error, margin=-0.01, alpha=0.05, alternative=0.06, skewness=expected.skewness
+    )
     assert improvement.power == pytest.approx(power)
     assert improvement.unit == ""
 

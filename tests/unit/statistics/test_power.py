@@ -126,3 +126,21 @@ def test_rows_needed_have_the_power_that_they_are_needed_for() -> None:
     assert needed is not None
     found = statistics.tango_power(needed, discordance=discordance, margin=margin, alpha=0.05)
     assert found == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+@pytest.mark.parametrize("margin", [0.15, 0.25])
+def test_mean_power_of_skewed_rows_by_simulation(side: float, margin: float) -> None:
+    generator = np.random.default_rng(4)
+    trials, rows = 3000, 500
+    drawn = side * (np.exp(generator.normal(size=(trials, rows))) - math.exp(0.5))
+    passed, stated, symmetric = 0, 0.0, 0.0
+    for one in drawn:
+        found = statistics.mean_difference(one, np.arange(rows), alpha=0.05, threshold=-margin)
+        passed += found.p_above <= 0.05
+        given = {"margin": margin, "alpha": 0.05}
+        stated += statistics.mean_power(found.error, skewness=found.skewness, **given)
+        symmetric += statistics.mean_power(found.error, **given)
+    realised = passed / trials
+    assert stated / trials == pytest.approx(realised, abs=0.05)
+    assert abs(stated / trials - realised) < abs(symmetric / trials - realised)
