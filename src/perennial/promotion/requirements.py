@@ -12,7 +12,7 @@ from perennial import statistics
 from perennial.errors import DataError
 from perennial.promotion.checks.slices import require_slices
 from perennial.promotion.holdouts import effective, in_window
-from perennial.promotion.policy import Policy, level
+from perennial.promotion.policy import Policy, level, total_level
 
 __all__ = ["require_decidable", "require_slices"]
 
@@ -46,14 +46,21 @@ def require_decidable(rows: Mapping[str, int], policy: Policy, *, decision_numbe
 
 
 def _history(rows: Mapping[str, int], policy: Policy, alpha: float, repeated: str) -> None:
-    margin = policy.retention.margin
     kept = in_window(rows, policy.retention)
     if policy.waived or not kept:
         return
-    z2 = float(stats.norm.isf(alpha)) ** 2
     n = effective(rows, policy.retention)
-    if z2 / (n + z2) < margin:
+    asked = {policy.retention.margin: alpha}
+    if policy.retention.total is not None:
+        asked = {policy.retention.total: total_level(alpha), **asked}
+    short = {
+        margin: z2
+        for margin, each in asked.items()
+        if (z2 := float(stats.norm.isf(each)) ** 2) / (n + z2) >= margin
+    }
+    if not short:
         return
+    margin, z2 = max(short.items(), key=lambda item: _least(item[1], item[0]))
     counted = sum(rows[name] for name in kept)
     weighted = "" if round(n) == counted else f", worth {n:.0f} equally weighted ones"
     raise DataError(

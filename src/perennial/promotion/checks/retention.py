@@ -13,7 +13,7 @@ from perennial.notation import confidence
 from perennial.promotion.case import Case
 from perennial.promotion.comparison import Compared, compare
 from perennial.promotion.holdouts import weight_column
-from perennial.promotion.policy import Check
+from perennial.promotion.policy import Check, total_level
 from perennial.promotion.words import amount, change, listed, more, signed
 from perennial.types import Booleans, EvaluationReport, Floats
 
@@ -149,6 +149,7 @@ def _against_best(case: Case, rows: _Rows) -> list[Check]:
 
     A point lost in each cycle passes each cycle's own test, and ten are gone in a year.
     """
+    case = replace(case, alpha=total_level(case.alpha))
     total, best = case.policy.retention.total, case.report.best
     if total is None or best is None:
         return []

@@ -38,7 +38,8 @@ def test_a_slow_loss_shows_against_the_best_ever(better: int, outcome: str, verd
     assert (total.outcome, decision.verdict) == (outcome, verdict)
     assert total.estimate == pytest.approx(-better / 600)
     assert total.p_value == statistics.tango_test(0, better, 600, delta=-0.03)
-    assert total.interval == statistics.tango_interval(0, better, 600, alpha=0.05)
+    # the same rows are asked in every cycle, so this test is at half the level
+    assert total.interval == statistics.tango_interval(0, better, 600, alpha=0.025)
     assert total.threshold == -0.03
     assert f"100.0% → {100 * (1 - better / 600):.1f}%" in total.reason
     assert ("gate.retention.total" in total.reason) == (outcome == "inconclusive")
