@@ -12,6 +12,7 @@ from perennial.data.rows import Rows
 from perennial.promotion.registry import Version
 from perennial.reporting.html import render_report
 from perennial.steps.again import stored_report
+from perennial.steps.judge import distinct
 from perennial.steps.lineage import holdouts
 from perennial.types import EvaluationReport
 
