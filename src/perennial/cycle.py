@@ -99,7 +99,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         lineage=material.lineage,
         new=new,
         history=history,
-        held=material.held(),
+        held=material.held,
         learner=learner,
         trained=candidate,
         evidence=evidence,

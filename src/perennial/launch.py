@@ -323,7 +323,12 @@ def build(node: Mapping[str, Any], *, where: str) -> Any:
         raise ConfigError(
             f"{node.get('_target_')} could not be built: {cause or error}",
             where=where,
-            mend=f"check the settings under {where} in --cfg job",
+            mend=f"check the settings under {where} in --cfg job"
+            + (
+                "; a function that is to be called later takes _partial_: true"
+                if "missing" in str(cause)
+                else ""
+            ),
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from perennial.promotion.gate import decide
 from perennial.promotion.policy import Policy
 from perennial.promotion.registry import Registry, Version
 from perennial.reporting.result import schema
+from perennial.steps import evidence
 from perennial.types import EvaluationReport
 
 Run = Callable[..., dict[str, Any]]
@@ -191,8 +193,20 @@ def test_a_lineage_with_a_rollback(
 
 
 def test_fit_and_cost_are_measured_and_told(
-    run: Run, home: Path, tmp_path: Path, decided: list[tuple[EvaluationReport, Policy, Any]]
+    run: Run,
+    home: Path,
+    tmp_path: Path,
+    decided: list[tuple[EvaluationReport, Policy, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    served = {}
+
+    def spied(models: Any, *args: Any, **options: Any) -> Any:
+        for number, who in enumerate(("champion", "candidate"), start=1):
+            served[number] = {k: v.clone() for k, v in models[who].model.state_dict().items()}
+        return serving_room.serving(models, *args, **options)
+
+    monkeypatch.setattr(evidence, "serving", spied)
     old = write(tmp_path / "old.parquet", frame(800, seed=0))
     new = write(tmp_path / "new.parquet", frame(2500, seed=1, turn=1.0))
     bound = "{metric: MulticlassF1Score, arguments: {average: macro}, on: history, limit: 0.2}"
@@ -200,6 +214,10 @@ def test_fit_and_cost_are_measured_and_told(
         *SETTINGS, *GATE, f"data.history={old}", f"data.new={new}", f"gate.bounds=[{bound}]"
     )
     assert result["error"] is None
+    for number, weights_served in served.items():
+        stored_at = registry(home).version(f"animals@{number}").open("model.safetensors")
+        for name, value in read_safetensors(stored_at).items():
+            assert torch.equal(value, weights_served[name]), (number, name)
     report = decided[0][0]
     assert report.fitted is not None
     assert len(report.fitted.champion) == len(report.fitted.candidate) == 1000
@@ -223,8 +241,33 @@ def test_fit_and_cost_are_measured_and_told(
     stored = json.loads(registry(home).version("animals@2").read_text("result.json"))
     jsonschema.validate(stored, schema())
     assert stored["serving"] == result["serving"]
-    own = best.read(registry(home).version("animals@2").open(best.FILE), number=2)
-    assert set(own.holdout.tolist()) == {"cycle-1", "cycle-2"}
+    own = best.read(registry(home).version("animals@2").open(best.FILE))
+    assert own.versions == {"cycle-1": 1, "cycle-2": 1}
+
+
+def test_measuring_moves_no_generator(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = []
+    gather = story.gather
+
+    def spied(*args: Any, **options: Any) -> Any:
+        def now() -> list[Any]:
+            legacy = np.random.get_state()[1]
+            return [torch.get_rng_state().tolist(), random.getstate(), np.array(legacy).tolist()]
+
+        torch.rand(3), random.random(), np.random.rand()
+        before = now()
+        found = gather(*args, **options)
+        states.append((before, now()))
+        return found
+
+    monkeypatch.setattr(story, "gather", spied)
+    old = write(tmp_path / "old.parquet", frame(800, seed=0))
+    new = write(tmp_path / "new.parquet", frame(500, seed=1))
+    assert run(*SETTINGS, *GATE, f"data.history={old}", f"data.new={new}")["error"] is None
+    ((before, after),) = states
+    assert before == after
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_figures_come_from_the_gate() -> None:
         series=5,
         seed=0,
     )
-    assert worse["rate"] == worse["naive"] == 0
+    assert worse["rate"] == worse["naive"] == worse["differ"] == 0
 
 
 def test_losses_add_up_without_a_total_and_not_with_it() -> None:
@@ -93,7 +93,7 @@ def test_it_writes_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "false promotion at the margin, 0/1 scores",
         "false promotion at the margin, continuous scores",
         "false promotion at the margin, clusters",
-        "tables that the whole decision judges otherwise",
+        "series that the whole decision judges otherwise",
         "never more than three points lost in twelve cycles",
         "an equal candidate passes retention on ten holdouts",
         "power, realised against stated",

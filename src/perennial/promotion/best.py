@@ -1,9 +1,9 @@
 """The best champion ever on each holdout: what a cumulative loss is measured against.
 
 Every candidate carries, for each holdout, the scores of the one champion in its line that had the
-highest mean on it, itself included: it is asked for them only where it became champion. The file
-therefore grows with the holdouts and not with the versions, and after a rollback the champion's own
-file knows nothing of those that came after it.
+highest mean on it, up to the champion it was trained from. Its own join them in the cycle that
+retrains it, where it is scored anyway. The file therefore grows with the holdouts and not with the
+versions, and after a rollback the champion's own file knows nothing of those that came after it.
 
 Shapes: N rows of all holdouts.
 """
@@ -22,7 +22,6 @@ from perennial.promotion.predictions import table_to_bytes
 from perennial.types import Floats, Integers, Strings
 
 FILE = "predictions/best.parquet"
-OWN = 0
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,7 @@ class Best:
         holdout: Name of the cycle that held the row out, ``cycle-<number>`` (N,).
         row_id: (N,); unique within a holdout.
         score: Of the champion ``version`` on the row (N,).
-        version: Its number (N,), one for each holdout; 0 is the version that carries the file,
-            which has no number before it is committed.
+        version: Its number (N,), one for each holdout.
     """
 
     holdout: Strings
@@ -105,12 +103,8 @@ def to_parquet(best: Best) -> bytes:
     )
 
 
-def read(path: Path, *, number: int) -> Best:
+def read(path: Path) -> Best:
     """What `to_parquet` wrote.
-
-    Args:
-        path: The file.
-        number: Of the version that carries it.
 
     Raises:
         EvaluationError: The file is damaged or of another form.
@@ -130,7 +124,7 @@ def read(path: Path, *, number: int) -> Best:
             where=str(path),
             mend="restore the file from a copy, or roll back to a version that is whole",
         ) from error
-    return Best(holdout, row_id, score, np.where(version == OWN, number, version))
+    return Best(holdout, row_id, score, version)
 
 
 def _keys(holdout: Strings, row_id: Strings) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perennial.promotion.case import Case
+from perennial.promotion.case import Case, numbered
 from perennial.promotion.checks import slices, vetoes
 from perennial.promotion.checks.bounds import bounds
 from perennial.promotion.checks.calibration import calibration
@@ -33,7 +33,7 @@ def decide(report: EvaluationReport, policy: Policy, *, decision_number: int = 1
     """
     assert decision_number >= 1
     validate(report)
-    case = Case(report, policy, level(policy, decision_number))
+    case = Case(numbered(report), policy, level(policy, decision_number))
     tested, small = slices.suspects(case)
     checks = [
         *retention(case),
@@ -46,7 +46,7 @@ def decide(report: EvaluationReport, policy: Policy, *, decision_number: int = 1
         *sanity(case),
         *flips(case),
     ]
-    checks += custom(case, [check.name for check in checks])
+    checks += custom(report, policy, case.alpha, taken=[check.name for check in checks])
     return Decision(
         verdict=verdict(checks),
         checks=tuple(checks),

@@ -72,8 +72,8 @@ def _effect(n: int, policy: Policy, alpha: float, repeated: str) -> None:
     if effect == 0 or z2 / (n + z2) < effect:
         return
     raise DataError(
-        f"gate.improvement.minimum_effect is {effect:.1%}, and the new holdout has {n} independent "
-        f"rows: even with no difference at all they cannot tell it from {z2 / (n + z2):.1%}."
+        f"gate.improvement.minimum_effect is {effect:.2%}, and the new holdout has {n} independent "
+        f"rows: even with no difference at all they leave up to {z2 / (n + z2):.2%} open."
         f"{repeated}",
         where="gate.improvement.minimum_effect",
         mend=f"hold out at least {_least(z2, effect)} new rows, or ask for a larger effect or none",

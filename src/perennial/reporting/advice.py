@@ -77,9 +77,8 @@ def _open(decision: Mapping[str, Any]) -> list[Check]:
     """What rejected, and what would be undecided once that is mended."""
     checks: Sequence[Check] = decision["checks"]
     found = [one for one in checks if one["outcome"] in ("reject", "inconclusive")]
-    # of what could not be tested these alone keep a candidate from being promoted
-    asked = ("retention", "improvement")
-    found += [one for one in checks if one["outcome"] == "not_evaluable" and one["name"] in asked]
+    # a veto that could not be tested has no say
+    found += [one for one in checks if one["outcome"] == "not_evaluable" and not one["veto"]]
     return ranked(found)
 
 

@@ -100,7 +100,7 @@ def render_report(
         measures=past.measures(forgetting),
         course=_course(versions),
         origins=ORIGINS,
-        serving=_serving(result.get("serving")),
+        serving=_serving(result["serving"]),
         cost=result["cost"],
         environment=_environment(result["environment"] or {}),
     )
@@ -165,7 +165,8 @@ def _learning(curve: Sequence[Mapping[str, float]]) -> list[tuple[Any, ...]]:
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    names = list(metrics["champion"])
+    # what is pooled first, then what it is pooled from
+    names = sorted(metrics["champion"], key=lambda name: name.startswith("history/"))
     return [
         {
             "name": name,

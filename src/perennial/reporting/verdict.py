@@ -43,7 +43,9 @@ def sentence(result: Mapping[str, Any]) -> str:
         )
     if result["status"] == "promoted":
         waived = any(check["outcome"] == "waived" for check in checks)
-        untested = _untested(checks)
+        blank = [str(check["name"]) for check in checks if check["outcome"] == "not_evaluable"]
+        # slices with too few rows are the rule, and stand among the checks
+        untested = [name for name in blank if not name.startswith("slice/")]
         kept = "history was not looked at" if waived else "nothing that matters was forgotten"
         if untested:
             kept += f", as far as can be tested ({', '.join(untested)} could not)"

@@ -51,9 +51,12 @@ class _Skewed:
     def inverse(self, g: float) -> float:
         """The studentised mean that is transformed to ``g``."""
         shifted = g - self.b
-        if abs(self.a * shifted) < 1e-8:
-            return shifted * (1 - self.a * shifted)
-        return (math.cbrt(1 + 3 * self.a * shifted) - 1) / self.a
+        bent = 3 * self.a * shifted
+        if bent == 0:
+            return shifted
+        if abs(bent) < 0.5:  # the root of nearly one, less one, would lose digits
+            return math.expm1(math.log1p(bent) / 3) / self.a
+        return (math.cbrt(1 + bent) - 1) / self.a
 
 
 def mean_difference(

@@ -51,7 +51,7 @@ class Evidence:
 
     Attributes:
         report: Both models on the same rows.
-        best: The best champion on each holdout, as the candidate carries it.
+        best: The best champion on each holdout; the candidate carries it.
         initial: Mean score on the new holdout of a model that learned nothing; None where it gave
             no number.
     """
@@ -67,7 +67,7 @@ def score(learner: Learner, material: Material, *, seed: int) -> Scored:
     return Scored(
         held={
             name: learner.predict(rows, classes=classes)
-            for name, (rows, _) in material.held().items()
+            for name, (rows, _) in material.held.items()
         },
         fitted=learner.predict(_sample(material.new.train, seed), classes=classes),
     )
@@ -90,7 +90,7 @@ def gather(
         IntegrityError: The champion's own scores are damaged.
     """
     report = join(
-        material.held(),
+        material.held,
         champion=champion.held,
         candidate=candidate.held,
         label_names=material.new.label_names,
@@ -111,7 +111,7 @@ def gather(
     )
     return Evidence(
         report=replace(report, measured=measured(report, cycle.policy.bounds)),
-        best=known.against(report.candidate.score, best.OWN),
+        best=known,
         initial=initial,
     )
 
@@ -125,7 +125,7 @@ def _best(material: Material, report: EvaluationReport) -> Best:
     champion = material.lineage.champion
     stored = None
     if best.FILE in champion.files:
-        stored = best.read(champion.open(best.FILE), number=champion.number)
+        stored = best.read(champion.open(best.FILE))
     return best.so_far(
         stored,
         holdout=report.cycle,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from perennial.data.learned import Learned
 from perennial.data.split import independent
@@ -58,6 +59,7 @@ class Material:
         """SHA-256 of the new holdout, however its rows are ordered."""
         return digest(sorted(self.new.holdout.content.tolist()))
 
+    @cached_property
     def held(self) -> Held:
         """Every holdout that judges, with its mask of rows that the champion has seen.
 
@@ -122,10 +124,10 @@ def refuse_what_cannot_work(
         DataError: The holdouts are too small to decide anything.
         MethodError: A method needs history, and there is none.
     """
-    held = [rows for rows, _ in material.held().values()]
+    held = [rows for rows, _ in material.held.values()]
     require_measurable(cycle.policy, held, classes=len(material.new.label_names))
     if cycle.promotion == "gate":
-        rows = {name: independent(rows) for name, (rows, _) in material.held().items()}
+        rows = {name: independent(rows) for name, (rows, _) in material.held.items()}
         require_decidable(
             {name: count for name, count in rows.items() if count or name == "new"},
             cycle.policy,

@@ -40,7 +40,7 @@ def grown(
     learned: Iterable[str],
     given: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
-    """The rows of the candidate: its champion's, whose last one is completed, and its own.
+    """The rows of the candidate: its champion's, whose last one is scored anew, and its own.
 
     Args:
         rows: The champion's, its own row last.
@@ -49,9 +49,7 @@ def grown(
         learned: Holdouts whose cycles the candidate is the first to learn.
         given: Those that the user gave in this cycle.
     """
-    own = rows[-1]
-    before = {**own["scores"], **_means(report, "champion")}
-    completed = row(champion, before, [*own["learned"], *given])
+    completed = row(champion, _means(report, "champion"), [*rows[-1]["learned"], *given])
     return [
         *(dict(one) for one in rows[:-1]),
         completed,

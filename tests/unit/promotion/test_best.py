@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from perennial.errors import EvaluationError
-from perennial.promotion.best import OWN, read, so_far, to_parquet
+from perennial.promotion.best import read, so_far, to_parquet
 
 ROWS = 12
 
@@ -25,8 +25,8 @@ def on(table, version, holdout, row_id):
     return np.array([table[version, c, int(row[1:])] for c, row in zip(cycle, row_id, strict=True)])
 
 
-def cycle_of(table, stored, champion, candidate, holdout, row_id, tmp_path):
-    """One cycle: the report's best, and the candidate's file as the next cycle reads it."""
+def cycle_of(table, stored, champion, holdout, row_id, tmp_path):
+    """One cycle: the report's best, and what its candidate carries, as the next cycle reads it."""
     best = so_far(
         stored,
         holdout=holdout,
@@ -34,9 +34,9 @@ def cycle_of(table, stored, champion, candidate, holdout, row_id, tmp_path):
         champion=on(table, champion, holdout, row_id),
         number=champion + 1,
     )
-    path = tmp_path / f"{candidate}.parquet"
-    path.write_bytes(to_parquet(best.against(on(table, candidate, holdout, row_id), OWN)))
-    return best, read(path, number=candidate + 1)
+    path = tmp_path / "best.parquet"
+    path.write_bytes(to_parquet(best))
+    return best, read(path)
 
 
 def brute(table, line, holdout, row_id):
@@ -60,7 +60,7 @@ def test_a_line_of_five_versions_by_brute_force(seed, tmp_path):
     order = np.random.default_rng(seed + 100)
     for champion in range(4):
         holdout, row_id = rows(range(1, champion + 3), order.permutation(ROWS))
-        best, stored = cycle_of(table, stored, champion, champion + 1, holdout, row_id, tmp_path)
+        best, stored = cycle_of(table, stored, champion, holdout, row_id, tmp_path)
         old = holdout != f"cycle-{champion + 2}"  # on new rows no earlier champion was scored
         score, number = brute(table, range(champion + 1), holdout[old], row_id[old])
         assert best.score[old].tolist() == score.tolist()
@@ -72,17 +72,17 @@ def test_after_a_rollback_the_versions_beside_the_line_do_not_count(seed, tmp_pa
     table, stored, files = scores(seed), None, {}
     for champion, candidate in ((0, 1), (1, 2)):
         holdout, row_id = rows(range(1, candidate + 2))
-        _, stored = cycle_of(table, stored, champion, candidate, holdout, row_id, tmp_path)
+        _, stored = cycle_of(table, stored, champion, holdout, row_id, tmp_path)
         files[candidate] = stored
     # version 2 serves again; version 3 and its holdout are out of the line
     holdout, row_id = rows([1, 2, 4])
-    best, file = cycle_of(table, files[1], 1, 3, holdout, row_id, tmp_path)
+    best, file = cycle_of(table, files[1], 1, holdout, row_id, tmp_path)
     old = holdout != "cycle-4"
     score, number = brute(table, [0, 1], holdout[old], row_id[old])
     assert best.score[old].tolist() == score.tolist()
     assert {name: best.versions[name] for name in number} == number
     holdout, row_id = rows([1, 2])
-    best, _ = cycle_of(table, file, 3, 4, holdout, row_id, tmp_path)
+    best, _ = cycle_of(table, file, 3, holdout, row_id, tmp_path)
     score, number = brute(table, [0, 1, 3], holdout, row_id)
     assert best.score.tolist() == score.tolist()
     assert best.versions == number
@@ -92,7 +92,7 @@ def test_a_row_that_is_gone_and_one_that_the_file_lacks(tmp_path):
     table = np.zeros((2, 5, ROWS))
     table[0, 0] = 1.0
     holdout, row_id = rows([1], gone=(4,))
-    _, stored = cycle_of(table, None, 0, 1, holdout, row_id, tmp_path)
+    _, stored = cycle_of(table, None, 0, holdout, row_id, tmp_path)
     assert set(stored.version.tolist()) == {1}
     holdout, row_id = rows([1], gone=(7,))
     best = so_far(
@@ -105,6 +105,18 @@ def test_a_row_that_is_gone_and_one_that_the_file_lacks(tmp_path):
     expected = [0.25 if row == "r4" else 1.0 for row in row_id]
     assert best.score.tolist() == expected
     assert best.versions == {"cycle-1": 1}
+
+
+def test_where_rows_are_gone_another_champion_may_be_the_best(tmp_path):
+    table = np.zeros((2, 5, ROWS))
+    table[0, 0, :8], table[1, 0, 4:11] = 1.0, 1.0
+    holdout, row_id = rows([1])
+    _, stored = cycle_of(table, None, 0, holdout, row_id, tmp_path)
+    assert cycle_of(table, stored, 1, holdout, row_id, tmp_path)[0].versions == {"cycle-1": 1}
+    holdout, row_id = rows([1], gone=(0, 1, 2))
+    best, _ = cycle_of(table, stored, 1, holdout, row_id, tmp_path)
+    assert best.versions == {"cycle-1": 2}
+    assert best.score.tolist() == on(table, 1, holdout, row_id).tolist()
 
 
 def test_equal_means_leave_the_earlier_champion():
@@ -122,4 +134,4 @@ def test_a_file_that_is_no_file_of_scores_is_refused(tmp_path):
         path = tmp_path / "best.parquet"
         path.write_bytes(content)
         with pytest.raises(EvaluationError, match="best champion's scores cannot be read"):
-            read(path, number=2)
+            read(path)

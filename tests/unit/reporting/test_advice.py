@@ -116,6 +116,8 @@ def test_only_what_keeps_it_from_promotion_is_named_the_heaviest_first() -> None
     assert list(texts(given)) == ["harm/history/cycle-1", "retention"]
     waiting = decision("inconclusive", untested("retention"), untested("slice/untested"))
     assert list(texts(waiting)) == ["retention"]
+    unmeasured = decision("inconclusive", untested("serving/bytes"), untested("harm/a"))
+    assert list(texts(unmeasured)) == ["serving/bytes"]
     assert to_try(waiting) == []
 
 

@@ -30,6 +30,8 @@ def result(
 
 PASSED = (check("retention", "pass", 0.01), check("improvement", "pass", 0.2))
 WAIVED = (check("retention", "waived", None), check("improvement", "pass", 0.2))
+UNTESTED = check("harm/history/cycle-1", "not_evaluable", None)
+SMALL = {**check("slice/untested", "not_evaluable", None), "veto": True}
 UNDECIDED = {**check("serving/latency_p95", "inconclusive", 1.04), "unit": "ratio"}
 HARM = [check(f"harm/history/cycle-{i}", "reject", -0.05) for i in range(5)]
 
@@ -41,6 +43,11 @@ HARM = [check(f"harm/history/cycle-{i}", "reject", -0.05) for i in range(5)]
             result("promoted", *PASSED, applied=True),
             "m@2 serves now in place of m@1: better on new rows, and nothing that matters was "
             "forgotten",
+        ),
+        (
+            result("promoted", *PASSED, UNTESTED, SMALL, applied=True),
+            "m@2 serves now in place of m@1: better on new rows, and nothing that matters was "
+            "forgotten, as far as can be tested (harm/history/cycle-1 could not)",
         ),
         (
             result("promoted", *WAIVED, applied=True),

@@ -66,6 +66,13 @@ def test_a_design_effect_by_pairs(together: float, weighted: bool) -> None:
         assert statistics.design_effect(sign, names) == found
 
 
+def test_rows_that_disagree_within_their_clusters_are_not_worth_more_than_rows() -> None:
+    sign = np.tile([1.0, -1.0], 30)
+    names = np.arange(30).repeat(2)
+    # no correlation below none: only the two clusters of one mind that are always added
+    assert statistics.design_effect(sign, names) == pytest.approx(1 + 2 / 32)
+
+
 def test_without_discordant_clusters_rows_of_one_are_of_one_mind() -> None:
     sizes = np.array([10, 1, 1, 4] * 10)
     names = np.arange(40).repeat(sizes)

@@ -98,6 +98,22 @@ def test_bounds_and_p_values_say_the_same(side: float) -> None:
     assert mirrored.interval == pytest.approx((-high, -low), rel=1e-9)
 
 
+def test_without_any_skewness_the_bounds_are_those_of_t() -> None:
+    values = np.array([-2.0, -1.0, 1.0, 2.0])
+    found = statistics.mean_difference(values, np.arange(4), alpha=0.05, threshold=0.0)
+    half = stats.t.isf(0.05, 3) * stats.sem(values)
+    assert found.interval == pytest.approx((-half, half), rel=1e-12)
+
+
+def test_almost_no_skewness_is_almost_the_t_test() -> None:
+    drawn = symmetric(np.random.default_rng(8).normal(0.1, 1.0, 20))
+    for shift in (0.0, 1e-9, 1e-7, 1e-5, 1e-3):
+        values = drawn + shift * (drawn - 0.1) ** 2
+        found = statistics.mean_difference(values, np.arange(40), alpha=0.05, threshold=0.0)
+        _, _, interval, _ = reference(values, np.arange(40), np.ones(40), 0.05, 0.0)
+        assert found.interval == pytest.approx(interval, rel=1e-9)
+
+
 def test_a_weight_of_two_is_the_row_twice_and_one_of_none_is_no_row() -> None:
     generator = np.random.default_rng(3)
     names, difference = np.arange(40) // 2, generator.exponential(size=40)

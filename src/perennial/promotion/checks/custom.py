@@ -8,39 +8,38 @@ from functools import partial
 from typing import Any
 
 from perennial.errors import EvaluationError
-from perennial.promotion.case import Case
-from perennial.promotion.policy import Check, CustomCheck
+from perennial.promotion.policy import Check, Policy
+from perennial.types import EvaluationReport
 
 _OUTCOMES = ("pass", "reject", "inconclusive", "not_evaluable")
 
 
-def custom(case: Case, taken: Sequence[str]) -> list[Check]:
-    """What the user's checks answer; they see the report with the task's own scores.
+def custom(
+    report: EvaluationReport, policy: Policy, alpha: float, *, taken: Sequence[str]
+) -> list[Check]:
+    """What the user's checks answer.
 
     Args:
-        case: Gives report, level and checks.
+        report: As it came, with the task's own scores.
+        policy: Has the checks.
+        alpha: Level of each one-sided test.
         taken: Names of the checks that were made already.
 
     Raises:
         EvaluationError: A check fails, or answers with something else than checks of its own name.
     """
     found: list[Check] = []
-    for check in case.policy.checks:
-        found += _answer(case, check, [*taken, *(each.name for each in found)])
+    for check in policy.checks:
+        name = _name(check)
+        try:
+            answer: Any = check(report, alpha)
+        except Exception as error:
+            raise _refused(name, f"failed: {type(error).__name__}: {error}") from error
+        for each in answer if isinstance(answer, list) else [answer]:
+            if problem := _problem(each, [*taken, *(one.name for one in found)]):
+                raise _refused(name, problem)
+            found.append(each)
     return found
-
-
-def _answer(case: Case, check: CustomCheck, taken: Sequence[str]) -> list[Check]:
-    name = _name(check)
-    try:
-        answer: Any = check(case.given, case.alpha)
-    except Exception as error:
-        raise _refused(name, f"failed: {type(error).__name__}: {error}") from error
-    answers = answer if isinstance(answer, list) else [answer]
-    for i, each in enumerate(answers):
-        if problem := _problem(each, [*taken, *(a.name for a in answers[:i])]):
-            raise _refused(name, problem)
-    return answers
 
 
 def _problem(answer: Any, taken: Sequence[str]) -> str:

@@ -79,8 +79,8 @@ def small(case: Case, slices: Sequence[Suspect]) -> list[Check]:
     return [
         Check(
             "slice/untested", "not_evaluable", None, None, None, rows, None, None, None,
-            f"{several(len(slices), 'slice')} with fewer than {least} independent rows, which are too "
-            f"few to look for harm in: {shown}.",
+            f"{several(len(slices), 'slice')} with fewer than {least} independent rows, too few to "
+            f"look for harm in: {shown}.",
             veto=True,
         )
     ]  # fmt: skip

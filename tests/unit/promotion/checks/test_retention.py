@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -56,6 +57,15 @@ def test_the_best_on_rows_that_the_adopted_model_saw_cannot_reject() -> None:
     total = check_of(decide(report, bare()), "retention/total")
     assert total.outcome == "inconclusive"
     assert "data.history_holdout" in total.reason
+
+
+def test_the_best_is_weighted_as_the_champion_is() -> None:
+    report = with_best(make_report(BETTER, (0, 0, 200), (0, 0, 1000)), 20)
+    total = check_of(decide(report, bare(retention={"weights": "cycles"})), "retention/total")
+    assert total.estimate == pytest.approx((-0.1 + 0) / 2)
+    assert (total.outcome, total.n) == ("reject", 1200)
+    pooled = check_of(decide(report, bare()), "retention/total")
+    assert (pooled.estimate, pooled.outcome) == (pytest.approx(-20 / 1200), "pass")
 
 
 # an old holdout of 200 rows with a loss of 10%, a newer one of 1,000 without any
@@ -115,3 +125,13 @@ def test_undecided_says_how_many_rows_would_decide_and_what_else() -> None:
     assert "gate.retention.margin" in check.reason
     close = check_of(decide(make_report(BETTER, (5, 13, 401)), bare()), "retention")
     assert "too close to the threshold" in close.reason
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_rows_that_would_decide_are_counted_with_their_copies(copies: int) -> None:
+    report = make_report(BETTER, (5, 9, 400), copies=copies)
+    check = check_of(decide(report, bare()), "retention")
+    need = statistics.rows_needed(copies * 14 / 400, distance=0.02 - 4 / 400, alpha=0.05)
+    told = re.search(r"about ([\d,]+) rows like these", check.reason)
+    assert told is not None
+    assert int(told[1].replace(",", "")) == pytest.approx(need, rel=1e-3)
