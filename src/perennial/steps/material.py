@@ -16,7 +16,7 @@ from perennial.promotion.requirements import require_decidable
 from perennial.steps.collect import Parts, collect_new, require_training_rows
 from perennial.steps.given import Given, collect_given
 from perennial.steps.history import History, collect_history
-from perennial.steps.judge import Held, require_measurable
+from perennial.steps.judge import Held, distinct, require_measurable
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage, lineage_of, refuse_another_identity
 from perennial.steps.settings import Cycle, digest
@@ -82,7 +82,7 @@ class Material:
             cycle.registry,
             self.lineage.champion,
             new_holdout=self.new_holdout,
-            row_id=self.new.holdout.id,
+            row_id=distinct(self.new.holdout.id),
         )
         return charge(earlier, cycle_id=cycle_id, trial=cycle.trial)
 
