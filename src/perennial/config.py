@@ -80,7 +80,6 @@ def check_node(
         )
     except (TypeError, ValueError, NameError):
         return
-    _refuse_boolean_keys(node, where=where)
     free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key, value in node.items():
         if key.startswith("_"):
@@ -100,23 +99,6 @@ def check_node(
                 where=f"{where}.{key}",
                 mend=f"see its comment in {CONF_DIR / where.partition('.')[0]}",
             )
-
-
-def _refuse_boolean_keys(node: Any, *, where: str) -> None:
-    """YAML takes on, off, yes and no for booleans, as a key too."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if isinstance(key, bool):
-                raise ConfigError(
-                    f"{where} has a setting named {str(key).lower()}, which is how YAML reads a "
-                    "bare on, off, yes or no.",
-                    where=where,
-                    mend='put the name in quotes: "on": [...]',
-                )
-            _refuse_boolean_keys(value, where=f"{where}.{key}")
-    elif isinstance(node, list):
-        for value in node:
-            _refuse_boolean_keys(value, where=where)
 
 
 def accepts(hint: Any, value: Any) -> bool:

@@ -81,7 +81,7 @@ def check_another_policy(verb: Verb, home: Path, tmp_path: Path) -> None:
 
 def check_a_new_bound(verb: Verb) -> None:
     """Nobody asked for it then: it is measured now, from the stored predictions."""
-    metric = "{metric: MulticlassF1Score, arguments: {average: macro}, on: new, limit: %s}"
+    metric = "{metric: MulticlassF1Score, arguments: {average: macro}, rows: new, limit: %s}"
     for limit, outcome in ((0.01, "pass"), (0.99, "reject")):
         found = decided(verb, "digits@2", *SHORT[2:], f"gate.bounds=[{metric % limit}]")
         (bound,) = [one for one in found["decision"]["checks"] if one["name"].startswith("bound/")]

@@ -209,7 +209,7 @@ def test_fit_and_cost_are_measured_and_told(
     monkeypatch.setattr(evidence, "serving", spied)
     old = write(tmp_path / "old.parquet", frame(800, seed=0))
     new = write(tmp_path / "new.parquet", frame(2500, seed=1, turn=1.0))
-    bound = "{metric: MulticlassF1Score, arguments: {average: macro}, on: history, limit: 0.2}"
+    bound = "{metric: MulticlassF1Score, arguments: {average: macro}, rows: history, limit: 0.2}"
     result = run(
         *SETTINGS, *GATE, f"data.history={old}", f"data.new={new}", f"gate.bounds=[{bound}]"
     )

@@ -36,7 +36,11 @@ def listening(tmp_path: Path) -> tuple[str, ...]:
     script = tmp_path / "keep.py"
     script.write_text(KEEP)
     command = f"notify.command=[{sys.executable},{script},{tmp_path / 'kept'}]"
-    return ("notify=command", command, "notify.on=[promoted,rejected,inconclusive,failed,skipped]")
+    return (
+        "notify=command",
+        command,
+        "notify.when=[promoted,rejected,inconclusive,failed,skipped]",
+    )
 
 
 def kept(tmp_path: Path) -> list[dict[str, Any]]:
@@ -125,16 +129,6 @@ def test_trouble_is_a_line_and_changes_nothing(
     said = [line for line in capsys.readouterr().out.splitlines() if "Notification" in line]
     assert len(said) == 1
     assert run(*SHORT)["status"] == "skipped"  # it was told as far as it could be
-
-
-def test_a_bare_on_in_yaml_is_explained(
-    compose: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
-    config = compose(*SHORT, "tracking=none", "notify=command", "notify.command=[true]")
-    config["notify"][True] = config["notify"].pop("on")
-    result, _ = run_job(config, folder=tmp_path, multirun=False)
-    assert (result["status"], result["error"]["where"]) == ("failed", "notify")
-    assert '"on"' in result["error"]["mend"]
 
 
 @pytest.fixture

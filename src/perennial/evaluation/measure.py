@@ -39,7 +39,7 @@ class Asked(Protocol):
         """Of its constructor."""
 
     @property
-    def on(self) -> str:
+    def rows(self) -> str:
         """``new``, ``history`` or a holdout."""
 
     @property
@@ -56,7 +56,7 @@ def measured(report: EvaluationReport, asked: Iterable[Asked]) -> dict[str, Meas
     """
     found = {}
     for one in asked:
-        mask = _rows(report, one.on)
+        mask = _rows(report, one.rows)
         if mask.any():
             found[one.key] = measure(
                 one.metric,

@@ -15,10 +15,10 @@ class Notifier(Protocol):
     """Told what a cycle came to, once its registry has moved.
 
     Attributes:
-        on: The statuses that it wants to hear of.
+        when: The statuses that it wants to hear of.
     """
 
-    on: frozenset[str]
+    when: frozenset[str]
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Tell it.
@@ -34,23 +34,23 @@ class Notifier(Protocol):
 class Silent:
     """A `Notifier` for nobody."""
 
-    on: frozenset[str] = frozenset()
+    when: frozenset[str] = frozenset()
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Nothing."""
 
 
-def statuses(on: Sequence[str]) -> frozenset[str]:
+def statuses(when: Sequence[str]) -> frozenset[str]:
     """The statuses to tell of.
 
     Raises:
         ConfigError: There are none, or one is not a status.
     """
-    given = [on] if isinstance(on, str) else list(on)
+    given = [when] if isinstance(when, str) else list(when)
     if not given or not set(given) <= set(STATUSES):
         raise ConfigError(
-            f"notify.on is {on!r}.",
-            where="notify.on",
+            f"notify.when is {when!r}.",
+            where="notify.when",
             mend=f"list some of {', '.join(STATUSES)}",
         )
     return frozenset(given)

@@ -26,7 +26,7 @@ class Command:
 
     Args:
         command: Program and arguments.
-        on: Statuses to tell of, of `perennial.notification.STATUSES`.
+        when: Statuses to tell of, of `perennial.notification.STATUSES`.
         timeout: Seconds after which it is stopped, with what it started.
 
     Raises:
@@ -34,9 +34,9 @@ class Command:
     """
 
     def __init__(
-        self, *, command: Sequence[str], on: Sequence[str] = DEFAULT, timeout: float = 60.0
+        self, *, command: Sequence[str], when: Sequence[str] = DEFAULT, timeout: float = 60.0
     ) -> None:
-        self.on = statuses(on)
+        self.when = statuses(when)
         self.timeout = seconds(timeout)
         listed = isinstance(command, Sequence) and not isinstance(command, str)
         if not listed or not command or not all(isinstance(part, str) for part in command):

@@ -27,7 +27,7 @@ class Webhook:
 
     Args:
         url: ``https://…`` or ``http://…``; what is left out is said, and not what was given.
-        on: Statuses to tell of, of `perennial.notification.STATUSES`.
+        when: Statuses to tell of, of `perennial.notification.STATUSES`.
         headers: Sent beside the message, such as ``Authorization``.
         timeout: Seconds that all of it may take.
 
@@ -39,11 +39,11 @@ class Webhook:
         self,
         *,
         url: str | None,
-        on: Sequence[str] = DEFAULT,
+        when: Sequence[str] = DEFAULT,
         headers: Mapping[str, str] | None = None,
         timeout: float = 10.0,
     ) -> None:
-        self.on = statuses(on)
+        self.when = statuses(when)
         self.timeout = seconds(timeout)
         self._host = _host(url or "")
         self._url = url or ""

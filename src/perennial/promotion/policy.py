@@ -183,7 +183,7 @@ def _bounds(given: Any) -> tuple[Bound, ...]:
         raise ConfigError(
             f"gate.bounds is {given!r}.",
             where="gate.bounds",
-            mend="write a list: [{metric: MulticlassF1Score, on: new, limit: 0.6}]",
+            mend="write a list: [{metric: MulticlassF1Score, rows: new, limit: 0.6}]",
         )
     bounds = tuple(part(Bound, f"gate.bounds[{i}]", each) for i, each in enumerate(given))
     keys = [bound.key for bound in bounds]

@@ -117,13 +117,13 @@ class Bound:
     Attributes:
         metric: Class of torchmetrics, ``MulticlassF1Score``.
         arguments: For its constructor, beyond the task and the number of classes.
-        on: ``new``, ``history`` or one holdout, ``history/cycle-2``.
+        rows: ``new``, ``history`` or one holdout, ``history/cycle-2``.
         limit: A floor where higher values are better, else a ceiling.
     """
 
     metric: str
     limit: float
-    on: str = "new"
+    rows: str = "new"
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -135,12 +135,12 @@ class Bound:
                 mend="write one such as MulticlassF1Score",
             )
         within(f"{where}.limit", self.limit, -math.inf, math.inf)
-        if not isinstance(self.on, str) or not (
-            self.on in ("new", "history") or self.on.startswith("history/")
+        if not isinstance(self.rows, str) or not (
+            self.rows in ("new", "history") or self.rows.startswith("history/")
         ):
             raise ConfigError(
-                f"{where}: {self.metric} is asked on {self.on!r}.",
-                where=f"{where}.on",
+                f"{where}: {self.metric} is asked on {self.rows!r}.",
+                where=f"{where}.rows",
                 mend="write new, history, or the name of a holdout such as history/cycle-2",
             )
         if not isinstance(self.arguments, Mapping):
@@ -161,7 +161,7 @@ class Bound:
             f"{name}={json.dumps(value, sort_keys=True, default=str)}"
             for name, value in sorted(self.arguments.items())
         )
-        return f"{self.metric}({arguments})@{self.on}"
+        return f"{self.metric}({arguments})@{self.rows}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ def notify(notifier: Notifier, result: Mapping[str, Any], *, say: Callable[[str]
         say: Shows the line where it could not be told.
     """
     try:
-        if result["status"] in notifier.on:
+        if result["status"] in notifier.when:
             notifier.send(message(result))
     except PerennialError as error:
         say(f"Notification: {mask_text(error.what)}")

@@ -171,7 +171,7 @@ def test_one_group_and_rows_without_a_number_are_refused():
 
 class Bound:
     def __init__(self, on):
-        self.metric, self.arguments, self.on = "MulticlassAccuracy", {"average": "micro"}, on
+        self.metric, self.arguments, self.rows = "MulticlassAccuracy", {"average": "micro"}, on
         self.key = f"accuracy on {on}"
 
 

@@ -109,7 +109,7 @@ def test_what_a_program_leaves_running_is_not_waited_for(tmp_path: Path) -> None
         ({"command": "echo hello"}, "notify.command"),
         ({"command": []}, "notify.command"),
         ({"command": ["echo", 3]}, "notify.command"),
-        ({"on": "never"}, "notify.on"),
+        ({"when": "never"}, "notify.when"),
         ({"timeout": -1}, "notify.timeout"),
     ],
 )
@@ -120,5 +120,5 @@ def test_odd_settings_are_refused(changes: dict[str, Any], where: str) -> None:
 
 
 def test_nobody_listens_to_nothing() -> None:
-    assert not Silent.on
+    assert not Silent.when
     Silent().send(MESSAGE)

@@ -162,8 +162,8 @@ def test_an_odd_address_is_refused_and_not_repeated(url: str | None) -> None:
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
-        ({"on": []}, "notify.on"),
-        ({"on": ["promote"]}, "notify.on"),
+        ({"when": []}, "notify.when"),
+        ({"when": ["promote"]}, "notify.when"),
         ({"timeout": 0}, "notify.timeout"),
         ({"timeout": float("nan")}, "notify.timeout"),
         ({"timeout": True}, "notify.timeout"),

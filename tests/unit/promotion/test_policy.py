@@ -41,7 +41,7 @@ F1 = {"metric": "MulticlassF1Score", "limit": 0.6}
         ({"bounds": [{"metric": "MulticlassF1Score"}]}, "gate.bounds[0]"),
         ({"bounds": [F1, {**F1, "over": "new"}]}, "gate.bounds[1].over"),
         ({"bounds": [{**F1, "metric": "F1 score"}]}, "gate.bounds.metric"),
-        ({"bounds": [{**F1, "on": "old"}]}, "gate.bounds.on"),
+        ({"bounds": [{**F1, "rows": "old"}]}, "gate.bounds.rows"),
         ({"bounds": [{**F1, "limit": float("nan")}]}, "gate.bounds.limit"),
         ({"bounds": [{**F1, "limit": "0.6"}]}, "gate.bounds.limit"),
         ({"bounds": [{**F1, "arguments": ["macro"]}]}, "gate.bounds.arguments"),
@@ -77,12 +77,12 @@ def test_a_bound_s_key_knows_arguments_and_rows_and_not_the_limit() -> None:
         Bound(**{**F1, "limit": 0.7}).key,
         Bound(**F1, arguments={"average": "macro", "top_k": 2}).key,
         Bound(**F1, arguments={"top_k": 2, "average": "macro"}).key,
-        Bound(**F1, on="history").key,
+        Bound(**F1, rows="history").key,
     ]
     assert (keys[0] == keys[1], keys[2] == keys[3]) == (True, True)
     assert len(set(keys)) == 3
-    policy = Policy(bounds=[F1, {**F1, "on": "history"}])
-    assert [bound.on for bound in policy.bounds] == ["new", "history"]
+    policy = Policy(bounds=[F1, {**F1, "rows": "history"}])
+    assert [bound.rows for bound in policy.bounds] == ["new", "history"]
 
 
 def test_slices_are_known_before_training() -> None:

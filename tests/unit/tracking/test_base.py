@@ -47,7 +47,7 @@ def test_an_unset_secret_is_visible():
         ("model.max_tokens=8", "model.max_tokens=8"),
         ("notify.url=https://h.example/a/b", "notify.url=***"),
         ("- 'notify.headers={X: Bearer a}'\n", "- 'notify.headers=***'\n"),
-        ("notify.on=[failed]", "notify.on=[failed]"),
+        ("notify.when=[failed]", "notify.when=[failed]"),
     ],
 )
 def test_text(text, masked):

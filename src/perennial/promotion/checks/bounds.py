@@ -18,10 +18,10 @@ def bounds(case: Case) -> list[Check]:
         EvaluationError: A metric that is bounded was not measured, or is no finite number.
     """
     asked = case.policy.bounds
-    titles = [f"bound/{each.metric}/{each.on}" for each in asked]
+    titles = [f"bound/{each.metric}/{each.rows}" for each in asked]
     # two averages of one metric are two checks
     names = [
-        f"bound/{each.key.rpartition('@')[0]}/{each.on}" if titles.count(title) > 1 else title
+        f"bound/{each.key.rpartition('@')[0]}/{each.rows}" if titles.count(title) > 1 else title
         for each, title in zip(asked, titles, strict=True)
     ]
     return [_bound(case, each, name) for each, name in zip(asked, names, strict=True)]
@@ -31,14 +31,14 @@ def _bound(case: Case, bound: Bound, name: str) -> Check:
     if not _rows(case, bound).any():
         return Check(
             name, "not_evaluable", None, None, bound.limit, 0, None, None, None,
-            f"{bound.metric} is asked on {bound.on}, and there are no such rows: name a holdout "
+            f"{bound.metric} is asked on {bound.rows}, and there are no such rows: name a holdout "
             "that there is, or take the bound out of gate.bounds.",
             unit="",
         )  # fmt: skip
     measured = case.given.measured.get(bound.key)
     if measured is None or not np.isfinite([measured.value, *measured.replicates]).all():
         raise EvaluationError(
-            f"{bound.metric} on {bound.on} is limited and "
+            f"{bound.metric} on {bound.rows} is limited and "
             f"{'was not measured' if measured is None else 'is not a finite number'}.",
             where=f"gate.bounds {bound.key}",
             mend="nothing is promoted; check the metric's arguments, or take it out of gate.bounds",
@@ -53,8 +53,8 @@ def _bound(case: Case, bound: Bound, name: str) -> Check:
     outcome = "pass" if clears else "reject" if excluded else "inconclusive"
     kind, sure = ("at least", low) if floor else ("at most", high)
     reason = (
-        f"{bound.metric} on {bound.on} is {measured.value:.4g}, surely {kind} {sure:.4g}; it must "
-        f"be {kind} {bound.limit:.4g}."
+        f"{bound.metric} on {bound.rows} is {measured.value:.4g}, surely {kind} {sure:.4g}; it "
+        f"must be {kind} {bound.limit:.4g}."
     )
     if outcome == "inconclusive":
         reason += (
@@ -96,5 +96,5 @@ def interval(measured: Measured, alpha: float) -> tuple[float, float]:
 
 def _rows(case: Case, bound: Bound) -> Booleans:
     report = case.given
-    mask: Booleans = ~report.is_new if bound.on == "history" else report.holdout == bound.on
+    mask: Booleans = ~report.is_new if bound.rows == "history" else report.holdout == bound.rows
     return mask

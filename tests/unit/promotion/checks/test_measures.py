@@ -63,7 +63,7 @@ def test_a_bound_s_interval_goes_on_where_no_replicate_lies() -> None:
 
 
 def test_a_bound_on_rows_that_are_not_there_is_not_passed() -> None:
-    asked = {**F1, "on": "history/cycle-9"}
+    asked = {**F1, "rows": "history/cycle-9"}
     decision = decide(make_report(BETTER, KEPT), bare(bounds=[asked]))
     check = check_of(decision, "bound/MulticlassF1Score/history/cycle-9")
     assert (check.outcome, decision.verdict) == ("not_evaluable", "inconclusive")
