@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -52,3 +54,48 @@ def run(compose: Callable[..., dict[str, Any]], tmp_path: Path) -> Run:
         return {**result, "folder": str(folder)}
 
     return job
+
+
+def _become(arguments: tuple[str, ...], streams: tuple[Path, Path], folder: Path) -> NoReturn:
+    """Go on, in a fork, as the command; what is heavy has been imported already."""
+    code: Any = 99
+    try:
+        for number, path in enumerate(streams, start=1):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+        # pytest has put its own in their place
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        os.chdir(folder)
+        # narrower than any table: a file is not a terminal, and nothing may be cut for it
+        os.environ["COLUMNS"] = "40"
+        from perennial.cli import main
+
+        sys.argv = ["perennial", *arguments]
+        main()
+        code = 0
+    except SystemExit as stopped:
+        code = stopped.code or 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+@pytest.fixture
+def verb(home: Path, tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+    """Runs ``perennial ...`` in the project's folder; exit code, stdout and stderr."""
+
+    count = iter(range(1000))
+
+    def called(*arguments: str) -> tuple[int, str, str]:
+        told = tmp_path / f"told-{next(count)}"
+        streams = (told.with_suffix(".out"), told.with_suffix(".err"))
+        sys.stdout.flush()
+        child = os.fork()
+        if not child:
+            _become(arguments, streams, tmp_path)
+        _, status = os.waitpid(child, 0)
+        out, err = (path.read_text() for path in streams)
+        assert "Traceback" not in err
+        return os.waitstatus_to_exitcode(status), out, err
+
+    return called

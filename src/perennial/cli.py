@@ -1,4 +1,4 @@
-"""Every command: ``train``, ``evaluate`` and ``registry``.
+"""Every command: ``train``, ``adopt``, ``evaluate``, ``decide`` and ``registry``.
 
 Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg job`` answer at once.
 """
@@ -31,6 +31,7 @@ USAGE = """perennial: retrain deployed PyTorch models without forgetting
   perennial train [overrides]              one retraining cycle, the same as python train.py
   perennial adopt checkpoint=PATH ...      the model that serves today becomes the champion
   perennial evaluate [data.new=PATH] ...   score the champion on any data set, without training
+  perennial decide REF [gate=...] ...      decide again on a version's stored predictions
   perennial registry list                  lineages and their versions
   perennial registry show REF              one version: metrics, decision, files
   perennial registry path REF              a folder with the version's files
@@ -42,7 +43,13 @@ REF is NAME@champion, NAME@previous or NAME@NUMBER. More: perennial VERB --help
 
 def main() -> None:
     """The console script ``perennial``."""
-    verbs = {"train": train, "adopt": adopt, "evaluate": evaluate, "registry": registry}
+    verbs = {
+        "train": train,
+        "adopt": adopt,
+        "evaluate": evaluate,
+        "decide": decide,
+        "registry": registry,
+    }
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in ("-h", "--help"):
         print(USAGE)  # noqa: T201
@@ -75,9 +82,9 @@ def train() -> None:
     def job(config: DictConfig) -> float | None:
         from perennial.launch import run_job
 
-        output = HydraConfig.get()
-        _mask(Path(output.runtime.output_dir) / str(output.output_subdir))
-        _mask(Path(output.sweep.dir))
+        output, secrets = HydraConfig.get(), _secrets(config)
+        _mask(Path(output.runtime.output_dir) / str(output.output_subdir), secrets)
+        _mask(Path(output.sweep.dir), secrets)
         multirun = output.mode == RunMode.MULTIRUN
         result, objective = run_job(
             _plain(config), folder=Path(output.runtime.output_dir), multirun=multirun
@@ -99,6 +106,25 @@ def evaluate() -> None:
         evaluate_job(_plain(config))
 
     _run(_hydra("evaluate", job), "evaluate")
+
+
+def decide() -> None:
+    """``perennial decide``: decide again on stored predictions; exits with the verdict's code."""
+    codes: list[int] = []
+
+    def job(config: DictConfig) -> None:
+        from perennial.launch import decide_job
+
+        multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+        codes.append(decide_job(_plain(config), multirun=multirun))
+
+    # before Hydra reads them: a version is named bare, as by the other verbs
+    given = ["json=-" if argument == "--json" else argument for argument in sys.argv[1:]]
+    if given and not given[0].startswith("-") and "=" not in given[0]:
+        given[0] = f"version={given[0]}"
+    sys.argv[1:] = given
+    _run(_hydra("decide", job), "decide")
+    raise SystemExit(max(codes, default=0))
 
 
 def adopt() -> None:
@@ -172,14 +198,29 @@ def _run(job: Callable[[], Any], name: str) -> None:
         )
 
 
-def _mask(folder: Path) -> None:
+def _mask(folder: Path, secrets: Sequence[str]) -> None:
     """Hydra keeps the configuration as it was given, passwords included; they are taken out."""
-    from perennial.tracking.base import mask_text
+    from perennial.tracking.base import MASK, mask_text
 
     for path in folder.glob("*.yaml"):
         text = path.read_text()
-        if (masked := mask_text(text)) != text:
+        masked = mask_text(text)
+        for secret in secrets:
+            masked = masked.replace(secret, MASK)
+        if masked != text:
             path.write_text(masked)
+
+
+def _secrets(config: DictConfig) -> list[str]:
+    """The words of a notifier's address and headers, where they were given as they are."""
+    node = OmegaConf.to_container(config, resolve=False)
+    notify = node.get("notify") if isinstance(node, dict) else None
+    if not isinstance(notify, dict):
+        return []
+    headers = notify.get("headers")
+    values = [notify.get("url"), *(headers.values() if isinstance(headers, dict) else [])]
+    words = [word for value in values for word in str(value or "").split()]
+    return sorted((w for w in words if len(w) > 5 and "${" not in w), key=len, reverse=True)
 
 
 def _own_folders(arguments: Sequence[str]) -> list[Path]:

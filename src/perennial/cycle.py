@@ -10,8 +10,9 @@ from perennial.methods.base import arrange
 from perennial.models.checkpoint import match
 from perennial.promotion.gate import decide
 from perennial.steps.candidate import train, version_files, view
+from perennial.steps.evidence import gather, score
 from perennial.steps.found import check_checkpoint_path, found, satisfied
-from perennial.steps.judge import join, metrics
+from perennial.steps.judge import metrics
 from perennial.steps.learner import output_width
 from perennial.steps.material import Material, announce, collect, refuse_what_cannot_work
 from perennial.steps.record import Outcome, nothing_new, record
@@ -62,17 +63,16 @@ def run(cycle: Cycle) -> dict[str, Any]:
 def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
     """Fit, evaluate and decide; nothing is recorded yet."""
     new, history, champion = material.new, material.history, material.lineage.champion
-    number = 1 + cycle.registry.decisions_on(cycle.name, material.new_holdout)
+    charged = material.charge(cycle, cycle_id)
     methods = arrange(cycle.methods())
-    refuse_what_cannot_work(cycle, material, methods, decision_number=number)
+    refuse_what_cannot_work(cycle, material, methods, decision_number=charged.decision_number)
     cycle.seed_everything()
     learner = cycle.learner(champion)
     announce(cycle, material, methods, learner)
 
     learner.load(match(view(champion).weights, learner.model, where=champion.id))
     output_width(learner, new.train)  # a model that cannot take the rows says so here
-    held, classes = material.held(), len(new.label_names)
-    before = {name: learner.predict(rows, classes=classes) for name, (rows, _) in held.items()}
+    before = score(learner, material, seed=cycle.seed)
     candidate = train(
         learner,
         champion=view(champion),
@@ -88,23 +88,24 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         show=cycle.progress("retraining"),
         warn=cycle.say,
         sampling=cycle.data.sampling,
-        classes=classes,
+        classes=len(new.label_names),
         history_weight=history.weight,
     )
-    after = {name: learner.predict(rows) for name, (rows, _) in held.items()}
-    report = join(held, champion=before, candidate=after, label_names=new.label_names)
+    after = score(learner, material, seed=cycle.seed)
+    evidence = gather(cycle, material, learner, champion=before, candidate=after)
     return Outcome(
         cycle_id=cycle_id,
         name=material.name,
         lineage=material.lineage,
         new=new,
         history=history,
-        held=held,
+        held=material.held,
         learner=learner,
         trained=candidate,
-        report=report,
-        metrics=metrics(report, cycle.task),
-        decision=decide(report, cycle.policy, decision_number=number),
+        evidence=evidence,
+        metrics=metrics(evidence.report, cycle.task),
+        decision=decide(evidence.report, cycle.policy, decision_number=charged.decision_number),
+        charge=charged,
         new_holdout=material.new_holdout,
         files=version_files(
             cycle=material.name,

@@ -90,5 +90,9 @@ class StorageError(PerennialError):
     """A file could not be written: the disk is full, read-only or gone."""
 
 
+class NotificationError(PerennialError):
+    """Somebody could not be told of a verdict, which stands nevertheless."""
+
+
 class EvaluationError(PerennialError):
     """Scores are missing, malformed or not comparable; nothing is promoted on them."""

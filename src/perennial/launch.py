@@ -18,11 +18,13 @@ from rich.console import Console
 from perennial.config import check_node, check_types
 from perennial.errors import ConfigError, PerennialError
 from perennial.reporting.progress import Display
+from perennial.tracking.base import plain
 
 if TYPE_CHECKING:
+    from perennial.notification import Notifier
     from perennial.steps.settings import Cycle
 
-RUN_KEYS = ("registry", "tracking", "promote", "force", "exit_zero", "dry", "debug")
+RUN_KEYS = ("registry", "tracking", "notify", "promote", "force", "exit_zero", "dry", "debug")
 
 
 def run_job(
@@ -38,8 +40,10 @@ def run_job(
     Returns:
         The result, and the combined validation score where something was trained.
     """
+    from perennial.notification import Silent
     from perennial.reporting.console import print_result
     from perennial.reporting.result import write_result
+    from perennial.steps.notify import notify
     from perennial.steps.record import failure
     from perennial.steps.settings import digest
 
@@ -49,9 +53,17 @@ def run_job(
     objective: list[float] = []
     pinned = multirun or "WANDB_SWEEP_ID" in os.environ
     told: dict[str, Any] = {}
+    notifier: Notifier = Silent()
     try:
+        notifier = notifier if dry or pinned else _notifier(config.get("notify"))
         result = _cycle(
-            config, folder=folder, display=display, pinned=pinned, best=objective, told=told
+            config,
+            folder=folder,
+            display=display,
+            pinned=pinned,
+            notifier=notifier,
+            best=objective,
+            told=told,
         )
     except (PerennialError, KeyboardInterrupt, Exception) as error:
         display.close()
@@ -68,6 +80,8 @@ def run_job(
     if not dry:
         write_result(folder / "result.json", result)
     print_result(result, console)
+    if result["status"] in ("failed", "skipped"):  # what was decided was told with its record
+        notify(notifier, result, say=display.say)
     if config["exit_zero"] or pinned:
         result["exit_code"] = 0 if result["exit_code"] in (10, 20, 21) else result["exit_code"]
     return result, objective[0] if objective else None
@@ -96,6 +110,7 @@ def _cycle(
     folder: Path,
     display: Display,
     pinned: bool,
+    notifier: Notifier,
     best: list[float],
     told: dict[str, Any],
 ) -> dict[str, Any]:
@@ -106,11 +121,12 @@ def _cycle(
     name = str(config["model_name"])
     with ExitStack() as stack:
         cycle = _built(config, folder=folder, display=display, stack=stack, pinned=pinned)
+        cycle.notifier = notifier
         cycle.tracker.start(
             name=f"{name}-{folder.name}",
             group=name,
             job_type="retrain",
-            config=config,
+            config={key: value for key, value in config.items() if key != "notify"},
             folder=folder,
             tags=list(config["method"]) or ["none"],
         )
@@ -125,6 +141,12 @@ def _cycle(
         if "objective" in result:
             best.append(float(result.pop("objective")))
     return result
+
+
+def _notifier(node: Any) -> Notifier:
+    check_node(node, where="notify")
+    notifier: Notifier = build(node, where="notify")
+    return notifier
 
 
 def adopt_job(config: dict[str, Any]) -> str:
@@ -212,6 +234,7 @@ def _built(
         checkpoint=None if config["checkpoint"] is None else str(config["checkpoint"]),
         history=str(config["history"]),
         promote=bool(config["promote"]) and not pinned,
+        trial=pinned,
         force=bool(config["force"]),
         dry=dry,
         folder=folder,
@@ -245,6 +268,45 @@ def evaluate_job(config: dict[str, Any]) -> None:
     )
 
 
+def decide_job(config: dict[str, Any], *, multirun: bool) -> int:
+    """Decide again on a version's stored predictions; returns the exit code.
+
+    Args:
+        config: Resolved, as plain values.
+        multirun: Whether this is one job of several: none of them may promote.
+    """
+    from perennial.files import write_json
+    from perennial.reporting.again import print_again
+    from perennial.reporting.result import json_safe
+    from perennial.steps.again import decide_again, differences, result_again
+
+    check_types(config)
+    for group in ("gate", "registry"):
+        check_node(config[group], where=group)
+    if config["promote"] and multirun:
+        raise ConfigError(
+            "Of several decisions at once none can promote.",
+            where="promote",
+            mend="leave out -m, or promote=true",
+        )
+    registry = build(config["registry"], where="registry")
+    version = registry.version(str(config["version"]))
+    policy = build(config["gate"], where="gate")
+    again = decide_again(registry, version, policy=policy, promote=config["promote"])
+    changes = differences(version.manifest["config"].get("gate"), plain(config["gate"]))
+    result = json_safe(result_again(version, again, changes=changes))
+    if config["exit_zero"] or multirun:
+        result["exit_code"] = 0
+    console = Console()
+    if config["json"] == "-":
+        console.print_json(data=result)
+    else:
+        print_again(result, console)
+    if config["json"] not in (None, "-"):
+        write_json(Path(str(config["json"])), result)
+    return int(result["exit_code"])
+
+
 def build(node: Mapping[str, Any], *, where: str) -> Any:
     """Build what a node's ``_target_`` names.
 
@@ -261,7 +323,12 @@ def build(node: Mapping[str, Any], *, where: str) -> Any:
         raise ConfigError(
             f"{node.get('_target_')} could not be built: {cause or error}",
             where=where,
-            mend=f"check the settings under {where} in --cfg job",
+            mend=f"check the settings under {where} in --cfg job"
+            + (
+                "; a function that is to be called later takes _partial_: true"
+                if "missing" in str(cause)
+                else ""
+            ),
         ) from error
 
 

@@ -12,7 +12,7 @@ def percent(fraction: float, places: int = 1) -> str:
     >>> percent(0.9083)
     '90.8%'
     """
-    return f"{100 * fraction:.{places}f}%"
+    return f"{_hundredfold(fraction, places):.{places}f}%"
 
 
 def points(fraction: float, places: int = 1) -> str:
@@ -21,7 +21,7 @@ def points(fraction: float, places: int = 1) -> str:
     >>> points(0.01), points(-0.0199, 2), points(-0.0001)
     ('+1.0', '-1.99', '0.0')
     """
-    shown = f"{100 * fraction:+.{places}f}"
+    shown = f"{_hundredfold(fraction, places):+.{places}f}"
     return shown if float(shown) else f"{0:.{places}f}"
 
 
@@ -36,13 +36,17 @@ def places_apart(values: Sequence[float], threshold: float, *, least: int = 1) -
     >>> places_apart([-0.019996, 0.001], -0.02)
     4
     """
-    ours = [100 * value for value in values if 100 * value != 100 * threshold]
+    ours = [value for value in values if 100 * value != 100 * threshold]
     return next(
         places
         for places in count(least)
-        # as numbers, since -0.0 and +0.0 read alike
-        if all(float(f"{v:.{places}f}") != float(f"{100 * threshold:.{places}f}") for v in ours)
+        if all(points(value, places) != points(threshold, places) for value in ours)
     )
+
+
+def _hundredfold(fraction: float, places: int) -> float:
+    """In percent, less the noise of single precision: 0.00549998 and 0.0055 read alike."""
+    return round(100 * fraction, max(4, places + 2))
 
 
 def confidence(alpha: float) -> str:

@@ -86,6 +86,34 @@ def test_a_waived_retention_is_one_override(compose: Compose) -> None:
     assert build(compose("gate.retention=waived")["gate"], where="gate").waived
 
 
+def test_gates_are_ordered_by_what_they_let_through(compose: Compose) -> None:
+    strict, default, lenient = (
+        build(compose(f"gate={name}")["gate"], where="gate")
+        for name in ("strict", "default", "lenient")
+    )
+    for one, other in ((strict, default), (default, lenient)):
+        assert one.retention.margin < other.retention.margin
+        assert one.retention.total < other.retention.total
+        assert one.slices.margin < other.slices.margin
+    assert strict.flips is not None
+    assert (default.flips, lenient.flips) == (None, None)
+
+
+def test_the_default_gate_is_the_constructor_s(compose: Compose) -> None:
+    node = compose()["gate"]
+    assert vars(build(node, where="gate")) == vars(build({"_target_": node["_target_"]}, where=""))
+
+
+def test_a_custom_check_is_built_from_its_path(compose: Compose) -> None:
+    check = {"_target_": "perennial.promotion.gate.decide"}
+    gate = compose()["gate"]
+    policy = build({**gate, "checks": [{**check, "_partial_": True}]}, where="gate")
+    assert callable(policy.checks[0])
+    with pytest.raises(ConfigError) as caught:
+        build({**gate, "checks": [check]}, where="gate")
+    assert "_partial_: true" in str(caught.value.mend)
+
+
 @pytest.mark.parametrize(
     ("node", "message"),
     [

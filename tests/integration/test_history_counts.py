@@ -24,7 +24,7 @@ Run = Callable[..., dict[str, Any]]
 COMMON = (
     "data=files", "model_name=drifting", "data.label=y", "data.id_column=rid", "model.inputs=3",
     "model.classes=2", "trainer.max_steps=5", "trainer.validate_every=5", "optimizer.lr=1e-5",
-    "gate.retention.margin=0.5", "method=none",
+    "gate.retention.margin=0.5", "gate.retention.total=0.5", "method=none",
 )  # fmt: skip
 
 

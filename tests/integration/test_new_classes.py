@@ -124,7 +124,7 @@ def test_a_lineage_learns_classes_that_it_did_not_know(
     old = FOUNDED if text else [str(digit) for digit in range(8)]
     added = ["eight", "nine"] if text else ["8", "9"]
     # other machines round otherwise, and this is no test of the gate
-    files = (*files, "gate.retention.margin=0.05")
+    files = (*files, "gate.retention.margin=0.05", "gate.retention.total=0.05")
     result = run(*files, "data.new_classes=grow")
     told = json.loads((Path(result["folder"]) / "result.json").read_text())
     jsonschema.validate(told, schema())

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
 from perennial.errors import ChampionChangedError, RegistryError
+from perennial.promotion.multiplicity import Charge, charge, decisions_on
 from perennial.promotion.registry import Registry, Version
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -84,6 +86,24 @@ def commit(registry: Registry, cycle_id: str, expected: int | None, **changes: A
     return registry.commit(**(settings | changes))
 
 
+def test_trials_and_repeated_decisions(url: str, files: str) -> None:
+    registry = Registry(url=url, files=files)
+    commit(registry, "c1", None, new_holdout=None)
+    for number, objective in enumerate((0.5, 0.9)):
+        commit(registry, f"t{number}", 1, promote=False, trial=True, objective=objective)
+    champion, rows = registry.version("digits@1"), np.array(["a"])
+    earlier = decisions_on(registry, champion, new_holdout="h", row_id=rows)
+    assert [(one.trial, one.objective) for one in earlier] == [(True, 0.5), (True, 0.9)]
+    assert charge(earlier, cycle_id="t1") == Charge(1, trials=2, best=True)
+    again = registry.decide_again(earlier[1], decision={"a": 1}, verdict="promoted")
+    assert registry.aliases("digits") == {"champion": 3, "previous": 1, "candidate": 3}
+    assert registry.cycles("digits")[1:] == [*earlier, again]
+    with pytest.raises(RegistryError, match="serves already"):
+        registry.decide_again(again, decision={}, verdict="promoted")
+    with pytest.raises(ChampionChangedError):
+        registry.decide_again(earlier[0], decision={}, verdict="promoted")
+
+
 def race(
     url: str, files: str, cycle_id: str, expected: int | None, barrier: Any, results: Any
 ) -> None:
@@ -126,7 +146,6 @@ def test_commit_promote_and_roll_back(url: str, files: str, tmp_path: Path) -> N
     assert first.read_text("model.safetensors") == "c1"
     assert first.manifest == {"seed": 0, "names": ["één"]}
     assert registry.adopted_checkpoint("digits") == "ab"
-    assert registry.decisions_on("digits", "h") == 3
     assert registry.apply("c3").applied
     assert registry.aliases("digits") == {"champion": 3, "previous": 2, "candidate": 3}
     with pytest.raises(ChampionChangedError):

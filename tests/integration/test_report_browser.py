@@ -40,6 +40,8 @@ MEASURE = """<!doctype html>
 const page = document.getElementById("page");
 page.onload = () => {{
   const root = page.contentDocument.documentElement;
+  // what is folded away is measured too
+  root.querySelectorAll("details").forEach(part => part.open = true);
   const boxes = [...root.querySelectorAll("svg, img, table, section")];
   document.getElementById("found").textContent = JSON.stringify({{
     width: root.clientWidth,
@@ -47,6 +49,13 @@ page.onload = () => {{
     empty: boxes.filter(box => !box.getBoundingClientRect().height).length,
     broken: [...root.querySelectorAll("img")].filter(image => !image.naturalWidth).length,
     drawings: root.querySelectorAll("svg").length,
+    unnamed: [...root.querySelectorAll("svg")].filter(drawing =>
+      !drawing.parentElement.closest("svg") && !drawing.hasAttribute("aria-label")
+      && !drawing.hasAttribute("aria-hidden")).length,
+    outgrown: [...root.querySelectorAll(".row, .flip, table:not(.scroll table)")].filter(box =>
+      box.getBoundingClientRect().right > root.clientWidth).length,
+    marks: [...root.querySelectorAll(".row .mark > svg > *")].filter(mark =>
+      mark.getBoundingClientRect().width > 5).length,
     heading: root.querySelector("h1").textContent.trim(),
     outside: performance.getEntriesByType("resource").length,
   }});
@@ -85,4 +94,6 @@ def test_fits_a_phone_and_a_desk(run: Callable[..., dict[str, Any]], tmp_path: P
         assert seen["overflow"] <= seen["width"] <= width
         assert (seen["empty"], seen["broken"], seen["outside"]) == (0, 0, 0)
         assert seen["drawings"] >= 5
+        assert (seen["unnamed"], seen["outgrown"]) == (0, 0)
+        assert seen["marks"] >= 2
         assert seen["heading"] == title(done)

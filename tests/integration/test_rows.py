@@ -24,6 +24,7 @@ Run = Callable[..., dict[str, Any]]
 TABLE = (
     *("trainer.max_steps=6", "trainer.validate_every=3", "data=files", "model_name=animals"),
     "gate.retention.margin=0.3",
+    "gate.retention.total=0.3",
     *("data.label=animal", "data.features=[x0,x1,x2,code]", "model.inputs=4", "model.classes=3"),
 )
 GROUPED = ("data.id_column=rid", "data.group_column=user")

@@ -24,7 +24,7 @@ NAMES = ("cat", "dog", "eel")
 COMMON = (
     "data=files", "data.label=animal", "model_name=animals", "model.inputs=4", "model.classes=3",
     "trainer.max_steps=120", "trainer.validate_every=60", "optimizer.lr=0.003",
-    "data.memory.capacity=300", "gate.retention.margin=0.06",
+    "data.memory.capacity=300", "gate.retention.margin=0.06", "gate.retention.total=0.06",
 )  # fmt: skip
 
 

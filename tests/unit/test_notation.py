@@ -47,3 +47,12 @@ def test_zero_has_no_sign() -> None:
         "+0.1",
     ]
     assert percent(1.0) == "100.0%"
+
+
+def test_single_precision_reads_like_double() -> None:
+    for hits in range(2001):
+        for least in (1, 2):
+            exact = hits / 2000
+            noisy = float(np.float32(hits) / np.float32(2000))
+            assert percent(noisy, least) == percent(exact, least)
+            assert points(noisy - float(np.float32(0.5)), least) == points(exact - 0.5, least)

@@ -109,16 +109,19 @@ def to_strings(column: pa.ChunkedArray, *, where: str) -> Strings:
     """
     array = _one_chunk(column)
     _refuse_nulls(array, len(column), where)
-    try:
-        values = np.array(pc.cast(array, pa.string()).to_pylist(), dtype=np.str_)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"A column of type {array.type} cannot be used as a key.",
-            where=where,
-            mend="use a column of text, whole numbers or dates",
-        ) from error
+    values = np.array(_as_text(array, "a key", where), dtype=np.str_)
     _refuse_rows(np.char.strip(values) == "", "blank values", where)
     return values
+
+
+def to_slices(column: pa.ChunkedArray, *, where: str) -> Strings:
+    """A column that tells slices apart, as text (N,); what is missing or blank is empty text.
+
+    Raises:
+        DataError: A type without a textual form.
+    """
+    found = _as_text(_one_chunk(column), "slices", where)
+    return np.array([(value or "").strip() for value in found], dtype=np.str_)
 
 
 def to_times(column: pa.ChunkedArray, *, where: str) -> Column:
@@ -202,6 +205,18 @@ def _canonical(values: Column) -> Column:
         canonical: Column = values.astype("<f8") + 0.0
         return canonical
     return values.astype("<i8")
+
+
+def _as_text(array: pa.Array, use: str, where: str) -> list[str | None]:
+    try:
+        found: list[str | None] = pc.cast(array, pa.string()).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"A column of type {array.type} cannot be used as {use}.",
+            where=where,
+            mend="use a column of text, whole numbers or dates",
+        ) from error
+    return found
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

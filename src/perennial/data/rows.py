@@ -6,7 +6,7 @@ Shapes: N rows; a feature column is (N, ...); C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Rows:
         logits_version: Number of the version that gave them (N,), int32: `UNKNOWN` where there are
             none, `OWN` for the version that the rows are kept with, which has no number before it
             is committed. None as ``logits`` is.
+        slices: Slice column to each row's value (N,), empty text where it is not known.
     """
 
     features: Mapping[str, npt.NDArray[Any]]
@@ -44,6 +45,7 @@ class Rows:
     cluster: Strings
     logits: Floats | None = None
     logits_version: Integers | None = None
+    slices: Mapping[str, Strings] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -58,6 +60,7 @@ class Rows:
             cluster=self.cluster[index],
             logits=None if self.logits is None else self.logits[index],
             logits_version=None if self.logits_version is None else self.logits_version[index],
+            slices={name: column[index] for name, column in self.slices.items()},
         )
 
 
@@ -74,7 +77,18 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         for name in ("label", "id", "content", "cluster")
     }
     features = {name: np.concatenate([part.features[name] for part in parts]) for name in names}
-    return Rows(features=features, **merged, **_logits(parts))
+    return Rows(features=features, **merged, **_logits(parts), slices=sliced(parts))
+
+
+def sliced(parts: Sequence[Rows]) -> dict[str, Strings]:
+    """Slice columns of several parts, in order; empty text where a part lacks a column."""
+    names = dict.fromkeys(name for part in parts for name in part.slices)
+    return {
+        name: np.concatenate(
+            [part.slices.get(name, np.full(len(part), "", dtype="<U1")) for part in parts]
+        )
+        for name in names
+    }
 
 
 def _logits(parts: Sequence[Rows]) -> dict[str, npt.NDArray[Any]]:

@@ -17,7 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from perennial.data.columns import content_hashes, to_images, to_numpy, to_strings, to_times
+from perennial.data.columns import (
+    content_hashes,
+    to_images,
+    to_numpy,
+    to_slices,
+    to_strings,
+    to_times,
+)
 from perennial.data.labels import is_text, read_labels
 from perennial.data.opening import open_source
 from perennial.data.rows import Rows
@@ -62,6 +69,7 @@ def read_rows(
     group_column: str | None = None,
     split_column: str | None = None,
     time_column: str | None = None,
+    slice_columns: Sequence[str] = (),
     label_names: Sequence[str] | None = None,
     new_classes: str | None = None,
     schema: Mapping[str, str] | None = None,
@@ -77,6 +85,8 @@ def read_rows(
         group_column: Column of split keys, or None for content hashes.
         split_column: Column that declares train, validation and holdout.
         time_column: Column that orders the rows.
+        slice_columns: Columns of text, whole numbers or dates that tell slices of the rows apart.
+            They are features only where ``features`` names them.
         label_names: The lineage's class names; labels are matched with them by name.
         new_classes: ``grow`` appends names that the lineage lacks; see
             `perennial.data.labels.read_labels`.
@@ -102,7 +112,9 @@ def read_rows(
     for setting, column in roles.items():
         if column is not None:
             _require(column, table.column_names, name, f"data.{setting}")
-    taken = {column for column in roles.values() if column is not None}
+    for column in slice_columns:
+        _require(column, table.column_names, name, "data.slice_columns")
+    taken = {*slice_columns, *(column for column in roles.values() if column is not None)}
     chosen = list(features or [column for column in table.column_names if column not in taken])
     if not chosen:
         raise DataError(
@@ -143,6 +155,9 @@ def read_rows(
         id=content if ids is None else ids,
         content=content,
         cluster=content if groups is None else groups,
+        slices={
+            column: to_slices(table[column], where=_where(name, column)) for column in slice_columns
+        },
     )
     return SourceRows(
         rows=rows,

@@ -50,6 +50,7 @@ def write_rows(
     if rows.logits is not None:
         assert len(set(label_names)) == rows.logits.shape[1], "each column is a class"
         columns |= {name: getattr(rows, name) for name in _LOGITS}
+    columns |= {f"slice/{name}": column for name, column in rows.slices.items()}
     columns |= {f"extra/{name}": column for name, column in (extra or {}).items()}
     layout = {
         name: {"dtype": column.dtype.str, "shape": column.shape[1:]}
@@ -103,8 +104,9 @@ def read_rows_file(
             mend="restore the file from its version, or start the cycle over",
         ) from error
     features = {name[8:]: column for name, column in columns.items() if name[:8] == "feature/"}
+    slices = {name[6:]: column for name, column in columns.items() if name[:6] == "slice/"}
     extra = {name[6:]: column for name, column in columns.items() if name[:6] == "extra/"}
-    return Rows(features=features, **identity), extra
+    return Rows(features=features, **identity, slices=slices), extra
 
 
 def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:

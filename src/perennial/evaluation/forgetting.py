@@ -1,7 +1,8 @@
 """Forgetting measures from the matrix of scores.
 
-Shapes: T versions by T holdouts; ``matrix[i, j]`` is version i's score on the holdout of cycle j,
-NaN where it was not measured.
+Shapes: T versions by H holdouts; ``matrix[i, j]`` is version i's score on the holdout of cycle j,
+NaN where it was not measured. ``learned[j]`` is the version that first learned cycle j: version j,
+one by one, unless said otherwise, as after a rollback, or for a test set of the user's own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float64]
+Order = npt.NDArray[np.int64]
 
 
 def average_accuracy(matrix: Matrix) -> float:
@@ -20,59 +22,67 @@ def average_accuracy(matrix: Matrix) -> float:
     return _mean(matrix[-1])
 
 
-def forgetting(matrix: Matrix) -> float:
+def forgetting(matrix: Matrix, *, learned: Order | None = None) -> float:
     """Mean loss of the last version against the best earlier one, over earlier holdouts.
 
     Chaudhry et al., Riemannian Walk for Incremental Learning (2018); NaN with one version.
     """
-    earlier = matrix[:-1, : matrix.shape[1] - 1]
-    return _mean(_best(earlier) - matrix[-1, :-1]) if earlier.size else math.nan
+    earlier = _order(matrix, learned) < len(matrix) - 1
+    if not earlier.any():
+        return math.nan
+    return _mean(_best(matrix[:-1, earlier]) - matrix[-1, earlier])
 
 
-def backward_transfer(matrix: Matrix) -> float:
+def backward_transfer(matrix: Matrix, *, learned: Order | None = None) -> float:
     """Mean change on each earlier holdout since the version that first learned it.
 
     Lopez-Paz and Ranzato, Gradient Episodic Memory (2017); NaN with one version.
     """
-    if len(matrix) < 2:
-        return math.nan
-    count = min(len(matrix) - 1, matrix.shape[1])
-    return _mean(matrix[-1, :count] - np.diagonal(matrix)[:count])
+    by = _order(matrix, learned)
+    earlier = np.flatnonzero(by < len(matrix) - 1)
+    return _mean(matrix[-1, earlier] - matrix[by[earlier], earlier])
 
 
-def forward_transfer(matrix: Matrix, initial: Matrix) -> float:
+def forward_transfer(matrix: Matrix, initial: Matrix, *, learned: Order | None = None) -> float:
     """Mean advantage on each window just before learning it, over a model that learned nothing.
 
     Lopez-Paz and Ranzato, Gradient Episodic Memory (2017); NaN with one version.
 
     Args:
-        matrix: Scores (T, T), of holdouts that come later too.
-        initial: Scores (T,) of a randomly initialised model.
+        matrix: Scores (T, H), of holdouts that come later too.
+        initial: Scores (H,) of a randomly initialised model, NaN where it was not measured.
+        learned: See the head of this file (H,).
     """
-    count = min(len(matrix) - 1, matrix.shape[1] - 1)
-    if count < 1:
-        return math.nan
-    return _mean(np.diagonal(matrix, offset=1)[:count] - initial[1 : count + 1])
+    by = _order(matrix, learned)
+    later = np.flatnonzero((by > 0) & (by < len(matrix)))
+    return _mean(matrix[by[later] - 1, later] - initial[later])
 
 
-def summary(matrix: Matrix, initial: Matrix | None = None) -> dict[str, Any]:
+def summary(
+    matrix: Matrix, initial: Matrix | None = None, *, learned: Order | None = None
+) -> dict[str, Any]:
     """All measures and the matrix, with None in the place of NaN.
 
     Args:
-        matrix: Scores (T, T).
-        initial: Scores (T,) of a randomly initialised model, for forward transfer.
+        matrix: Scores (T, H).
+        initial: Scores (H,) of a randomly initialised model, for forward transfer.
+        learned: See the head of this file (H,).
     """
     values = {
         "average_accuracy": average_accuracy(matrix),
-        "forgetting": forgetting(matrix),
-        "backward_transfer": backward_transfer(matrix),
+        "forgetting": forgetting(matrix, learned=learned),
+        "backward_transfer": backward_transfer(matrix, learned=learned),
     }
     if initial is not None:
-        values["forward_transfer"] = forward_transfer(matrix, initial)
+        values["forward_transfer"] = forward_transfer(matrix, initial, learned=learned)
     return {
         **{name: _plain(value) for name, value in values.items()},
         "matrix": [[_plain(float(value)) for value in row] for row in matrix],
     }
+
+
+def _order(matrix: Matrix, learned: Order | None) -> Order:
+    return np.arange(matrix.shape[1]) if learned is None else learned
 
 
 def _best(earlier: Matrix) -> Matrix:

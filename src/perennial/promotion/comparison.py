@@ -20,98 +20,136 @@ class Compared:
         interval: One-sided bounds, each at alpha.
         p_above: Of the test that the difference lies above the threshold.
         p_below: Of the test that it lies below.
-        discordance: Share of rows on which the two differ.
-        b: Rows that the candidate gained.
-        c: Rows that it lost.
+        variance: Of one row's difference, so many rows counted as there are: the discordance for
+            independent 0/1 scores, more where rows depend or count differently.
+        discordance: Share of rows on which the two differ, 0/1 scores only.
         independent: Rows, or as many independent ones as dependent rows are worth.
-        binary: Whether the scores are independent and 0/1.
+        error: Standard error of the estimate; None where counts are tested.
+        skewness: Of the estimate's distribution; 0 where counts are tested.
     """
 
     estimate: float
     interval: tuple[float, float]
     p_above: float
     p_below: float
+    variance: float
     discordance: float
-    b: int
-    c: int
     independent: int
-    binary: bool
+    error: float | None = None
+    skewness: float = 0.0
+
+    def power(self, *, margin: float, alternative: float, alpha: float) -> float:
+        """That the test passes at a true difference.
+
+        Args:
+            margin: The test is that the difference lies above -margin; negative for a minimum
+                effect, 0 for McNemar's.
+            alternative: True difference.
+            alpha: Level.
+        """
+        if self.error is not None:
+            return statistics.mean_power(
+                self.error,
+                margin=margin,
+                alternative=alternative,
+                alpha=alpha,
+                skewness=self.skewness,
+            )
+        rows, discordance = self.independent, self.discordance
+        if margin == 0:
+            return statistics.mcnemar_power(
+                rows, discordance=discordance, alternative=alternative, alpha=alpha
+            )
+        return statistics.tango_power(
+            rows, discordance=discordance, margin=margin, alternative=alternative, alpha=alpha
+        )
 
 
 def compare(
-    report: EvaluationReport, mask: Booleans, alpha: float, *, threshold: float
+    report: EvaluationReport,
+    mask: Booleans,
+    alpha: float,
+    *,
+    threshold: float,
+    weight: Floats | None = None,
 ) -> Compared:
-    """Tango's test of 0/1 scores, over the design effect where rows depend; else t over clusters.
+    """Compare two models on some rows.
+
+    0/1 scores by Tango's test, by McNemar's where the threshold is 0, on counts over the design
+    effect where rows depend or count differently; other scores by their mean over clusters.
 
     Args:
         report: Both models on the same rows.
         mask: The rows (N,), at least one.
         alpha: Level of each one-sided test.
         threshold: Difference that both tests are about.
+        weight: Of each of the rows that the mask keeps; None where all count alike.
 
     Raises:
         EvaluationError: The rows are one group.
     """
     champion, candidate = report.champion.score[mask], report.candidate.score[mask]
-    cluster = report.cluster[mask]
-    n = int(mask.sum())
-    zero_one = bool(np.isin(np.concatenate([champion, candidate]), (0.0, 1.0)).all())
-    b, c = int((candidate > champion).sum()), int((candidate < champion).sum())
+    difference, cluster, n = candidate - champion, report.cluster[mask], int(mask.sum())
     clusters = len(np.unique(cluster))
-    if zero_one and clusters == n:
-        return Compared(
-            estimate=(b - c) / n,
-            interval=statistics.tango_interval(b, c, n, alpha=alpha),
-            p_above=statistics.tango_test(b, c, n, delta=threshold),
-            p_below=statistics.tango_test(c, b, n, delta=-threshold),
-            discordance=(b + c) / n,
-            b=b,
-            c=c,
-            independent=n,
-            binary=True,
-        )
+    zero_one = bool(np.isin(np.concatenate([champion, candidate]), (0.0, 1.0)).all())
+    if zero_one and clusters == n and weight is None:
+        b, c = int((difference > 0).sum()), int((difference < 0).sum())
+        return _counted(b, c, n, rows=n, estimate=(b - c) / n, alpha=alpha, threshold=threshold)
     if clusters < 2:
         raise EvaluationError(
             "All rows of a holdout are in one group: nothing can be tested on them.",
             where="data.group_column",
             mend="hold out rows of several groups",
         )
-    difference = statistics.clustered_difference(
-        candidate - champion, cluster, alpha=alpha, threshold=threshold
+    # models that nowhere differ are counted: a mean without spread would know no uncertainty
+    if zero_one or not difference.any():
+        return _dependent(difference, cluster, weight, alpha, threshold)
+    found = statistics.mean_difference(
+        difference, cluster, weight=weight, alpha=alpha, threshold=threshold
     )
-    if not zero_one and difference.interval[0] < difference.interval[1]:
-        return Compared(
-            estimate=difference.estimate,
-            interval=difference.interval,
-            p_above=difference.p_above,
-            p_below=difference.p_below,
-            discordance=(b + c) / n,
-            b=b,
-            c=c,
-            independent=clusters,
-            binary=False,
-        )
-    return _dependent(b, c, n, candidate - champion, cluster, alpha, threshold)
+    return Compared(
+        estimate=found.estimate,
+        interval=found.interval,
+        p_above=found.p_above,
+        p_below=found.p_below,
+        variance=n * found.error**2,
+        discordance=float((difference != 0).mean()),
+        independent=clusters,
+        error=found.error,
+        skewness=found.skewness,
+    )
 
 
 def _dependent(
-    b: int, c: int, n: int, difference: Floats, cluster: Strings, alpha: float, threshold: float
+    difference: Floats, cluster: Strings, weight: Floats | None, alpha: float, threshold: float
 ) -> Compared:
-    """Tango's test, and McNemar's, on the counts over the design effect."""
-    deff = statistics.design_effect(np.sign(difference), cluster)
-    gained, lost, rows = b / deff, c / deff, n / deff
-    above = statistics.tango_test(gained, lost, rows, delta=threshold)
-    below = statistics.tango_test(lost, gained, rows, delta=-threshold)
+    b, c, n = statistics.effective_counts(np.sign(difference), cluster, weight=weight)
+    return _counted(
+        b,
+        c,
+        n,
+        rows=len(difference),
+        estimate=float(np.average(difference, weights=weight)),
+        alpha=alpha,
+        threshold=threshold,
+    )
+
+
+def _counted(
+    b: float, c: float, n: float, *, rows: int, estimate: float, alpha: float, threshold: float
+) -> Compared:
+    """Tests of b gained and c lost among n rows, which may be what ``rows`` rows are worth."""
     if threshold == 0:
-        above, below = statistics.mcnemar(gained, lost), statistics.mcnemar(lost, gained)
+        above, below = statistics.mcnemar(b, c), statistics.mcnemar(c, b)
+    else:
+        above = statistics.tango_test(b, c, n, delta=threshold)
+        below = statistics.tango_test(c, b, n, delta=-threshold)
     return Compared(
-        estimate=float(difference.mean()),
-        interval=statistics.tango_interval(gained, lost, rows, alpha=alpha),
+        estimate=estimate,
+        interval=statistics.tango_interval(b, c, n, alpha=alpha),
         p_above=above,
         p_below=below,
+        variance=(b + c) / n * rows / n,
         discordance=(b + c) / n,
-        b=b,
-        c=c,
-        independent=max(round(rows), 1),
-        binary=False,
+        independent=max(round(n), 1),
     )

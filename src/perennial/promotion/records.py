@@ -63,7 +63,7 @@ class Version:
 
 @dataclass(frozen=True)
 class CycleRecord:
-    """What one cycle decided.
+    """One decision on a cycle's candidate.
 
     Attributes:
         cycle_id: The cycle's identity.
@@ -75,6 +75,9 @@ class CycleRecord:
         decision: The gate's decision as plain values; None where no gate was asked.
         new_holdout: SHA-256 of the new holdout that was decided on; None where there was none.
         decided_at: ISO 8601 in UTC.
+        number: 1 for the cycle's own decision, 2, … for those on its stored predictions.
+        trial: Whether it was a trial of a sweep, which is no decision of its own.
+        objective: The candidate's best score on validation rows, where it was scored.
     """
 
     cycle_id: str
@@ -86,6 +89,14 @@ class CycleRecord:
     decision: dict[str, Any] | None
     new_holdout: str | None
     decided_at: str
+    number: int = 1
+    trial: bool = False
+    objective: float | None = None
+
+    @property
+    def version(self) -> str:
+        """The candidate's id, ``name@number``."""
+        return f"{self.name}@{self.candidate}"
 
 
 def alias_of(connection: sa.Connection, name: str, alias: str) -> int | None:
@@ -145,8 +156,47 @@ def changed(name: str, expected: int | None, found: int | None) -> ChampionChang
 def newest_cycle(connection: sa.Connection, cycle_id: str) -> CycleRecord | None:
     """The newest decision under a cycle's id, or None."""
     query = sa.select(cycles).where(cycles.c.cycle_id == cycle_id)
-    row = connection.execute(query.order_by(cycles.c.candidate.desc()).limit(1)).first()
+    newest = query.order_by(cycles.c.candidate.desc(), cycles.c.number.desc()).limit(1)
+    row = connection.execute(newest).first()
     return None if row is None else to_record(row)
+
+
+def newest_decision(connection: sa.Connection, name: str, candidate: int) -> CycleRecord | None:
+    """The newest decision on a version, or None."""
+    query = sa.select(cycles).where(cycles.c.name == name, cycles.c.candidate == candidate)
+    row = connection.execute(query.order_by(cycles.c.number.desc()).limit(1)).first()
+    return None if row is None else to_record(row)
+
+
+def refuse_another_decision(connection: sa.Connection, record: CycleRecord) -> None:
+    """Refuse where what a candidate's last decision rested on is no longer so.
+
+    Raises:
+        ChampionChangedError: The champion is no longer the one it was compared with.
+        RegistryError: The candidate has served already, or was decided again meanwhile.
+    """
+    champion = alias_of(connection, record.name, "champion")
+    served = sa.select(versions.c.promoted).where(
+        versions.c.name == record.name, versions.c.number == record.candidate
+    )
+    if connection.scalar(served) is not None:
+        serves = champion == record.candidate
+        raise RegistryError(
+            f"{record.version} {'serves already' if serves else 'has served before'}: there is "
+            "nothing to promote.",
+            where=record.version,
+            mend="decide without promote=true to see what another policy says"
+            if serves
+            else f"perennial registry rollback {record.name} --to {record.candidate}",
+        )
+    if champion != record.champion:
+        raise changed(record.name, record.champion, champion)
+    if newest_decision(connection, record.name, record.candidate) != record:
+        raise RegistryError(
+            f"Another decision on {record.version} was recorded meanwhile.",
+            where=record.version,
+            mend="run the same command again; it is charged for that decision",
+        )
 
 
 def to_record(row: sa.Row[Any]) -> CycleRecord:
@@ -161,6 +211,9 @@ def to_record(row: sa.Row[Any]) -> CycleRecord:
         decision=None if row.decision is None else json.loads(row.decision),
         new_holdout=row.new_holdout,
         decided_at=row.decided_at,
+        number=row.number,
+        trial=row.trial,
+        objective=row.objective,
     )
 
 

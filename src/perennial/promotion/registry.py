@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ from perennial.promotion.records import (
     alias_of,
     changed,
     newest_cycle,
+    newest_decision,
     promote_to,
+    refuse_another_decision,
     set_alias,
     suggest,
     to_record,
@@ -158,6 +161,8 @@ class Registry:
         new_holdout: str | None,
         checkpoint_sha256: str | None = None,
         number: int | None = None,
+        trial: bool = False,
+        objective: float | None = None,
     ) -> Version:
         """Record a candidate and its decision, and promote it if asked.
 
@@ -173,6 +178,8 @@ class Registry:
             new_holdout: SHA-256 of the new holdout that was decided on.
             checkpoint_sha256: The adopted checkpoint's, for a lineage's first version.
             number: The number that the files speak of, from `next_number`; None takes any.
+            trial: Whether it is a trial of a sweep.
+            objective: The candidate's best score on validation rows.
 
         Raises:
             ChampionChangedError: Another run promoted meanwhile; nothing was changed.
@@ -234,6 +241,9 @@ class Registry:
                     decision=None if decision is None else decided,
                     new_holdout=new_holdout,
                     decided_at=now,
+                    number=1,
+                    trial=trial,
+                    objective=objective,
                 )
             )
             set_alias(connection, name, "candidate", number)
@@ -247,13 +257,19 @@ class Registry:
         with self._database.read() as connection:
             return None if connection is None else newest_cycle(connection, cycle_id)
 
+    def decision(self, name: str, candidate: int) -> CycleRecord | None:
+        """The newest decision on a version, or None."""
+        with self._database.read() as connection:
+            return None if connection is None else newest_decision(connection, name, candidate)
+
     def cycles(self, name: str) -> list[CycleRecord]:
         """A lineage's decisions, oldest first."""
         with self._database.read() as connection:
             if connection is None:
                 return []
-            query = sa.select(cycles).where(cycles.c.name == name).order_by(cycles.c.candidate)
-            return [to_record(row) for row in connection.execute(query)]
+            query = sa.select(cycles).where(cycles.c.name == name)
+            ordered = query.order_by(cycles.c.candidate, cycles.c.number)
+            return [to_record(row) for row in connection.execute(ordered)]
 
     def apply(self, cycle_id: str) -> CycleRecord:
         """Promote the candidate of a cycle whose verdict was ``promoted`` but not applied.
@@ -286,6 +302,7 @@ class Registry:
                     cycles.c.name == record.name,
                     cycles.c.cycle_id == cycle_id,
                     cycles.c.candidate == record.candidate,
+                    cycles.c.number == record.number,
                 )
                 .values(applied=True)
             )
@@ -293,15 +310,50 @@ class Registry:
             assert found is not None
             return found
 
-    def decisions_on(self, name: str, new_holdout: str) -> int:
-        """How often was decided on a new holdout, repetitions included: the gate splits alpha."""
+    def require_promotable(self, record: CycleRecord) -> None:
+        """Refuse what `decide_again` would refuse, before any work."""
+        self._refuse_if_read_only()
         with self._database.read() as connection:
-            if connection is None:
-                return 0
-            query = sa.select(sa.func.count()).where(
-                cycles.c.name == name, cycles.c.new_holdout == new_holdout
+            assert connection is not None
+            refuse_another_decision(connection, record)
+
+    def decide_again(
+        self, record: CycleRecord, *, decision: Mapping[str, Any], verdict: str
+    ) -> CycleRecord:
+        """Record another decision on a stored candidate, and promote it if it says so.
+
+        Args:
+            record: The candidate's last decision.
+            decision: The gate's new one as plain JSON values.
+            verdict: ``promoted``, ``rejected``, ``inconclusive``.
+
+        Raises:
+            ChampionChangedError: The champion is no longer the one it was compared with.
+            RegistryError: The candidate has served already, or was decided again meanwhile.
+        """
+        self._refuse_if_read_only()
+        decided, promoted = _to_json(decision, "decision"), verdict == "promoted"
+        with self._database.write() as connection:
+            refuse_another_decision(connection, record)
+            again = replace(
+                record,
+                number=record.number + 1,
+                verdict=verdict,
+                applied=promoted,
+                decision=json.loads(decided),
+                decided_at=_now(),
+                trial=False,
             )
-            return int(connection.scalar(query) or 0)
+            connection.execute(cycles.insert().values({**asdict(again), "decision": decided}))
+            if promoted:
+                promote_to(
+                    connection,
+                    record.name,
+                    record.candidate,
+                    expected=record.champion,
+                    now=again.decided_at,
+                )
+        return again
 
     def rollback(self, name: str, *, to: int | None = None) -> Version:
         """Let an earlier version serve again; the champion becomes ``previous``.

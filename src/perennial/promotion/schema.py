@@ -63,19 +63,23 @@ aliases = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.ForeignKeyConstraint(["name", "version"], ["versions.name", "versions.number"]),
 )
-# A forced cycle is decided again under the same id; each decision keeps its own row.
+# A forced cycle is decided again under the same id, and a stored candidate under another policy or
+# charge; each decision keeps its own row.
 cycles = sa.Table(
     "cycles",
     metadata,
     sa.Column("cycle_id", sa.Text, primary_key=True),
     sa.Column("candidate", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("champion", sa.Integer),
     sa.Column("verdict", sa.Text, nullable=False),
     sa.Column("applied", sa.Boolean, nullable=False),
     sa.Column("decision", sa.Text),
     sa.Column("new_holdout", sa.Text),
     sa.Column("decided_at", sa.Text, nullable=False),
+    sa.Column("trial", sa.Boolean, nullable=False),
+    sa.Column("objective", sa.Float),
     sa.ForeignKeyConstraint(["name", "candidate"], ["versions.name", "versions.number"]),
 )
 

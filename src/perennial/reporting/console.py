@@ -10,6 +10,7 @@ from rich.text import Text
 
 from perennial.notation import percent, points
 from perennial.reporting import verdict
+from perennial.reporting.forest import ranked
 from perennial.reporting.layout import columns, paragraph
 
 COLOURS = {
@@ -22,6 +23,10 @@ COLOURS = {
     "reject": "red",
 }
 HELD_BACK = "bold yellow"
+# lines of a kind, before the rest is folded into one
+VETOES = 5
+REASONS = 4
+HOLDOUTS = 6
 
 
 def print_result(result: Mapping[str, Any], console: Console) -> None:
@@ -63,16 +68,44 @@ def print_table(rows: Sequence[Sequence[str]], *, align: str, console: Console) 
 
 
 def _checks(decision: Mapping[str, Any], console: Console) -> None:
-    width = max((len(check["name"]) for check in decision["checks"]), default=0)
-    for check in decision["checks"]:
-        line = Text("  ")
-        line.append(f"{check['outcome']:<13}", style=COLOURS.get(check["outcome"], "yellow"))
-        line.append(f"{check['name']:<{width}}  {verdict.interval(check)}")
-        line.rstrip()
-        console.print(line, soft_wrap=True)
-        _paragraph(check["reason"], console, indent=4, style="dim")
-    if charged := verdict.charge(decision["decision_number"], decision["alpha"]):
-        _line(console, f"  {charged}")
+    """A line for each check, and under what did not pass its words; most vetoes share a line."""
+    vetoes = ranked([one for one in decision["checks"] if one["veto"]])
+    calm = [one for one in vetoes if one["outcome"] == "pass"]
+    calm = calm if len(calm) > VETOES else []
+    loud = [one for one in vetoes if one not in calm]
+    shown = [*(one for one in decision["checks"] if not one["veto"]), *loud[:VETOES]]
+    lines = columns([_cells(check) for check in shown], align="lrll") if shown else []
+    reasons = 0
+    for check, line in zip(shown, lines, strict=True):
+        _outcome(check["outcome"], line, console)
+        if check["outcome"] != "pass" and (reasons := reasons + 1) <= REASONS:
+            _paragraph(check["reason"], console, indent=4, style="dim")
+    if len(loud) > VETOES:
+        _line(console, f"  and {len(loud) - VETOES} more vetoes, in the report")
+    if calm:
+        _outcome("pass", f"{len(calm)} vetoes; closest: {_briefly(calm[0])}", console)
+    if charged := verdict.charge(decision):
+        _paragraph(charged, console, indent=2)
+
+
+def _briefly(check: Mapping[str, Any]) -> str:
+    estimate, bounds, must = verdict.interval_parts(check)
+    against = f"against {must.rpartition(' ')[2]}" if must else ""
+    words = " ".join(filter(None, [estimate, bounds.rstrip(","), against]))
+    return ", ".join(filter(None, [str(check["name"]), words]))
+
+
+def _cells(check: Mapping[str, Any]) -> list[str]:
+    estimate, bounds, must = verdict.interval_parts(check)
+    return [check["name"], estimate, bounds, must]
+
+
+def _outcome(outcome: str, line: str, console: Console) -> None:
+    text = Text("  ")
+    text.append(f"{outcome.replace('_', ' '):<14}", style=COLOURS.get(outcome, "yellow"))
+    text.append(f" {line}")
+    text.rstrip()
+    console.print(text, soft_wrap=True)
 
 
 def _paths(result: Mapping[str, Any], console: Console) -> None:
@@ -97,9 +130,21 @@ def _paragraph(text: str, console: Console, *, indent: int, style: str = "") -> 
 
 
 def _table(metrics: Mapping[str, Any]) -> list[list[str]]:
+    """Accuracy before and after: new, history, and of many single holdouts the worst changes."""
     rows = [["accuracy on", "rows", "champion", "candidate", "difference"]]
     parts = [name for name in metrics["champion"] if name in ("new", "history")]
     single = [name for name in metrics["champion"] if name.startswith("history/")]
+
+    def change(name: str) -> float:
+        before, after = (metrics[who][name] for who in ("champion", "candidate"))
+        return float(after["accuracy"] - before["accuracy"])
+
+    if len(single) > HOLDOUTS:
+        worst = sorted(single, key=change)[: HOLDOUTS - 1]
+        folded = [name for name in single if name not in worst]
+        single = [name for name in single if name in worst]
+    else:
+        folded = []
     for name in parts + (single if len(single) > 1 else []):
         before, after = (metrics[who][name] for who in ("champion", "candidate"))
         rows.append(
@@ -108,7 +153,10 @@ def _table(metrics: Mapping[str, Any]) -> list[list[str]]:
                 f"{before['n']:,}",
                 percent(before["accuracy"]),
                 percent(after["accuracy"]),
-                f"{points(after['accuracy'] - before['accuracy'])} points",
+                f"{points(change(name))} points",
             ]
         )
+    if folded:
+        least = points(min(map(change, folded)))
+        rows.append([f"{len(folded)} more holdouts", "", "", "", f"from {least} points up"])
     return rows

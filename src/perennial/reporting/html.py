@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from perennial.notation import confidence, percent, points
-from perennial.reporting import plots, verdict
+from perennial.reporting import flips, forest, past, plots, verdict
+from perennial.reporting.advice import to_try, what_would_change
 from perennial.types import EvaluationReport
 
-EXAMPLES = 12
-VALUES = 8
+HOLDOUTS = 5
 MODELS = (("champion", plots.CHAMPION), ("candidate", plots.CANDIDATE))
 ORIGINS = (("new", plots.NEW), ("history", plots.HISTORY))
+RELIABILITY = (
+    "How often a prediction is right against how sure it says it is; the dashed diagonal is "
+    "perfect, below it a model is too sure. Tenths with five rows or more; a larger mark has more."
+)
+COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("parameters", "parameters", lambda value: f"{value:,.0f}"),
+    ("bytes", "stored weights", lambda value: f"{value / 2**20:,.3g} MiB"),
+    ("latency_p50_ms", "latency of a batch, median", lambda value: f"{value:.3g} ms"),
+    ("latency_p95_ms", "latency of a batch, 95% are below", lambda value: f"{value:.3g} ms"),
+)
 ENVIRONMENT = {
     "git_commit": "git commit of the folder it ran in",
     "git_dirty": "uncommitted changes in that folder",
@@ -32,6 +41,7 @@ def render_report(
     report: EvaluationReport,
     features: Mapping[str, Mapping[str, npt.NDArray[Any]]],
     label_names: Sequence[str],
+    versions: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The page.
 
@@ -42,6 +52,8 @@ def render_report(
         features: Row id to the row's columns, for the flipped examples; a column (H, W) or
             (C, H, W) is shown as a picture.
         label_names: In the order of the labels.
+        versions: The lineage's versions up to the candidate, oldest first: ``number``, whether it
+            ``served``, and its score on ``new`` rows of its own cycle and on ``history``, or None.
 
     Returns:
         HTML without scripts and without references to anything outside itself.
@@ -59,21 +71,36 @@ def render_report(
         "amount": _amount,
         "certainty": _certainty,
         "confidence": confidence,
+        "alternative": lambda check: verdict.value(check, of=check["alternative"]),
+        "p": lambda value: "" if value is None else f"{value:.2g}",
     }
-    checks = result["decision"]["checks"]
-    pictures = {c["name"]: Markup(plots.interval(c)) for c in checks if c["interval"]}  # noqa: S704
+    decision, checks = result["decision"], result["decision"]["checks"]
+    untested = forest.untested(checks)
+    forgetting = result["forgetting"] or {}
+    rows = _rows(result["metrics"])
+    folded = _folded(rows)
     return environment.get_template("report.html.j2").render(
         result=result,
         title=verdict.title(result),
         held_back=verdict.held_back(result),
         headline=verdict.sentence(result),
-        rows=_rows(result["metrics"]),
-        checks=checks,
+        shown=[row for row in rows if row not in folded],
+        folded=folded,
+        pictures=forest.pictures(checks),
+        checks=[check for check in checks if not check["veto"] or check in untested],
+        vetoes=forest.ranked([check for check in checks if check["veto"]]),
         intervals={check["name"]: verdict.interval(check) for check in checks},
-        charge=verdict.charge(result["decision"]["decision_number"], result["decision"]["alpha"]),
-        pictures=pictures,
+        changes=what_would_change(decision),
+        tries=to_try(decision),
+        charge=verdict.charge(decision),
         figures=_figures(result["metrics"], curve, report),
-        flips=_flips(report, features, label_names),
+        flips=flips.counts(report),
+        examples=flips.examples(report, features, label_names),
+        heat=past.heat_map(forgetting) if forgetting.get("versions") else None,
+        measures=past.measures(forgetting),
+        course=_course(versions),
+        origins=ORIGINS,
+        serving=_serving(result["serving"]),
         cost=result["cost"],
         environment=_environment(result["environment"] or {}),
     )
@@ -83,17 +110,50 @@ def _figures(
     metrics: Mapping[str, Any], curve: Sequence[Mapping[str, float]], report: EvaluationReport
 ) -> list[dict[str, Any]]:
     """Title, note, key of the colours and drawing of each plot."""
-    classes = "A red line is a loss; the largest stand on top."
-    figures = [
-        ("Before and after", "Accuracy on held-out rows.", MODELS, plots.bars(metrics)),
-        *_learning(curve),
-        ("Each class, new data", classes, MODELS, plots.per_class(report, new=True)),
-    ]
-    if (~report.is_new).any():
-        figures.append(("Each class, history", classes, MODELS, plots.per_class(report, new=False)))
+    classes = "Champion to candidate. A red line is a loss; the largest stand on top."
+    parts = [("new", True, "new data"), ("history", False, "history")]
+    figures = _learning(curve)
+    for part, new, words in parts:
+        if part in metrics["champion"]:
+            drawing = plots.per_class(report, new=new)
+            figures.append((f"Each class, {words}", classes, MODELS, drawing))
+    both = (report.champion.probabilities, report.candidate.probabilities)
+    sure = all(one is not None for one in both)
+    for part, new, words in parts if sure else []:
+        if part in metrics["champion"]:
+            drawing = plots.reliability(report, new=new)
+            keys = [(f"{who}{_ece(metrics[who][part])}", colour) for who, colour in MODELS]
+            figures.append((f"Calibration, {words}", RELIABILITY, keys, drawing))
     return [
         {"title": title, "note": note, "keys": keys, "svg": Markup(svg)}  # noqa: S704
         for title, note, keys, svg in figures
+    ]
+
+
+def _ece(measured: Mapping[str, float]) -> str:
+    return f", ECE {percent(measured['ece'])}" if "ece" in measured else ""
+
+
+def _course(versions: Sequence[Mapping[str, Any]]) -> Markup | None:
+    """The line of the scores over versions; None where there is one version only."""
+    if len(versions) < 2:
+        return None
+    return Markup(plots.course(versions[-past.LATEST :]))  # noqa: S704
+
+
+def _serving(serving: Mapping[str, Mapping[str, float]] | None) -> list[dict[str, str]]:
+    """Rows of the table of what serving costs; none where it was not measured."""
+    if not serving:
+        return []
+    before, after = serving["champion"], serving["candidate"]
+    return [
+        {
+            "name": name,
+            "champion": form(before[key]),
+            "candidate": form(after[key]),
+            "change": f"{100 * (after[key] / before[key] - 1):+.1f}%" if before[key] else "",
+        }
+        for key, name, form in COSTS
     ]
 
 
@@ -105,7 +165,8 @@ def _learning(curve: Sequence[Mapping[str, float]]) -> list[tuple[Any, ...]]:
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    names = list(metrics["champion"])
+    # what is pooled first, then what it is pooled from
+    names = sorted(metrics["champion"], key=lambda name: name.startswith("history/"))
     return [
         {
             "name": name,
@@ -121,74 +182,13 @@ def _rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _flips(
-    report: EvaluationReport, features: Mapping[str, Any], label_names: Sequence[str]
-) -> list[dict[str, Any]]:
-    groups = []
-    change = report.candidate.score - report.champion.score
-    for part, rows in (("history", ~report.is_new), ("new", report.is_new)):
-        for title, mask in (("right → wrong", change < 0), ("wrong → right", change > 0)):
-            found = np.flatnonzero(rows & mask)
-            if len(found):
-                groups.append(
-                    {
-                        "title": f"{part.capitalize()}: {title}",
-                        "count": len(found),
-                        "bad": title.startswith("right"),
-                        "tabular": not any(map(_is_picture, _columns(features))),
-                        "examples": [
-                            _example(report, row, features, label_names) for row in found[:EXAMPLES]
-                        ],
-                    }
-                )
-    return groups
-
-
-def _example(
-    report: EvaluationReport, row: int, features: Mapping[str, Any], label_names: Sequence[str]
-) -> dict[str, Any]:
-    row_id = str(report.row_id[row])
-    told = {
-        who: {
-            "label": label_names[int(predictions.prediction[row])],
-            "p": None
-            if predictions.probabilities is None
-            else float(predictions.probabilities[row].max()),
-        }
-        for who, predictions in (("champion", report.champion), ("candidate", report.candidate))
-    }
-    columns = features.get(row_id, {})
-    image = next((values for values in columns.values() if _is_picture(values)), None)
-    plain = {name: values for name, values in columns.items() if not _is_picture(values)}
-    return {
-        "id": row_id,
-        "image": None if image is None else plots.thumbnail(image),
-        "values": [(name, _value(value)) for name, value in list(plain.items())[:VALUES]],
-        "more": max(0, len(plain) - VALUES),
-        "label": label_names[int(report.label[row])],
-        **told,
-    }
-
-
-def _columns(features: Mapping[str, Any]) -> Sequence[Any]:
-    return list(next(iter(features.values()), {}).values())
-
-
-def _is_picture(values: Any) -> bool:
-    shape = np.shape(values)
-    return len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3))
-
-
-def _value(value: Any) -> str:
-    """A row's value of one column: a number, a short text, or the shape of what is larger."""
-    array = np.asarray(value)
-    if array.size != 1:
-        return f"{' × '.join(map(str, array.shape))} values"
-    item = array.item()
-    if isinstance(item, float):
-        return f"{item:.4g}"
-    text = str(item)
-    return text if len(text) <= 40 else text[:39] + "…"
+def _folded(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of many single holdouts all but those that lost most, which stay in sight."""
+    single = [row for row in rows if row["sub"]]
+    if len(single) <= HOLDOUTS:
+        return []
+    lost_least = sorted(single, key=lambda row: row["candidate"] - row["champion"])[HOLDOUTS:]
+    return [row for row in single if row in lost_least]
 
 
 def _environment(environment: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -18,36 +18,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import escape
 
 from perennial.types import EvaluationReport
 
 CHAMPION, CANDIDATE = "#8a94a6", "#2f6fed"
 NEW, HISTORY = "#d9822b", "#12908e"
-LOSS = "#c9372c"
+LOSS = "#c2410c"
 LEAST_SPAN = 20
+BINS = 10
+LEAST_ROWS = 5
 _INK = "#7b8494"
 _WIDTH, _HEIGHT = 3.8, 2.3
-
-
-def bars(metrics: Mapping[str, Any]) -> str:
-    """Accuracy before and after on each holdout, from zero."""
-    names = list(metrics["champion"])
-    if sum(name.startswith("history/") for name in names) == 1:
-        names = [name for name in names if not name.startswith("history/")]
-    figure, axes = _axes(_WIDTH, max(_HEIGHT, 0.5 + 0.5 * len(names)))
-    for row, name in enumerate(names):
-        for offset, who, colour in ((-0.19, "champion", CHAMPION), (0.19, "candidate", CANDIDATE)):
-            value = 100 * metrics[who][name]["accuracy"]
-            axes.barh(row + offset, value, height=0.34, color=colour)
-            axes.text(
-                value + 1.5, row + offset, f"{value:.1f}", va="center", fontsize=8, color=_INK
-            )
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.45, -0.55)
-    axes.set_xlim(0, 112)
-    axes.set_xticks([0, 25, 50, 75, 100])
-    axes.set_xlabel("accuracy, %")
-    return _svg(figure)
 
 
 def learning_curve(curve: Sequence[Mapping[str, float]]) -> str:
@@ -66,7 +48,7 @@ def learning_curve(curve: Sequence[Mapping[str, float]]) -> str:
     axes.yaxis.set_major_locator(_whole_numbers())
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("validation accuracy, %")
-    return _svg(figure)
+    return _svg(figure, "Validation accuracy of new and history rows over the optimizer's steps")
 
 
 def per_class(report: EvaluationReport, *, new: bool) -> str:
@@ -93,7 +75,80 @@ def per_class(report: EvaluationReport, *, new: bool) -> str:
     axes.set_xlim(*_window([value for _, *both, _ in changes for value in both]))
     axes.xaxis.set_major_locator(_whole_numbers())
     axes.set_xlabel("accuracy, %")
-    return _svg(figure)
+    told = "; ".join(f"{name} {before:.1f}% to {after:.1f}%" for _, before, after, name in changes)
+    return _svg(figure, f"Accuracy of each class, champion to candidate: {told}")
+
+
+def reliability(report: EvaluationReport, *, new: bool) -> str:
+    """Accuracy against stated confidence in ten bins; on the diagonal a model is calibrated.
+
+    The larger a mark, the more rows; a bin of a few rows would show chance and is left out.
+    """
+    mask = report.is_new if new else ~report.is_new
+    figure, axes = _axes(_WIDTH, _WIDTH * 0.8)
+    axes.plot([0, 100], [0, 100], color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+    models = ((report.champion, CHAMPION, "o"), (report.candidate, CANDIDATE, "s"))
+    for predictions, colour, mark in models:
+        assert predictions.probabilities is not None
+        said = predictions.probabilities[mask].max(axis=1)
+        right = predictions.prediction[mask] == report.label[mask]
+        confidence, accuracy, rows = confidence_bins(said, right)
+        enough = rows >= LEAST_ROWS
+        confidence, accuracy, rows = confidence[enough], accuracy[enough], rows[enough]
+        axes.plot(100 * confidence, 100 * accuracy, color=colour, linewidth=1.3, alpha=0.8)
+        size = 12 + 110 * rows / len(said)
+        axes.scatter(100 * confidence, 100 * accuracy, s=size, color=colour, marker=mark, zorder=3)
+    axes.set_xlim(-3, 103)
+    axes.set_ylim(-3, 103)
+    axes.set_xlabel("stated confidence, %")
+    axes.set_ylabel("accuracy, %")
+    part = "new rows" if new else "history"
+    return _svg(figure, f"Accuracy against stated confidence of champion and candidate, {part}")
+
+
+def confidence_bins(
+    confidence: npt.NDArray[Any], right: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Mean confidence, accuracy and number of rows of each bin that has any.
+
+    Args:
+        confidence: Of the predicted class (N,), in [0, 1].
+        right: Whether the prediction is true (N,).
+    """
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    rows = np.bincount(place, minlength=BINS)
+    used = rows > 0
+    means = (np.bincount(place, weights=values, minlength=BINS) for values in (confidence, right))
+    first, second = (total[used] / rows[used] for total in means)
+    return first, second, rows[used]
+
+
+def course(versions: Sequence[Mapping[str, Any]]) -> str:
+    """Scores of each version on its own new rows and on history; hollow where it never served."""
+    figure, axes = _axes(2 * _WIDTH, _HEIGHT)
+    drawn: list[float] = []
+    for name, colour, mark in (("new", NEW, "s"), ("history", HISTORY, "o")):
+        known = [(i, one) for i, one in enumerate(versions) if one[name] is not None]
+        served = [(i, 100 * one[name]) for i, one in known if one["served"]]
+        axes.plot(*zip(*served, strict=True) if served else ([], []), color=colour, linewidth=1.6)
+        for i, one in known:
+            face = colour if one["served"] else "none"
+            axes.plot(i, 100 * one[name], mark, color=colour, markerfacecolor=face, markersize=6)
+        drawn += [100 * one[name] for _, one in known]
+    step = -(-len(versions) // 12)
+    axes.set_xticks(range(0, len(versions), step), [str(v["number"]) for v in versions[::step]])
+    axes.set_xlim(-0.4, len(versions) - 0.6)
+    axes.set_ylim(*_window(drawn))
+    axes.yaxis.set_major_locator(_whole_numbers())
+    axes.set_xlabel("version")
+    axes.set_ylabel("accuracy, %")
+    told = "; ".join(
+        f"version {one['number']}"
+        + "".join(f", {n} {100 * one[n]:.1f}%" for n in ("new", "history") if one[n] is not None)
+        + ("" if one["served"] else ", never served")
+        for one in versions
+    )
+    return _svg(figure, f"Accuracy of the versions on new rows and on history: {told}")
 
 
 def _window(values: Sequence[float]) -> tuple[float, float]:
@@ -114,25 +169,6 @@ def _whole_numbers() -> Any:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True)
-
-
-def interval(check: Mapping[str, Any]) -> str:
-    """A check's estimate and interval against its threshold."""
-    low, high = check["interval"]
-    figure, axes = _axes(3.4, 0.62)
-    colour = {"pass": "#1f8a4c", "reject": LOSS}.get(check["outcome"], "#b7791f")
-    axes.plot([100 * low, 100 * high], [0, 0], color=colour, linewidth=5, solid_capstyle="butt")
-    axes.plot(100 * check["estimate"], 0, "o", color=colour, markersize=8)
-    axes.axvline(100 * check["threshold"], color=_INK, linewidth=1.2, linestyle=(0, (3, 2)))
-    span = max(100 * high, 100 * check["threshold"], 0) - min(
-        100 * low, 100 * check["threshold"], 0
-    )
-    left = min(100 * low, 100 * check["threshold"], 0)
-    axes.set_xlim(left - 0.08 * span, left + 1.08 * span)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(labelsize=7)
-    return _svg(figure)
 
 
 def thumbnail(image: npt.NDArray[Any]) -> str:
@@ -170,7 +206,8 @@ def _axes(width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: Any, words: str) -> str:
+    """The figure, with words for whoever cannot see it."""
     import matplotlib as mpl
 
     buffer = io.StringIO()
@@ -182,4 +219,5 @@ def _svg(figure: Any) -> str:
             text.set_parse_math(False)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
-    return svg[svg.index("<svg") :].replace("#000000", "currentColor")
+    svg = svg[svg.index("<svg") :].replace("#000000", "currentColor")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(words)}" ', 1)

@@ -11,9 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from perennial import files
-from perennial.errors import StorageError
+from perennial.errors import (
+    EXIT_FAILED,
+    EXIT_INCONCLUSIVE,
+    EXIT_PROMOTED,
+    EXIT_REJECTED,
+    EXIT_SKIPPED,
+    StorageError,
+)
 
+RESULT = "result.json"
+EXIT_CODES = {
+    "promoted": EXIT_PROMOTED,
+    "rejected": EXIT_REJECTED,
+    "inconclusive": EXIT_INCONCLUSIVE,
+    "skipped": EXIT_SKIPPED,
+}
 SCHEMA_FILE = Path(__file__).parent / "result.schema.json"
+
+
+def exit_code(status: str) -> int:
+    """What a scheduler reads."""
+    return EXIT_CODES.get(status, EXIT_FAILED)
 
 
 @cache

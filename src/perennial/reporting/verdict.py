@@ -43,7 +43,9 @@ def sentence(result: Mapping[str, Any]) -> str:
         )
     if result["status"] == "promoted":
         waived = any(check["outcome"] == "waived" for check in checks)
-        untested = [check["name"] for check in checks if check["outcome"] == "not_evaluable"]
+        blank = [str(check["name"]) for check in checks if check["outcome"] == "not_evaluable"]
+        # slices with too few rows are the rule, and stand among the checks
+        untested = [name for name in blank if not name.startswith("slice/")]
         kept = "history was not looked at" if waived else "nothing that matters was forgotten"
         if untested:
             kept += f", as far as can be tested ({', '.join(untested)} could not)"
@@ -52,7 +54,7 @@ def sentence(result: Mapping[str, Any]) -> str:
         return f"{candidate} serves now whatever the verdict: promotion was set to always"
     if result["status"] == "rejected":
         return f"{stays}; {candidate} failed {_named(checks, 'reject')}"
-    untested = [check["name"] for check in checks if check["outcome"] == "not_evaluable"]
+    untested = _untested(checks)
     undecided = _named(checks, "inconclusive")
     parts = [f"{candidate} leaves {undecided} undecided"] if undecided else []
     parts += [f"{' and '.join(untested)} could not be tested"] if untested else []
@@ -70,6 +72,15 @@ def _without_test(result: Mapping[str, Any], champion: str | None, candidate: st
     return f"{champion} serves on: {reason}" if champion else reason
 
 
+def _untested(checks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of what was asked and could not be tested; a veto that could not has no say."""
+    return [
+        str(check["name"])
+        for check in checks
+        if check["outcome"] == "not_evaluable" and not check["veto"]
+    ]
+
+
 def _named(checks: Sequence[Mapping[str, Any]], outcome: str) -> str:
     """The checks with an outcome, each with its estimate; three, and how many more."""
     found = [_with_estimate(check) for check in checks if check["outcome"] == outcome]
@@ -79,25 +90,51 @@ def _named(checks: Sequence[Mapping[str, Any]], outcome: str) -> str:
 
 
 def _with_estimate(check: Mapping[str, Any]) -> str:
+    if check["estimate"] is None:
+        return str(check["name"])
     where = {"retention": " on history", "improvement": " on new"}.get(check["name"], "")
-    return f"{check['name']} ({points(check['estimate'])} points{where})"
+    return f"{check['name']} ({value(check)}{where})"
+
+
+def value(check: Mapping[str, Any], of: float | None = None) -> str:
+    """An estimate in its check's unit, in words.
+
+    Args:
+        check: With an estimate.
+        of: Another figure of the check; the estimate where it is left out.
+    """
+    amount = check["estimate"] if of is None else of
+    if check["unit"] == "points":
+        return f"{points(amount)} points"
+    return f"{amount:.3g}" + ("×" if check["unit"] == "ratio" else "")
 
 
 def interval(check: Mapping[str, Any]) -> str:
     """A check's estimate and bounds against its threshold; empty where nothing was compared."""
+    return " ".join(filter(None, interval_parts(check)))
+
+
+def interval_parts(check: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Estimate, bounds with a comma, and what must be; empty texts where nothing was compared."""
     if check["estimate"] is None or check["interval"] is None:
-        return ""
+        return "", "", ""
     low, high = check["interval"]
-    shown = _amounts([low, check["estimate"], high], check["threshold"], unit=check["unit"])
+    shown = amounts([low, check["estimate"], high], check["threshold"], unit=check["unit"])
     unit = " points" if check["unit"] == "points" else ""
     must = f"must be {check['side']}"
     if check["veto"]:
         must = f"must not lie wholly {'below' if check['side'] == 'above' else 'above'}"
-    return f"{shown[1]}{unit} [{shown[0]}, {shown[2]}], {must} {shown[3]}"
+    return f"{shown[1]}{unit}", f"[{shown[0]}, {shown[2]}],", f"{must} {shown[3]}"
 
 
-def _amounts(values: Sequence[float], threshold: float, *, unit: str) -> list[str]:
-    """The values and the threshold in their unit, with as many places as tell them apart."""
+def amounts(values: Sequence[float], threshold: float, *, unit: str) -> list[str]:
+    """The values and the threshold in their unit, with as many places as tell them apart.
+
+    Args:
+        values: Of one check.
+        threshold: Likewise.
+        unit: The check's.
+    """
     if unit == "points":
         places = places_apart(values, threshold)
         return [points(value, places) for value in (*values, threshold)]
@@ -105,17 +142,35 @@ def _amounts(values: Sequence[float], threshold: float, *, unit: str) -> list[st
     return [f"{value:.3g}{sign}" for value in (*values, threshold)]
 
 
-def charge(number: int, alpha: float) -> str:
-    """What a repeated decision on the same new rows costs; empty for the first one.
+def charge(decision: Mapping[str, Any]) -> str:
+    """What trying more than once on the same new rows costs; empty for a first and only decision.
 
     Args:
-        number: The how-manieth decision it is.
-        alpha: Level of each of its tests.
+        decision: As ``result.json`` keeps it.
     """
-    if number == 1:
-        return ""
+    number, alpha, tried = decision["decision_number"], decision["alpha"], decision["charge"]
     # the gate halves the level with each repetition
-    return (
-        f"decision {number} on these new rows: each test at {alpha:.2g} "
-        f"instead of {alpha * 2 ** (number - 1):.2g}"
-    )
+    level = f"each test at {alpha:.2g}"
+    if number > 1:
+        level += f" instead of {alpha * 2 ** (number - 1):.2g}"
+    if tried["trial"]:
+        return (
+            f"trial {tried['trials']} of a sweep on these new rows, {level}: trials are not "
+            "counted; the best one on validation rows counts once, when it is applied"
+        )
+    repeated = f"decision {number} on these new rows: {level}" if number > 1 else level
+    if tried["best"]:
+        return (
+            f"the best on validation rows of {_trials(tried['trials'])} on these new rows counts "
+            f"once; {repeated}"
+        )
+    if tried["trials"]:
+        return (
+            f"not the best on validation rows of {_trials(tried['trials'])} on these new rows, so "
+            f"charged for all of them; {repeated}"
+        )
+    return repeated if number > 1 else ""
+
+
+def _trials(count: int) -> str:
+    return f"{count} trial{'s' if count > 1 else ''}"

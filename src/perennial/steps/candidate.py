@@ -261,6 +261,7 @@ def version_files(
         if previous is not None and history is not None:
             previous = recalled(previous, history)
         after = memory.update(previous, getattr(parts, kind))
+        after = replace(after, slices={})  # only holdouts are looked at by slices
         if logits is not None and kind == "train":
             after = complete(learner, after, dtype=logits, version=OWN)
         target = folder / f"memory-{kind}.arrow"
@@ -279,7 +280,7 @@ def _rows_file(folder: Path, name: str, parts: Mapping[str, Rows]) -> dict[str, 
     """The index of what a cycle met, without features."""
     role = np.repeat(np.array(list(parts)), [len(part) for part in parts.values()])
     everything = concatenate(list(parts.values()))
-    bare = replace(everything, features={}, logits=None, logits_version=None)
+    bare = replace(everything, features={}, logits=None, logits_version=None, slices={})
     return {f"rows/{name}.arrow": _arrow(folder / f"rows-{name}.arrow", bare, {"role": role})}
 
 

@@ -40,6 +40,8 @@ class Data:
         group_column: Rows of one group (a user, a session) fall on one side of the split.
         split_column: Column that says train, validation or holdout.
         time_column: The latest rows by this column are the holdout.
+        slice_columns: Columns by whose values the gate looks at slices of the holdouts; features
+            only where ``features`` names them.
         form: ``tuple`` or ``dict``: what the module's ``training_step`` gets.
         duplicates: ``group``, ``drop`` or ``allow``.
         validation_fraction: Share of rows for early stopping and the choice of weights.
@@ -64,6 +66,7 @@ class Data:
     group_column: str | None = None
     split_column: str | None = None
     time_column: str | None = None
+    slice_columns: Sequence[str] = ()
     form: str = "tuple"
     duplicates: str = "group"
     validation_fraction: float = 0.15
@@ -78,8 +81,9 @@ class Data:
                 where="data.new_classes",
                 mend=f"use {' or '.join(NEW_CLASSES)}",
             )
-        if isinstance(self.features, str):
-            object.__setattr__(self, "features", (self.features,))
+        for name in ("features", "slice_columns"):
+            if isinstance(given := getattr(self, name), str):
+                object.__setattr__(self, name, (given,))
 
     @property
     def ties(self) -> Ties:
@@ -103,16 +107,21 @@ class Data:
         name: str,
         label_names: Sequence[str] | None,
         schema: Mapping[str, str] | None = None,
+        holds_out: bool = True,
     ) -> SourceRows:
         """Open and read one source; the declared columns apply to all of them.
 
-        Of all sources ``new`` alone may bring classes that ``label_names`` lack.
+        Of all sources ``new`` alone may bring classes that ``label_names`` lack. Where no row is to
+        be held out, slice columns may be absent: an earlier source may not have had them.
 
         Raises:
             DataError: See `perennial.data.source`.
         """
+        dataset = open_source(spec, name=name)
+        there = dataset.column_names
+        slices = [column for column in self.slice_columns if holds_out or column in there]
         return read_rows(
-            open_source(spec, name=name),
+            dataset,
             name=name,
             label=self.label,
             features=self.features,
@@ -120,6 +129,7 @@ class Data:
             group_column=self.group_column,
             split_column=self.split_column,
             time_column=self.time_column,
+            slice_columns=slices,
             label_names=label_names,
             new_classes=self.new_classes if name == "new" else None,
             schema=schema,

@@ -52,7 +52,7 @@ def evaluate(
     version = registry.version(ref)
     known = tuple(version.manifest["label_names"])
     schema = dict(version.manifest["schema"])
-    source = data.read(data.new, name="new", label_names=known, schema=schema)
+    source = data.read(data.new, name="new", label_names=known, schema=schema, holds_out=False)
     names = source.label_names
     check_schema(schema, source.schema, "the version", "new")
     constructor = version.manifest["model"]

@@ -17,11 +17,11 @@ from perennial.data.split import independent, split_salt
 from perennial.errors import CheckpointError, ConfigError, DataError, MethodError
 from perennial.methods.base import arrange, check_capabilities
 from perennial.models.checkpoint import match, read_state
-from perennial.promotion.gate import require_decidable
 from perennial.promotion.registry import Version
+from perennial.promotion.requirements import require_decidable
 from perennial.steps.candidate import train, version_files
 from perennial.steps.collect import Parts, require_training_rows, split
-from perennial.steps.judge import aggregate
+from perennial.steps.judge import aggregate, require_measurable
 from perennial.steps.learner import (
     Learner,
     fit_label_names,
@@ -29,6 +29,7 @@ from perennial.steps.learner import (
     output_width,
     weights_of,
 )
+from perennial.steps.matrix import row
 from perennial.steps.probing import capabilities
 from perennial.steps.remember import stored_dtype
 from perennial.steps.settings import Cycle
@@ -245,19 +246,19 @@ def _refuse_guessed_order(cycle: Cycle, source: SourceRows, name: str) -> None:
 
 
 def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
-    """Check the new rows against history and model before anything is trained."""
+    """Check the new rows against history, model and policy before anything is trained."""
     data = cycle.data
     new = data.read(data.new, name="new", label_names=parts.label_names, schema=parts.schema)
     check_schema(dict(parts.schema), new.schema, "history", "new")
     divided = split(new, data, salt=salt, name="new", learned=_met(parts))
     require_training_rows(divided)
     if cycle.promotion == "gate" and divided.unmet:
-        require_decidable(
-            independent(parts.holdout),
-            independent(divided.holdout),
-            cycle.policy,
-            has_history=bool(len(parts.train) or len(parts.holdout)),
-        )
+        rows = {"new": independent(divided.holdout)}
+        if len(parts.train) or len(parts.holdout):
+            rows["history"] = independent(parts.holdout)
+        require_decidable(rows, cycle.policy)
+    classes = max(len(new.label_names), len(parts.label_names))
+    require_measurable(cycle.policy, [new.rows, parts.holdout], classes=classes)
     if len(new.label_names) > len(parts.label_names):
         learner.find_head(new.rows)
 
@@ -351,9 +352,9 @@ def _register(
         mean = float(predicted.score.mean())
         _doubt_labels(cycle, mean, parts, names)
         cycle.say(f"Version 1: {mean:.1%} on {len(parts.holdout)} held-out history rows")
-        matrix = [{"version": 1, "scores": {FIRST: mean}}]
+        matrix = [row(1, {FIRST: mean}, [FIRST])]
     else:
-        matrix = []
+        matrix = [row(1, {}, [])]
     stored = version_files(
         cycle=FIRST,
         learner=learner,
@@ -377,6 +378,7 @@ def _register(
             sources={},
             metrics=scores,
             matrix=matrix,
+            initial={},
             how=how,
             extra=extra,
         ),

@@ -116,7 +116,9 @@ def _read_sources(
         try:
             # only what was learned may know more classes than the champion does
             known = manifest["label_names"] if key == "history" else names
-            read = data.read(spec, name=key, label_names=known, schema=manifest["schema"])
+            read = data.read(
+                spec, name=key, label_names=known, schema=manifest["schema"], holds_out=False
+            )
         except DataError:
             if key == "history":
                 raise

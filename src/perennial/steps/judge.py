@@ -5,19 +5,49 @@ Shapes: N rows of all holdouts.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from perennial.data.rows import Rows
+from perennial import statistics
+from perennial.data.rows import Rows, sliced
 from perennial.data.split import components
-from perennial.types import Booleans, EvaluationReport, Predictions
+from perennial.evaluation.measure import build_metric
+from perennial.promotion.policy import Policy
+from perennial.promotion.requirements import require_slices
+from perennial.types import Booleans, EvaluationReport, Predictions, Strings
 
 Held = Mapping[str, tuple[Rows, Booleans]]
+
+
+def require_measurable(policy: Policy, rows: Sequence[Rows], *, classes: int) -> None:
+    """Refuse, before any training, what a policy asks and the rows cannot answer.
+
+    Args:
+        policy: Names metrics and slice columns.
+        rows: The new ones, and others that will be judged on.
+        classes: Number of them.
+
+    Raises:
+        ConfigError: A metric does not exist or refuses its arguments; a slice column is absent or
+            has too many values.
+    """
+    for bound in policy.bounds:
+        build_metric(bound.metric, bound.arguments, classes=classes)
+    known = {name: np.unique(values) for name, values in sliced(rows).items()}
+    require_slices(policy, {name: known[name] for name in rows[0].slices})
+
+
+def distinct(ids: Strings) -> Strings:
+    """Row ids (N,) told apart: of copies that have no id of their own the second is ``<id>#2``."""
+    _, inverse, count = np.unique(ids, return_inverse=True, return_counts=True)
+    order = np.argsort(inverse, kind="stable")
+    nth = np.empty(len(ids), dtype=np.int64)
+    nth[order] = np.arange(len(ids)) - np.repeat(np.cumsum(count) - count, count)
+    if not nth.any():
+        return ids
+    return np.array([f"{i}#{n + 1}" if n else i for i, n in zip(ids.tolist(), nth, strict=True)])
 
 
 def join(
@@ -26,19 +56,26 @@ def join(
     champion: Mapping[str, Predictions],
     candidate: Mapping[str, Predictions],
     label_names: tuple[str, ...],
+    cycle_name: str = "new",
+    score_name: str = "accuracy",
 ) -> EvaluationReport:
     """One report over all holdouts.
+
+    Slice columns are those of the new rows: an older holdout may have other ones.
 
     Args:
         held: Holdout name to its rows and which of them the adopted model was trained on.
         champion: Predictions by holdout.
         candidate: Likewise.
         label_names: In the order of the labels.
+        cycle_name: Of the cycle that held the new rows out.
+        score_name: What the mean score is called.
     """
     names = list(held)
     rows = [held[name][0] for name in names]
+    new = held["new"][0]
     return EvaluationReport(
-        row_id=np.concatenate([part.id for part in rows]),
+        row_id=np.concatenate([distinct(part.id) for part in rows]),
         cluster=components(
             np.concatenate([part.cluster for part in rows]),
             np.concatenate([part.content for part in rows]),
@@ -49,6 +86,9 @@ def join(
         champion=stack([champion[name] for name in names]),
         candidate=stack([candidate[name] for name in names]),
         label_names=label_names,
+        cycle_name=cycle_name,
+        slices={name: values for name, values in sliced(rows).items() if name in new.slices},
+        score_name=score_name,
     )
 
 
@@ -67,7 +107,7 @@ def metrics(report: EvaluationReport, task: Any) -> dict[str, dict[str, dict[str
     """Aggregates of both models on ``new``, ``history`` (pooled by rows) and each holdout.
 
     Returns:
-        ``champion`` and ``candidate`` to slice to metric, with ``loss`` and ``n``.
+        ``champion`` and ``candidate`` to slice to metric, as `aggregate` gives them.
     """
     slices = {name: report.holdout == name for name in dict.fromkeys(report.holdout.tolist())}
     if (~report.is_new).any():
@@ -85,7 +125,10 @@ def metrics(report: EvaluationReport, task: Any) -> dict[str, dict[str, dict[str
 def aggregate(
     predictions: Predictions, label: Any, mask: Booleans, task: Any, classes: int
 ) -> dict[str, float]:
-    """Metrics of one model over the rows of a mask."""
+    """Metrics of one model over the rows of a mask, with ``loss``, ``n``, and ``ece``.
+
+    The expected calibration error is there where the model gives probabilities.
+    """
     import torch
 
     collection = task.metrics(classes)
@@ -94,26 +137,13 @@ def aggregate(
     return {
         **{name: float(value) for name, value in values.items()},
         "loss": float(predictions.loss[mask].mean()),
+        **_calibration(predictions, label, mask),
         "n": int(mask.sum()),
     }
 
 
-def to_parquet(report: EvaluationReport) -> bytes:
-    """The report row by row, as a version keeps it."""
-    columns: dict[str, Any] = {
-        "row_id": report.row_id.astype(str),
-        "cluster": report.cluster.astype(str),
-        "holdout": report.holdout.astype(str),
-        "label": report.label,
-        "seen_by_champion": report.seen_by_champion,
-    }
-    for who in ("champion", "candidate"):
-        predictions: Predictions = getattr(report, who)
-        columns[f"{who}_prediction"] = predictions.prediction
-        columns[f"{who}_score"] = predictions.score
-        columns[f"{who}_loss"] = predictions.loss
-        if predictions.probabilities is not None:
-            columns[f"{who}_probabilities"] = list(predictions.probabilities)
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer)
-    return buffer.getvalue()
+def _calibration(predictions: Predictions, label: Any, mask: Booleans) -> dict[str, float]:
+    if predictions.probabilities is None:
+        return {}
+    probabilities = predictions.probabilities[mask]
+    return {"ece": statistics.expected_calibration_error(probabilities, label[mask])}

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from perennial.data.learned import Learned
 from perennial.data.split import independent
 from perennial.errors import MethodError
 from perennial.methods.base import Method
-from perennial.promotion.gate import require_decidable
+from perennial.promotion.multiplicity import Charge, charge, decisions_on
 from perennial.promotion.registry import Version
+from perennial.promotion.requirements import require_decidable
 from perennial.steps.collect import Parts, collect_new, require_training_rows
 from perennial.steps.given import Given, collect_given
 from perennial.steps.history import History, collect_history
-from perennial.steps.judge import Held
+from perennial.steps.judge import Held, distinct, require_measurable
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage, lineage_of, refuse_another_identity
 from perennial.steps.settings import Cycle, digest
@@ -57,6 +59,7 @@ class Material:
         """SHA-256 of the new holdout, however its rows are ordered."""
         return digest(sorted(self.new.holdout.content.tolist()))
 
+    @cached_property
     def held(self) -> Held:
         """Every holdout that judges, with its mask of rows that the champion has seen.
 
@@ -72,6 +75,16 @@ class Material:
         if self.given:
             old[f"history/{self.given.name}"] = (self.given.rows, self.given.seen)
         return {"new": (self.new.holdout, self.new.seen), **old}
+
+    def charge(self, cycle: Cycle, cycle_id: str) -> Charge:
+        """What a decision on the new holdout is charged for those before it."""
+        earlier = decisions_on(
+            cycle.registry,
+            self.lineage.champion,
+            new_holdout=self.new_holdout,
+            row_id=distinct(self.new.holdout.id),
+        )
+        return charge(earlier, cycle_id=cycle_id, trial=cycle.trial)
 
 
 def collect(cycle: Cycle, champion: Version) -> Material:
@@ -107,17 +120,17 @@ def refuse_what_cannot_work(
     """Say before training what would only show after it.
 
     Raises:
+        ConfigError: The policy names a metric or a slice column that is not to be had.
         DataError: The holdouts are too small to decide anything.
         MethodError: A method needs history, and there is none.
     """
-    held = material.held()
-    old = sum(independent(rows) for name, (rows, _) in held.items() if name != "new")
+    held = [rows for rows, _ in material.held.values()]
+    require_measurable(cycle.policy, held, classes=len(material.new.label_names))
     if cycle.promotion == "gate":
+        rows = {name: independent(rows) for name, (rows, _) in material.held.items()}
         require_decidable(
-            old,
-            independent(material.new.holdout),
+            {name: count for name, count in rows.items() if count or name == "new"},
             cycle.policy,
-            has_history=bool(old),
             decision_number=decision_number,
         )
     whole = [method.name for method in methods if method.needs_all_history]

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from perennial.data.learned import ROLES
@@ -19,19 +18,23 @@ from perennial.data.rows import Rows
 from perennial.data.store import read_rows_file
 from perennial.environment import capture
 from perennial.errors import EXIT_BAD_DATA, EXIT_FAILED, NumberTakenError, PerennialError
-from perennial.evaluation.forgetting import summary
+from perennial.evaluation.serving import summary as serving
+from perennial.promotion import best, predictions
+from perennial.promotion.multiplicity import Charge
 from perennial.promotion.policy import Decision
 from perennial.promotion.registry import Version
 from perennial.reporting.html import render_report
-from perennial.reporting.result import json_safe
+from perennial.reporting.result import RESULT, exit_code, json_safe
 from perennial.steps.candidate import Trained, as_json
 from perennial.steps.collect import Parts
+from perennial.steps.evidence import Evidence
 from perennial.steps.history import History
-from perennial.steps.judge import to_parquet
 from perennial.steps.learner import Learner
-from perennial.steps.lineage import Lineage, number_of
+from perennial.steps.lineage import Lineage
+from perennial.steps.matrix import grown, measures
+from perennial.steps.page import flipped_rows
 from perennial.steps.settings import Cycle
-from perennial.steps.tell import PAGE, RESULT, exit_code, tell
+from perennial.steps.tell import PAGE, tell
 from perennial.types import Booleans, EvaluationReport
 
 SCHEMA_VERSION = 1
@@ -50,9 +53,10 @@ class Outcome:
     held: Mapping[str, tuple[Rows, Booleans]]
     learner: Learner
     trained: Trained
-    report: EvaluationReport
+    evidence: Evidence
     metrics: Mapping[str, Any]
     decision: Decision
+    charge: Charge
     new_holdout: str
     files: Mapping[str, Path | bytes]
     bootstrap: bool = False
@@ -63,6 +67,46 @@ class Outcome:
         """The version that was retrained."""
         return self.lineage.champion
 
+    @property
+    def objective(self) -> float | None:
+        """The best score on validation rows after the first step; None where none was taken."""
+        curve = self.trained.fit.curve
+        return max((point["combined"] for point in curve if point["step"]), default=None)
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """The decision and its charge as plain values."""
+        return {**self.decision.to_dict(), "charge": self.charge.to_dict()}
+
+    @property
+    def report(self) -> EvaluationReport:
+        """Both models on the same rows."""
+        return self.evidence.report
+
+    @property
+    def matrix(self) -> list[dict[str, Any]]:
+        """Scores by version and holdout; see `perennial.steps.matrix`.
+
+        The candidate is the first in its line to learn the new rows, and those of versions that
+        were rolled back, which are history to it.
+        """
+        cycles = self.lineage.cycles
+        others = [name for name, (version, _) in cycles.items() if version is not self.champion]
+        known = {name.removeprefix("history/") for name in self.held if name != "new"}
+        return grown(
+            self.champion.manifest["matrix"],
+            self.report,
+            champion=self.champion.number,
+            learned=[self.name, *others],
+            given=known - set(cycles),
+        )
+
+    @property
+    def initial(self) -> dict[str, float]:
+        """Holdout to the score of a model that learned nothing, where it was measured."""
+        own = self.evidence.initial
+        return {**self.champion.manifest["initial"], **({} if own is None else {self.name: own})}
+
 
 def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
     """Commit version, decision and alias in one transaction, then tell all of it.
@@ -72,18 +116,18 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
     """
     passed = outcome.decision.verdict == "promoted" or cycle.promotion == "always"
     applied = cycle.promote and passed
-    matrix = _matrix(outcome)
-    result = _result(cycle, outcome, matrix=matrix, applied=applied)
+    result = _result(cycle, outcome, applied=applied)
     committed = None
     while committed is None:
         number = cycle.registry.next_number(cycle.name)
         result["candidate"] = {"id": f"{cycle.name}@{number}"}
-        page = _page(outcome, result) if cycle.report else None
+        result["forgetting"]["versions"][-1] = f"{cycle.name}@{number}"
+        page = _page(cycle, outcome, result, number=number) if cycle.report else None
         with suppress(NumberTakenError):  # by a run beside this one: the page names the next
-            committed = _commit(cycle, outcome, result, page, matrix, number=number)
+            committed = _commit(cycle, outcome, result, page, number=number)
     told = tell(cycle, committed, result)
-    if curve := outcome.trained.fit.curve:
-        told["objective"] = max(point["combined"] for point in curve if point["step"])
+    if outcome.objective is not None:
+        told["objective"] = outcome.objective
     return told
 
 
@@ -92,7 +136,6 @@ def _commit(
     outcome: Outcome,
     result: Mapping[str, Any],
     page: bytes | None,
-    matrix: list[Any],
     *,
     number: int,
 ) -> Version:
@@ -101,8 +144,9 @@ def _commit(
         name=cycle.name,
         files={
             **outcome.files,
-            "predictions/holdouts.parquet": to_parquet(outcome.report),
-            "decision.json": as_json(outcome.decision.to_dict()),
+            **predictions.write(outcome.report),
+            best.FILE: best.to_parquet(outcome.evidence.best),
+            "decision.json": as_json(outcome.decided),
             RESULT: as_json(json_safe(result)),
             **({} if page is None else {PAGE: page}),
         },
@@ -113,7 +157,8 @@ def _commit(
             parent=outcome.champion,
             sources=outcome.lineage.sources,
             metrics=outcome.metrics["candidate"],
-            matrix=matrix,
+            matrix=outcome.matrix,
+            initial=outcome.initial,
             how="retrained",
             extra={
                 "cycle_id": outcome.cycle_id,
@@ -121,24 +166,55 @@ def _commit(
             },
             head=outcome.learner.head,
         ),
-        decision=outcome.decision.to_dict(),
+        decision=outcome.decided,
         verdict=outcome.decision.verdict,
         cycle_id=outcome.cycle_id,
         expected_champion=outcome.champion.number,
         promote=result["decision"]["applied"],
         new_holdout=outcome.new_holdout,
         number=number,
+        trial=cycle.trial,
+        objective=outcome.objective,
     )
 
 
-def _page(outcome: Outcome, result: Mapping[str, Any]) -> bytes:
+def _page(cycle: Cycle, outcome: Outcome, result: Mapping[str, Any], *, number: int) -> bytes:
     return render_report(
         result=result,
         curve=outcome.trained.fit.curve,
         report=outcome.report,
         features=_flipped_rows(outcome),
         label_names=outcome.new.label_names,
+        versions=[
+            *_versions(cycle, before=number),
+            {
+                "number": number,
+                "served": result["decision"]["applied"],
+                **_course(outcome.metrics["candidate"]),
+            },
+        ],
     ).encode()
+
+
+def _versions(cycle: Cycle, *, before: int) -> list[dict[str, Any]]:
+    """Each earlier version of the lineage: its scores, and whether it ever served."""
+    decided = {one.candidate: one.applied for one in cycle.registry.cycles(cycle.name)}
+    return [
+        {
+            "number": version.number,
+            "served": decided.get(version.number, True),
+            **_course(version.manifest["metrics"]),
+        }
+        for version in cycle.registry.versions(cycle.name)
+        if version.number < before
+    ]
+
+
+def _course(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Scores on new rows and on history; a founding version's history is its own holdout."""
+    scores = {part: measured.get("accuracy") for part, measured in metrics.items()}
+    first = next((value for part, value in scores.items() if part.startswith("history/")), None)
+    return {"new": scores.get("new"), "history": scores.get("history", first)}
 
 
 def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool) -> dict[str, Any]:
@@ -187,6 +263,7 @@ def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> di
         "metrics": None,
         "decision": None,
         "forgetting": None,
+        "serving": None,
         "cost": None,
         "config_sha256": config_sha256,
         "data": None,
@@ -197,7 +274,7 @@ def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> di
     }
 
 
-def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool) -> dict[str, Any]:
+def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
     fit = outcome.trained.fit
     device = outcome.learner.device
     memory = outcome.champion.files.get("memory/train.arrow")
@@ -210,8 +287,9 @@ def _result(cycle: Cycle, outcome: Outcome, *, matrix: list[Any], applied: bool)
         "champion": {"id": outcome.champion.id},
         "bootstrap": outcome.bootstrap,
         "metrics": outcome.metrics,
-        "decision": {**outcome.decision.to_dict(), "applied": applied},
-        "forgetting": summary(_dense(matrix)),
+        "decision": {**outcome.decided, "applied": applied},
+        "forgetting": _forgetting(cycle.name, outcome),
+        "serving": {who: serving(cost) for who, cost in outcome.report.serving.items()} or None,
         "cost": {
             "wall_seconds": outcome.wall_seconds,
             "device_seconds": fit.device_seconds,
@@ -251,48 +329,12 @@ def peak_memory(device: torch.device) -> int:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
-def _matrix(outcome: Outcome) -> list[Any]:
-    """Scores of each champion, and last of the candidate, on the holdout of each cycle."""
-    rows = [dict(row) for row in outcome.champion.manifest["matrix"]]
-    names = {
-        name: name.removeprefix("history/").replace("new", outcome.name) for name in outcome.held
-    }
-
-    def scores(who: str) -> dict[str, float]:
-        score = getattr(outcome.report, who).score
-        return {
-            names[name]: float(score[outcome.report.holdout == name].mean())
-            for name in outcome.held
-        }
-
-    if rows:
-        rows[-1] = {
-            "version": outcome.champion.number,
-            "scores": {**rows[-1]["scores"], **scores("champion")},
-        }
-    else:
-        rows = [{"version": outcome.champion.number, "scores": scores("champion")}]
-    return [*rows, {"version": "candidate", "scores": scores("candidate")}]
-
-
-def _dense(matrix: list[Any]) -> Any:
-    names = list(matrix[-1]["scores"])
-    names = sorted(names, key=number_of)
-    return np.array(
-        [[row["scores"].get(name, np.nan) for name in names] for row in matrix], dtype=float
-    )
+def _forgetting(name: str, outcome: Outcome) -> dict[str, Any]:
+    found = measures(outcome.matrix, outcome.initial)
+    # the last one has no number before it is committed
+    return {**found, "versions": [f"{name}@{version}" for version in found["versions"]]}
 
 
 def _flipped_rows(outcome: Outcome) -> dict[str, dict[str, Any]]:
     """Row id to the columns of each row whose verdict changed."""
-    report = outcome.report
-    changed = report.champion.score != report.candidate.score
-    found: dict[str, dict[str, Any]] = {}
-    for holdout, (rows, _) in outcome.held.items():
-        ids = report.row_id[changed & (report.holdout == holdout)]
-        part = rows.take(np.isin(rows.id, ids))
-        found |= {
-            row_id: {name: values[row] for name, values in part.features.items()}
-            for row, row_id in enumerate(part.id.tolist())
-        }
-    return found
+    return flipped_rows(outcome.report, {name: rows for name, (rows, _) in outcome.held.items()})

@@ -15,6 +15,7 @@ from perennial.data.split import split_salt
 from perennial.environment import capture
 from perennial.methods.base import Method
 from perennial.models.head import Head
+from perennial.notification import Notifier, Silent
 from perennial.promotion.policy import Policy
 from perennial.promotion.registry import Registry, Version
 from perennial.steps.collect import Data, Parts
@@ -40,6 +41,7 @@ class Cycle:
         policy: The gate's.
         registry: Where versions live.
         tracker: Logs the run.
+        notifier: Is told the verdict.
         config: The resolved configuration as plain values, without run and tracking: part of the
             cycle's identity.
         seed: Of everything random.
@@ -48,6 +50,7 @@ class Cycle:
         promote: Whether the alias may move at all.
         promotion: ``gate``: to what the gate promotes; ``always``: to every candidate, whatever the
             verdict, which is recorded as it was, and however few rows there are to decide on.
+        trial: A trial of a sweep: its alias never moves, and it is no decision of its own.
         force: Decide again what was decided.
         folder: Run folder for result and report.
         report: Whether the page ``report.html`` is drawn.
@@ -73,6 +76,8 @@ class Cycle:
     history: str = "all"
     promote: bool = True
     promotion: str = "gate"
+    trial: bool = False
+    notifier: Notifier = field(default_factory=Silent)
     force: bool = False
     dry: bool = False
     report: bool = True
@@ -125,6 +130,7 @@ class Cycle:
         sources: Mapping[str, str],
         metrics: Mapping[str, Any],
         matrix: Sequence[Any],
+        initial: Mapping[str, float],
         how: str,
         extra: Mapping[str, Any],
         head: Head | None = None,
@@ -151,6 +157,7 @@ class Cycle:
             "data": {"fingerprint": parts.fingerprint, "rows": len(parts.train)},
             "metrics": dict(metrics),
             "matrix": list(matrix),
+            "initial": dict(initial),
             "seed": self.seed,
             "config": plain(self.config),
             "environment": capture(str(self.training.device())),

@@ -1,4 +1,4 @@
-"""Tell what was decided: the page beside the run, the tracked run; what was interrupted, later.
+"""Tell what was decided: the page, the tracked run, the notifier; what was interrupted, later.
 
 The registry has moved before anything is told, so trouble here is a line and never a failure. A
 cycle's work folder stays until it was told, and is how the next run finds one that was not.
@@ -7,34 +7,24 @@ cycle's work folder stays until it was told, and is how the next run finds one t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from perennial import files
-from perennial.errors import (
-    EXIT_FAILED,
-    EXIT_INCONCLUSIVE,
-    EXIT_PROMOTED,
-    EXIT_REJECTED,
-    EXIT_SKIPPED,
-    PerennialError,
-)
+from perennial.errors import EXIT_SKIPPED, PerennialError
 from perennial.promotion.registry import CycleRecord, Version
+from perennial.reporting.result import RESULT
+from perennial.steps.again import decide_again, retold
+from perennial.steps.notify import notify
+from perennial.steps.page import page_again
 from perennial.steps.settings import Cycle
 from perennial.tracking.base import plain
 
-RESULT = "result.json"
 PAGE = "report.html"
-EXIT_CODES = {
-    "promoted": EXIT_PROMOTED,
-    "rejected": EXIT_REJECTED,
-    "inconclusive": EXIT_INCONCLUSIVE,
-    "skipped": EXIT_SKIPPED,
-}
 
 
 def tell(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the page, track the run, and clear the cycle's work away.
+    """Write the page, track the run, notify, and clear the cycle's work away.
 
     Args:
         cycle: Whose run folder and tracker they are.
@@ -48,18 +38,35 @@ def tell(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> dict[str,
     if cycle.dry:
         return told
     _track(cycle, version, told)
-    try:
-        if PAGE in version.files:
-            path = cycle.folder / PAGE
-            files.write_bytes(path, version.open(PAGE).read_bytes())
-            told["report"] = str(path)
-        cycle.registry.remove_work_folder(str(told["cycle_id"]))
-    except PerennialError as error:
+    trouble = _trouble(lambda: told.update(report=_write_page(cycle, version, told)))
+    if not told["decision"]["charge"]["trial"]:
+        notify(cycle.notifier, told, say=cycle.say)
+    # last: a run that is killed before this line is told by the next one
+    trouble = trouble or _trouble(lambda: cycle.registry.remove_work_folder(str(told["cycle_id"])))
+    if trouble:
         cycle.say(
             f"{version.id} is recorded as {told['status']}, but this could not be written: "
-            f"{error.what} The page is in perennial registry path {version.id}"
+            f"{trouble.what} The page is in perennial registry path {version.id}"
         )
     return told
+
+
+def _trouble(write: Callable[[], None]) -> PerennialError | None:
+    try:
+        write()
+    except PerennialError as error:
+        return error
+    return None
+
+
+def _write_page(cycle: Cycle, version: Version, told: Mapping[str, Any]) -> str | None:
+    if PAGE not in version.files:
+        return None
+    path, first = cycle.folder / PAGE, json.loads(version.read_text(RESULT))["decision"]
+    same = all(first[name] == told["decision"][name] for name in ("alpha", "applied", "charge"))
+    page = version.open(PAGE).read_bytes() if same else page_again(version, told)
+    files.write_bytes(path, page)
+    return str(path)
 
 
 def told_late(cycle: Cycle, *, bootstrap: bool) -> dict[str, Any] | None:
@@ -67,10 +74,10 @@ def told_late(cycle: Cycle, *, bootstrap: bool) -> dict[str, Any] | None:
     for record in cycle.registry.untold(cycle.name):
         version = cycle.registry.version(f"{record.name}@{record.candidate}")
         same = version.manifest["config"] == json.loads(json.dumps(plain(cycle.config)))
-        if not same or RESULT not in version.files:
+        if not same or RESULT not in version.files or _is_held_back(cycle, record):
             continue
         cycle.say(f"{version.id} was decided by a run that was stopped before it could tell")
-        return tell(cycle, version, {**_kept(version), "bootstrap": bootstrap})
+        return tell(cycle, version, {**retold(version, record), "bootstrap": bootstrap})
     return None
 
 
@@ -82,16 +89,16 @@ def told_again(
     Raises:
         ChampionChangedError: Another run promoted meanwhile.
     """
-    version = cycle.registry.version(f"{cycle.name}@{earlier.candidate}")
-    if cycle.promote and earlier.verdict == "promoted" and not earlier.applied:
-        cycle.registry.apply(earlier.cycle_id)
-        result = _kept(version)
-        reason = "decided earlier without promoting; applied now"
-        result["trigger"] = {"kind": "manual", "reason": reason}
-        result["decision"]["applied"] = True
-        return tell(cycle, version, {**result, "bootstrap": bootstrap})
+    version = cycle.registry.version(earlier.version)
+    if _is_held_back(cycle, earlier):
+        with cycle.registry.working(earlier.cycle_id):  # its folder says: not told yet
+            try:
+                return _applied(cycle, version, earlier, bootstrap=bootstrap)
+            except PerennialError:
+                cycle.registry.remove_work_folder(earlier.cycle_id)  # nothing was done
+                raise
     return {
-        **_kept(version),
+        **retold(version, earlier),
         "status": "skipped",
         "exit_code": EXIT_SKIPPED,
         "bootstrap": bootstrap,
@@ -101,22 +108,35 @@ def told_again(
             "it again",
         },
         "champion": {"id": champion.id},
-        "decision": {**(earlier.decision or {}), "applied": bool(earlier.applied)},
         "metrics": None,
         "cost": None,
         "forgetting": None,
+        "serving": None,
         "data": None,
     }
 
 
-def exit_code(status: str) -> int:
-    """What a scheduler reads."""
-    return EXIT_CODES.get(status, EXIT_FAILED)
+def _is_held_back(cycle: Cycle, record: CycleRecord) -> bool:
+    """Whether this run is about to apply what another has decided and told."""
+    return cycle.promote and record.verdict == "promoted" and not record.applied
 
 
-def _kept(version: Version) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(version.read_text(RESULT))
-    return found
+def _applied(
+    cycle: Cycle, version: Version, earlier: CycleRecord, *, bootstrap: bool
+) -> dict[str, Any]:
+    """Promote what was held back; a trial is decided again first, at what it is charged."""
+    reason = "decided earlier without promoting; applied now"
+    if earlier.trial:
+        decide_again(cycle.registry, version, policy=cycle.policy, promote=True)
+        reason = "a trial of a sweep, decided again at what choosing it is charged"
+    else:
+        cycle.registry.apply(earlier.cycle_id)
+    record = cycle.registry.decision(version.name, version.number)
+    assert record is not None
+    trigger = {"kind": "manual", "reason": reason}
+    return tell(
+        cycle, version, {**retold(version, record), "trigger": trigger, "bootstrap": bootstrap}
+    )
 
 
 def _track(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> None:
@@ -130,8 +150,10 @@ def _track(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> None:
         for part, measured in metrics[who].items():
             values |= {f"{prefix}{part}/{name}": value for name, value in measured.items()}
     values |= {f"cost/{name}": value for name, value in result["cost"].items()}
-    for name in ("average_accuracy", "forgetting", "backward_transfer"):
+    for name in ("average_accuracy", "forgetting", "backward_transfer", "forward_transfer"):
         values[f"forgetting/{name}"] = result["forgetting"][name]
+    for who, cost in (result["serving"] or {}).items():
+        values |= {f"serving/{who}/{name}": value for name, value in cost.items()}
     cycle.tracker.summary(values)
     aliases = ["candidate", *(["champion"] if decision["applied"] else [])]
     model = {path: version.open(path) for path in ("model.safetensors", "version.yaml")}

@@ -41,6 +41,9 @@ _ASSIGNMENT = re.compile(
     r"(?![a-z])[\w-]*=)[^&\s;]+"
 )
 
+# where a webhook's address and headers are given on a command line, they are credentials whole
+_NOTIFY = re.compile(r"(\bnotify\.(?:url|headers)[\w.-]*=)[^'\"\n]+")
+
 
 class Tracker(Protocol):
     """Where a cycle tells what it does; one run per cycle."""
@@ -133,7 +136,8 @@ def plain(value: Any, *, key: str = "") -> Any:
 
 def mask_text(text: str) -> str:
     """Mask passwords inside URLs and secrets assigned inside a string."""
-    return _ASSIGNMENT.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1{MASK}@", text))
+    masked = _NOTIFY.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1{MASK}@", text))
+    return _ASSIGNMENT.sub(rf"\1{MASK}", masked)
 
 
 def _is_secret(key: str) -> bool:

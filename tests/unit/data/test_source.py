@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from perennial.data.digits import digits
+from perennial.data.rows import concatenate
 from perennial.data.source import check_schema, open_source, read_rows
+from perennial.data.store import read_rows_file, write_rows
 from perennial.errors import DataError
 
 TABLE = pa.table({"b": [1.5, -0.5, 3.0], "a": [1, 2, 3], "label": ["cat", "dog", "cat"]})
@@ -186,3 +188,43 @@ def test_numbers_take_the_lineages_dtype_where_they_keep_their_value(given, line
     assert source.schema == {"x": result}
     same = read({"x": np.array(given, dtype=result.split()[0]), "label": [0, 1]})
     assert source.rows.content.tolist() == same.rows.content.tolist()
+
+
+SLICED = {"x": [1.0, 2.0, 3.0], "country": ["de", None, " fr "], "year": [2024, 2025, 2025]}
+
+
+def test_slice_columns_are_text_beside_the_features():
+    columns = {**SLICED, "label": [0, 1, 0]}
+    source = read(columns, slice_columns=["country", "year"])
+    assert list(source.rows.features) == ["x"]
+    assert source.rows.slices["country"].tolist() == ["de", "", "fr"]
+    assert source.rows.slices["year"].tolist() == ["2024", "2025", "2025"]
+    assert source.fingerprint == read(columns, features=["x"]).fingerprint
+    both = read(columns, slice_columns=["country", "year"], features=["x", "year"])
+    assert list(both.rows.features) == ["x", "year"]
+    assert list(both.rows.slices) == ["country", "year"]
+
+
+def test_a_slice_column_that_is_absent_or_no_text_is_refused():
+    columns = {**SLICED, "label": [0, 1, 0]}
+    with pytest.raises(DataError, match="did you mean 'country'") as error:
+        read(columns, slice_columns=["county"])
+    assert error.value.where == "data.new, data.slice_columns"
+    with pytest.raises(DataError, match="cannot be used as slices"):
+        read({**columns, "list": [[1], [2], [3]]}, slice_columns=["list"], features=["x"])
+
+
+def test_slices_are_taken_and_joined_with_their_rows(tmp_path):
+    first = read({**SLICED, "label": [0, 1, 0]}, slice_columns=["country"], features=["x"]).rows
+    second = read({"x": [4.0], "plan": ["free"], "label": [1]}, slice_columns=["plan"]).rows
+    joined = concatenate([first.take(np.array([2, 0])), second])
+    assert {name: values.tolist() for name, values in joined.slices.items()} == {
+        "country": ["fr", "de", ""],
+        "plan": ["", "", "free"],
+    }
+    write_rows(tmp_path / "a.arrow", joined)
+    again, extra = read_rows_file(tmp_path / "a.arrow")
+    assert not extra
+    assert list(again.slices) == ["country", "plan"]
+    for name, values in joined.slices.items():
+        assert again.slices[name].tolist() == values.tolist()

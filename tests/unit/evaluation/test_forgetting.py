@@ -97,3 +97,34 @@ def test_summary_is_plain() -> None:
     assert found["matrix"] == [[0.9, None, None], [0.7, 0.8, None], [0.75, 0.6, 0.95]]
     assert found["forgetting"] == pytest.approx(0.175)
     assert summary(np.array([[0.9]]))["forgetting"] is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_measures_where_versions_and_holdouts_do_not_run_in_step_by_loops(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    versions, holdouts = int(generator.integers(2, 6)), int(generator.integers(1, 7))
+    matrix = generator.random((versions, holdouts))
+    learned = generator.integers(0, versions, holdouts)
+    initial, last = generator.random(holdouts), versions - 1
+    old = [j for j in range(holdouts) if learned[j] < last]
+    lost = [max(matrix[i][j] for i in range(last)) - matrix[last][j] for j in old]
+    moved = [matrix[last][j] - matrix[learned[j]][j] for j in old]
+    ahead = [matrix[learned[j] - 1][j] - initial[j] for j in range(holdouts) if learned[j] > 0]
+    for found, expected in (
+        (forgetting(matrix, learned=learned), lost),
+        (backward_transfer(matrix, learned=learned), moved),
+        (forward_transfer(matrix, initial, learned=learned), ahead),
+    ):
+        mean = np.mean(expected) if expected else NAN
+        assert found == pytest.approx(mean, nan_ok=True)
+    told = summary(matrix, initial, learned=learned)
+    assert told["backward_transfer"] == (pytest.approx(np.mean(moved)) if moved else None)
+
+
+def test_unmeasured_holdouts_are_left_out() -> None:
+    # the second holdout was added by a version that was rolled back: none before the third saw it
+    matrix = np.array([[0.9, NAN, 0.2], [0.8, 0.7, 0.6]])
+    initial, learned = np.array([NAN, NAN, 0.1]), np.array([0, 1, 1])
+    assert forgetting(matrix, learned=learned) == pytest.approx(0.1)
+    assert backward_transfer(matrix, learned=learned) == pytest.approx(-0.1)
+    assert forward_transfer(matrix, initial, learned=learned) == pytest.approx(0.1)

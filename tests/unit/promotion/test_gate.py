@@ -13,49 +13,22 @@ from scipy import stats
 
 from perennial import statistics
 from perennial.errors import ConfigError, DataError, EvaluationError
-from perennial.promotion.gate import decide, require_decidable
-from perennial.promotion.policy import Check, Decision, Policy
+from perennial.promotion.gate import decide
+from perennial.promotion.policy import Policy
+from perennial.promotion.requirements import require_decidable
 from perennial.types import EvaluationReport, Predictions
-
-KEPT, LOST, UNCLEAR = (0, 0, 600), (0, 60, 600), (5, 10, 200)
-BETTER, WORSE, SAME = (20, 2, 100), (2, 20, 100), (5, 4, 100)
-
-
-def predictions(score: np.ndarray) -> Predictions:
-    return Predictions(prediction=score.astype(np.int64), score=score, loss=1.0 - score)
-
-
-def make_report(
-    new: tuple[int, int, int] = BETTER,
-    *history: tuple[int, int, int],
-    seen: tuple[bool, ...] = (),
-    copies: int = 1,
-) -> EvaluationReport:
-    """Each set is (gained, lost, rows); ``copies`` of a row share a cluster."""
-    names = ["new", *(f"history/{i}" for i in range(len(history)))]
-    champion, candidate, holdout, was_seen = [], [], [], []
-    for name, (b, c, n), known in zip(
-        names, (new, *history), (False, *(seen or (False,) * len(history))), strict=True
-    ):
-        champion += [0.0] * b + [1.0] * (n - b)
-        candidate += [1.0] * b + [0.0] * c + [1.0] * (n - b - c)
-        holdout += [name] * n
-        was_seen += [known] * n
-    total = len(holdout) * copies
-    return EvaluationReport(
-        row_id=np.array([f"r{i}" for i in range(total)]),
-        cluster=np.array([f"c{i}" for i in range(len(holdout))]).repeat(copies),
-        holdout=np.array(holdout).repeat(copies),
-        label=np.ones(total, dtype=np.int64),
-        seen_by_champion=np.array(was_seen).repeat(copies),
-        champion=predictions(np.array(champion).repeat(copies)),
-        candidate=predictions(np.array(candidate).repeat(copies)),
-        label_names=("no", "yes"),
-    )
-
-
-def check_of(decision: Decision, name: str) -> Check:
-    return next(check for check in decision.checks if check.name == name)
+from support.reports import (
+    BETTER,
+    KEPT,
+    LOST,
+    SAME,
+    UNCLEAR,
+    WORSE,
+    bare,
+    check_of,
+    make_report,
+    predictions,
+)
 
 
 @pytest.mark.parametrize(
@@ -79,14 +52,14 @@ def test_verdict(
     verdict: str,
 ) -> None:
     decision = decide(make_report(new, history), Policy())
-    assert [check.name for check in decision.checks] == ["retention", "improvement"]
-    assert tuple(check.outcome for check in decision.checks) == outcomes
+    assert [check.name for check in decision.checks[:2]] == ["retention", "improvement"]
+    assert tuple(check.outcome for check in decision.checks[:2]) == outcomes
     assert decision.verdict == verdict
 
 
 def test_checks_carry_their_tests() -> None:
     decision = decide(make_report((9, 2, 150), (3, 6, 400)), Policy())
-    retention, improvement = decision.checks
+    retention, improvement = decision.checks[:2]
     assert (retention.n, improvement.n) == (400, 150)
     assert retention.estimate == pytest.approx(-3 / 400)
     assert retention.threshold == -0.02
@@ -135,7 +108,7 @@ def test_retention_alpha_is_halved_too() -> None:
 def test_the_sentence_tells_a_bound_from_the_margin(distance: float) -> None:
     report = make_report(BETTER, (2, 5, 500))
     low = statistics.tango_interval(2, 5, 500, alpha=0.05 / 2**8)[0]
-    policy = Policy(retention={"margin": distance - low})
+    policy = Policy(retention={"margin": distance - low, "total": None})
     retention = check_of(decide(report, policy, decision_number=9), "retention")
     assert retention.outcome == ("pass" if distance > 0 else "inconclusive")
     found = re.search(
@@ -161,7 +134,7 @@ def test_without_history_retention_is_not_evaluable(
 @pytest.mark.parametrize("history", [(), (LOST,), (LOST, LOST, LOST)])
 def test_waived_retention_is_not_looked_at(history: tuple[tuple[int, int, int], ...]) -> None:
     decision = decide(make_report(BETTER, *history), Policy(retention="waived"))
-    assert [check.name for check in decision.checks] == ["retention", "improvement"]
+    assert [check.name for check in decision.checks[:2]] == ["retention", "improvement"]
     assert check_of(decision, "retention").outcome == "waived"
     assert decision.verdict == "promoted"
 
@@ -254,7 +227,7 @@ def test_new_rows_of_one_group_are_refused() -> None:
     assert caught.value.where == "data.group_column"
 
 
-def test_scores_that_are_not_zero_or_one_get_a_t_test() -> None:
+def test_scores_that_are_not_zero_or_one_are_judged_by_their_mean() -> None:
     generator = np.random.default_rng(2)
     report = make_report((0, 0, 50))
     difference = generator.normal(0.1, 0.2, 50)
@@ -264,8 +237,14 @@ def test_scores_that_are_not_zero_or_one_get_a_t_test() -> None:
     )
     policy = Policy(retention="waived", improvement={"minimum_effect": 0.01, "alternative": 0.05})
     improvement = check_of(decide(report, policy), "improvement")
-    expected = stats.ttest_1samp(difference, 0.01, alternative="greater").pvalue
-    assert improvement.p_value == pytest.approx(expected, abs=1e-9)
+    expected = statistics.mean_difference(difference, np.arange(50), alpha=0.05, threshold=0.01)
+    assert improvement.p_value == pytest.approx(expected.p_above, abs=1e-9)
+    assert improvement.interval == pytest.approx(expected.interval, abs=1e-9)
+    power = statistics.mean_power(
+        expected.error, margin=-0.01, alpha=0.05, alternative=0.06, skewness=expected.skewness
+    )
+    assert improvement.power == pytest.approx(power)
+    assert improvement.unit == ""
 
 
 @pytest.mark.parametrize(
@@ -285,7 +264,8 @@ def test_minimum_effect_must_be_exceeded(effect: float, outcome: str) -> None:
 
 
 def test_harm_to_one_of_three_holdouts_vetoes() -> None:
-    decision = decide(make_report(BETTER, (30, 0, 600), (30, 0, 600), (0, 30, 100)), Policy())
+    report = make_report(BETTER, (30, 0, 600), (30, 0, 600), (0, 30, 100))
+    decision = decide(report, bare())
     assert [(check.name, check.outcome) for check in decision.checks] == [
         ("retention", "pass"),
         ("improvement", "pass"),
@@ -295,7 +275,10 @@ def test_harm_to_one_of_three_holdouts_vetoes() -> None:
     ]
     assert decision.verdict == "rejected"
     harm = check_of(decision, "harm/history/2")
-    assert harm.p_value == pytest.approx(3 * statistics.tango_test(30, 0, 100, delta=0.02))
+    alone = statistics.tango_test(30, 0, 100, delta=0.02)
+    assert (harm.p_value, harm.p_uncorrected) == (pytest.approx(3 * alone), pytest.approx(alone))
+    assert "after Holm over 3 vetoes" in harm.reason
+    assert harm.veto
     assert (harm.n, harm.threshold) == (100, -0.02)
 
 
@@ -303,14 +286,14 @@ def test_harm_is_corrected_for_the_number_of_holdouts() -> None:
     loss = (0, 7, 150)
     alone = statistics.tango_test(7, 0, 150, delta=0.02)
     assert 0.05 / 3 < alone < 0.05
-    decision = decide(make_report(BETTER, (30, 0, 600), (30, 0, 600), loss), Policy())
+    decision = decide(make_report(BETTER, (30, 0, 600), (30, 0, 600), loss), bare())
     assert check_of(decision, "harm/history/2").outcome == "pass"
     assert decision.verdict == "promoted"
 
 
 def test_harm_looks_at_unseen_rows_only() -> None:
     report = make_report(BETTER, (30, 0, 600), (30, 0, 600), (0, 6, 100), seen=(False, False, True))
-    decision = decide(report, Policy())
+    decision = decide(report, bare())
     harm = {check.name: check.outcome for check in decision.checks[2:]}
     assert harm == {
         "harm/history/0": "pass",
@@ -366,16 +349,16 @@ def test_history_must_be_able_to_clear_the_margin(n_history: int, enough: bool) 
     found = check_of(decide(make_report(BETTER, (0, 0, max(n_history, 1))), Policy()), "retention")
     assert (found.outcome == "pass") == enough
     if enough:
-        require_decidable(n_history, 100, Policy(), has_history=True)
+        require_decidable({"new": 100, "history/1": n_history}, Policy())
         return
     with pytest.raises(DataError, match="at least 133 rows") as caught:
-        require_decidable(n_history, 100, Policy(), has_history=True)
+        require_decidable({"new": 100, "history/1": n_history}, Policy())
     assert caught.value.where == "data.history holdout"
 
 
 def test_history_is_not_asked_for_where_it_is_not_tested() -> None:
-    require_decidable(0, 100, Policy(), has_history=False)
-    require_decidable(10, 100, Policy(retention="waived"), has_history=True)
+    require_decidable({"new": 100}, Policy())
+    require_decidable({"new": 100, "history/1": 10}, Policy(retention="waived"))
 
 
 @pytest.mark.parametrize("number", [2, 4])
@@ -384,13 +367,13 @@ def test_a_repeated_decision_needs_more_rows(number: int) -> None:
     need = next(n for n in range(1, 999) if statistics.tango_test(0, 0, n, delta=-0.02) < alpha)
     best = decide(make_report((50, 0, 50), (0, 0, need)), Policy(), decision_number=number)
     assert best.verdict == "promoted"
-    require_decidable(need, 50, Policy(), has_history=True, decision_number=number)
+    require_decidable({"new": 50, "history/1": need}, Policy(), decision_number=number)
     with pytest.raises(DataError, match=f"decision {number} on the same new rows"):
-        require_decidable(need - 1, 50, Policy(), has_history=True, decision_number=number)
+        require_decidable({"new": 50, "history/1": need - 1}, Policy(), decision_number=number)
     least = next(n for n in range(99) if 0.5**n <= alpha)
-    require_decidable(need, least, Policy(), has_history=True, decision_number=number)
+    require_decidable({"new": least, "history/1": need}, Policy(), decision_number=number)
     with pytest.raises(DataError, match=f"at least {least} new rows"):
-        require_decidable(need, least - 1, Policy(), has_history=True, decision_number=number)
+        require_decidable({"new": least - 1, "history/1": need}, Policy(), decision_number=number)
 
 
 @pytest.mark.parametrize("effect", [0.1, 0.5])
@@ -399,24 +382,27 @@ def test_a_minimum_effect_needs_rows_that_could_show_it(effect: float) -> None:
 
     def decidable(n: int) -> bool:
         try:
-            require_decidable(0, n, policy, has_history=False)
+            require_decidable({"new": n}, policy)
         except DataError:
             return False
         return True
 
+    z2 = stats.norm.isf(0.05) ** 2
     for n in range(1, 30):
         best = decide(make_report((n, 0, n)), policy)
-        assert decidable(n) == (check_of(best, "improvement").outcome == "pass")
+        passes = check_of(best, "improvement").outcome == "pass"
+        # nor may the effect be smaller than what no difference at all leaves open
+        assert decidable(n) == (passes and z2 / (n + z2) < effect)
 
 
 @pytest.mark.parametrize(("n_new", "enough"), [(0, False), (4, False), (5, True)])
 def test_new_rows_must_be_able_to_be_significant(n_new: int, enough: bool) -> None:
     assert (statistics.mcnemar(n_new, 0) <= 0.05) == enough
     if enough:
-        require_decidable(133, n_new, Policy(), has_history=True)
+        require_decidable({"new": n_new, "history/1": 133}, Policy())
         return
     with pytest.raises(DataError, match="at least 5 new rows") as caught:
-        require_decidable(133, n_new, Policy(), has_history=True)
+        require_decidable({"new": n_new, "history/1": 133}, Policy())
     assert caught.value.where == "data.new holdout"
 
 
@@ -458,8 +444,10 @@ def test_bad_settings_are_refused(settings: dict[str, Any], where: str) -> None:
 
 def test_defaults() -> None:
     for policy in (Policy(), Policy(retention={}, improvement={})):
-        assert (policy.alpha, policy.margin, policy.waived) == (0.05, 0.02, False)
-        assert (policy.minimum_effect, policy.alternative) == (0.0, 0.02)
+        retention, improvement = policy.retention, policy.improvement
+        assert (policy.alpha, policy.waived) == (0.05, False)
+        assert (retention.margin, retention.total, retention.weights) == (0.02, 0.03, "rows")
+        assert (improvement.minimum_effect, improvement.alternative) == (0.0, 0.02)
 
 
 @pytest.mark.parametrize(
@@ -477,5 +465,5 @@ def test_decision_is_plain(report: EvaluationReport) -> None:
     decision = decide(report, Policy(), decision_number=2)
     value = decision.to_dict()
     assert json.loads(json.dumps(value, allow_nan=False)) == value
-    assert set(value) == {"verdict", "checks", "alpha", "decision_number"}
+    assert set(value) == {"verdict", "checks", "alpha", "decision_number", "score", "flips"}
     assert [check["name"] for check in value["checks"]] == [c.name for c in decision.checks]

@@ -138,7 +138,6 @@ def test_reading_a_missing_registry_creates_nothing(registry: Registry, tmp_path
     assert registry.aliases("digits") == {}
     assert registry.cycle("c1") is None
     assert registry.cycles("digits") == []
-    assert registry.decisions_on("digits", "h") == 0
     assert registry.adopted_checkpoint("digits") is None
     assert registry.sweep() == 0
     registry.work_folder("c1")
@@ -234,17 +233,58 @@ def test_apply_promotes_later_once_and_not_after_a_rollback(registry: Registry) 
     assert registry.aliases("digits")["champion"] == 1
 
 
-def test_decisions_on_one_holdout_count_repetitions_too(registry: Registry) -> None:
+def test_a_repeated_cycle_keeps_each_decision(registry: Registry) -> None:
     commit(registry, "c1", None, new_holdout=None)
-    for cycle_id, holdout in [("a", "h1"), ("a", "h1"), ("b", "h1"), ("c", "h2")]:
-        commit(registry, cycle_id, 1, promote=False, new_holdout=holdout)
-    commit(registry, "d", None, name="fraud", new_holdout="h1")
-    assert registry.decisions_on("digits", "h1") == 3
-    assert registry.decisions_on("digits", "h2") == 1
-    assert registry.decisions_on("digits", "h3") == 0
+    for cycle_id in ("a", "a", "b"):
+        commit(registry, cycle_id, 1, promote=False)
     newest = registry.cycle("a")
     assert newest is not None
     assert newest.candidate == 3
+    assert registry.decision("digits", 3) == newest
+    assert registry.decision("digits", 5) is None
+
+
+def test_another_decision_on_a_candidate_is_kept_beside_the_first(registry: Registry) -> None:
+    commit(registry, "c1", None)
+    commit(registry, "a", 1, promote=False, verdict="rejected", trial=True, objective=0.75)
+    first = registry.decision("digits", 2)
+    assert first is not None
+    assert (first.number, first.trial, first.objective, first.version) == (
+        1,
+        True,
+        0.75,
+        "digits@2",
+    )
+    second = registry.decide_again(first, decision={"alpha": 0.01}, verdict="inconclusive")
+    assert (second.number, second.trial, second.applied) == (2, False, False)
+    assert registry.aliases("digits")["champion"] == 1
+    with pytest.raises(RegistryError, match="digits@2 was recorded meanwhile"):
+        registry.decide_again(first, decision={}, verdict="promoted")
+    third = registry.decide_again(second, decision={"alpha": 0.02}, verdict="promoted")
+    assert registry.cycles("digits")[1:] == [first, second, third]
+    assert registry.cycle("a") == registry.decision("digits", 2) == third
+    assert (third.applied, third.decision) == (True, {"alpha": 0.02})
+    assert registry.aliases("digits") == {"champion": 2, "previous": 1, "candidate": 2}
+    with pytest.raises(RegistryError, match="serves already"):
+        registry.decide_again(third, decision={}, verdict="promoted")
+    registry.rollback("digits")
+    with pytest.raises(RegistryError, match=r"has served before(.|\n)*rollback digits --to 2"):
+        registry.decide_again(third, decision={}, verdict="promoted")
+
+
+@pytest.mark.parametrize("verdict", ["promoted", "rejected"])
+def test_another_decision_is_refused_where_the_champion_changed(
+    registry: Registry, verdict: str
+) -> None:
+    commit(registry, "c1", None)
+    commit(registry, "a", 1, promote=False)
+    record = registry.decision("digits", 2)
+    assert record is not None
+    commit(registry, "b", 1)
+    before = registry.cycles("digits")
+    with pytest.raises(ChampionChangedError, match="expected digits@1, found digits@3"):
+        registry.decide_again(record, decision={}, verdict=verdict)
+    assert registry.cycles("digits") == before
 
 
 def test_equal_files_are_stored_once(registry: Registry, tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def test_one_language_of_colours() -> None:
     wrong = np.arange(40) % 4 == 0
 
     def predictions(prediction: Any) -> Predictions:
-        return Predictions(prediction, (prediction == truth).astype(float), np.zeros(40))
+        said = np.eye(2)[prediction] * 0.8 + 0.1
+        return Predictions(prediction, (prediction == truth).astype(float), np.zeros(40), said)
 
     report = EvaluationReport(
         row_id=np.array([f"r{i}" for i in range(40)]),
@@ -45,19 +46,51 @@ def test_one_language_of_colours() -> None:
         candidate=predictions(truth),
         label_names=("a", "b"),
     )
-    measured = {"new": {"accuracy": 0.9, "n": 2}, "history": {"accuracy": 0.8, "n": 2}}
     models, origins = {plots.CHAMPION, plots.CANDIDATE}, {plots.NEW, plots.HISTORY}
     curve = plots.learning_curve([{"step": i, "new": 0.1 * i, "history": 0.9} for i in range(3)])
     shown = {
-        "bars": plots.bars({"champion": measured, "candidate": measured}),
         "new": plots.per_class(report, new=True),
         "history": plots.per_class(report, new=False),
+        "reliability": plots.reliability(report, new=True),
     }
     for name, svg in shown.items():
         assert models <= colours(svg), name
         assert not origins & colours(svg), name
         assert plots.LOSS not in colours(svg), name
-    assert origins <= colours(curve)
-    assert not models & colours(curve)
+    versions = [{"number": i, "served": i > 1, "new": 0.9, "history": 0.8} for i in range(3)]
+    for svg in (curve, plots.course(versions)):
+        assert origins <= colours(svg)
+        assert not models & colours(svg)
     worse = dataclasses.replace(report, champion=report.candidate, candidate=report.champion)
     assert {plots.LOSS, *models} <= colours(plots.per_class(worse, new=True))
+
+
+@pytest.mark.parametrize("rows", [1, 40, 500])
+def test_confidence_bins_are_those_of_a_loop(rows: int) -> None:
+    generator = np.random.default_rng(rows)
+    confidence = generator.uniform(0.3, 1.0, rows)
+    confidence[0] = 1.0
+    right = generator.random(rows) < confidence
+    expected = []
+    for low in range(10):
+        members = [
+            (c, r)
+            for c, r in zip(confidence, right, strict=True)
+            if low <= 10 * c < low + 1 or (low == 9 and c == 1.0)
+        ]
+        if members:
+            means = np.mean(np.array(members, dtype=float), axis=0)
+            expected.append((*means, len(members)))
+    found = np.stack(plots.confidence_bins(confidence, right), axis=1)
+    np.testing.assert_allclose(found, np.array(expected))
+
+
+def test_what_cannot_be_seen_is_said() -> None:
+    curve = plots.learning_curve([{"step": i, "new": 0.1 * i} for i in range(3)])
+    assert 'role="img" aria-label="Validation accuracy' in curve
+    versions = [
+        {"number": 1, "served": True, "new": None, "history": 0.8},
+        {"number": 2, "served": False, "new": 0.5, "history": 0.7},
+    ]
+    told = "version 1, history 80.0%; version 2, new 50.0%, history 70.0%, never served"
+    assert told in plots.course(versions)

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from rich.console import Console
 from perennial import files
 from perennial.errors import StorageError
 from perennial.promotion.gate import decide
+from perennial.promotion.multiplicity import Charge
 from perennial.promotion.policy import Policy, level
 from perennial.reporting.console import print_result
 from perennial.reporting.html import render_report
 from perennial.reporting.progress import Display
 from perennial.reporting.result import schema, write_result
 from perennial.types import EvaluationReport, Predictions
+from support.checks import check, untested
 
 NAMES = ("cat", "<script>alert(1)</script>")
 
@@ -56,7 +59,7 @@ def report(n: int = 400) -> EvaluationReport:
 
 
 def result(status: str = "promoted") -> dict[str, Any]:
-    decision = decide(report(), Policy()).to_dict()
+    decision = {**decide(report(), Policy()).to_dict(), "charge": Charge(1).to_dict()}
     measured = {"accuracy": 0.9, "loss": 0.1, "n": 400}
     both = {"new": measured, "history": measured, "history/cycle-1": measured}
     judged = status in ("promoted", "rejected", "inconclusive")
@@ -79,6 +82,7 @@ def result(status: str = "promoted") -> dict[str, Any]:
         if judged
         else None,
         "forgetting": None,
+        "serving": None,
         "cost": {
             "wall_seconds": 1.0,
             "device_seconds": 1.0,
@@ -147,11 +151,100 @@ def test_the_page_is_self_contained_and_escapes_what_it_shows() -> None:
     assert "<script" not in html
     for marker in ('src="http', 'href="http', "url(http", "@import"):
         assert marker not in html
-    for check in result()["decision"]["checks"]:
-        assert check["name"] in html
-        assert check["reason"].split(";")[0].replace("→", "")[:20] in html.replace("→", "")
+    text = unescape(html)
+    for one in result()["decision"]["checks"]:
+        assert one["name"] in text
+        assert one["reason"].split(";")[0].replace("→", "")[:20] in text.replace("→", "")
     assert "data:image/png;base64," in html
     assert html == page()
+
+
+def lineage(size: int = 3) -> dict[str, Any]:
+    """A result of a lineage, with what serving costs."""
+    cost = {"parameters": 2000, "bytes": 8192, "latency_p50_ms": 0.2, "latency_p95_ms": 0.4}
+    return {
+        **result(),
+        "forgetting": {
+            "average_accuracy": 0.9,
+            "forgetting": 0.01,
+            "backward_transfer": None,
+            "forward_transfer": None,
+            "matrix": [[0.9] * size for _ in range(size)],
+            "versions": [f"m@{i + 1}" for i in range(size)],
+            "holdouts": [f"<cycle-{i + 1}>" for i in range(size)],
+        },
+        "serving": {"champion": cost, "candidate": {**cost, "latency_p50_ms": 0.25}},
+    }
+
+
+def headings(html: str) -> list[str]:
+    return re.findall(r"<h2>([^<]+)</h2>", html)
+
+
+def test_the_page_tells_the_lineage_and_what_serving_costs() -> None:
+    versions = [{"number": i + 1, "served": True, "new": 0.9, "history": 0.9} for i in range(3)]
+    html = page(result=lineage(), versions=versions)
+    assert "The lineage so far" in headings(html)
+    assert "What serving costs" in headings(html)
+    assert html.count("&lt;cycle-3&gt;</th>") == 1
+    assert "m@3 on &lt;cycle-1&gt;: 90.0%" in html
+    assert ">0.2 ms</td><td>0.25 ms</td><td>+25.0%<" in html
+    assert html.count(">90.0</td>") == 9
+
+
+def test_what_is_absent_leaves_no_empty_box() -> None:
+    alone = report()
+    keep = alone.is_new
+    bare = {
+        who: dataclasses.replace(
+            getattr(alone, who),
+            **{n: getattr(getattr(alone, who), n)[keep] for n in ("prediction", "score", "loss")},
+            probabilities=None,
+        )
+        for who in ("champion", "candidate")
+    }
+    alone = dataclasses.replace(
+        alone,
+        **{
+            name: getattr(alone, name)[keep]
+            for name in ("row_id", "cluster", "holdout", "label", "seen_by_champion")
+        },
+        **bare,
+    )
+    shown = result()
+    decision = decide(alone, Policy(retention="waived")).to_dict()
+    shown["decision"] |= {"checks": decision["checks"], "verdict": "promoted"}
+    shown["metrics"] = {who: {"new": one["new"]} for who, one in shown["metrics"].items()}
+    html = page(result=shown, report=alone, curve=[])
+    for section in re.findall(r"<section>(.*?)</section>", html, re.DOTALL):
+        assert re.search(r"<(svg|td|p|dd|li)\b", section), section[:200]
+    found = headings(html)
+    for absent in ("The lineage so far", "What serving costs", "Each class, history"):
+        assert absent not in found
+    assert not [one for one in found if one.startswith(("Calibration", "While"))]
+    assert "retention<span" in html
+    assert "Retention was waived" in html
+
+
+def test_a_rejection_says_what_is_missing_and_what_to_try() -> None:
+    shown = result("rejected")
+    shown["decision"]["checks"] = [check("retention", "reject", -0.09, -0.05)]
+    html = page(result=shown)
+    assert "What would change the decision" in headings(html)
+    assert "3.0 points are missing even at best" in html
+    assert "Protect history more" in html
+    assert "What came closest" in headings(page())
+    assert "Protect history more" not in page()
+
+
+def test_every_drawing_has_words() -> None:
+    html = page(result=lineage())
+    drawings = re.findall(r"<svg [^>]*>", html)
+    nested = [one for one in drawings if 'overflow="visible"' in one]
+    outer = [one for one in drawings if one not in nested]
+    assert len(outer) >= 9
+    for one in outer:
+        assert 'aria-hidden="true"' in one or re.search(r'role="img" aria-label="\w', one), one
 
 
 def test_a_label_with_a_dollar_sign_and_a_broken_picture_do_no_harm() -> None:
@@ -199,7 +292,7 @@ def test_a_row_without_a_picture_shows_its_values() -> None:
 
 def test_the_page_tells_power_only_where_nothing_was_decided() -> None:
     shown = result()
-    retention, improvement = shown["decision"]["checks"]
+    retention, improvement = shown["decision"]["checks"][:2]
     retention["outcome"] = improvement["outcome"] = "pass"
     html = page(result=shown)
     assert "(power)" not in html
@@ -222,7 +315,7 @@ def test_the_page_says_when_whose_commit_and_at_what_confidence() -> None:
     assert "m@2 against m@1 · 2026-11-25 15:20 UTC" in page(result=result("rejected"))
     assert "git commit of the folder it ran in</dt><dd>abcdefabcdef<" in html
     assert "uncommitted changes in that folder</dt><dd>yes<" in html
-    assert "each at\n  99.98%" in html
+    assert "each at 99.98%" in html
     assert "Decision 9 on these new rows: each test at 0.0002 instead of 0.05." in html
 
 
@@ -277,9 +370,45 @@ def test_the_terminal_says_what_a_repeated_decision_costs() -> None:
     assert "  decision 9 on these new rows: each test at 0.0002 instead of 0.05\n" in printed(shown)
 
 
+def test_the_terminal_stays_short_for_a_long_lineage() -> None:
+    shown = result("rejected")
+    holdouts = [f"history/cycle-{i}" for i in range(1, 11)]
+    slices = [f"slice/{part}/class={i}" for part in ("new", "history") for i in range(10)]
+    shown["decision"]["checks"] = [
+        check("retention", "reject", -0.09, -0.05),
+        check("retention/total", "inconclusive", -0.04, 0.01),
+        check("improvement", "pass", 0.1, 0.2),
+        *(check(f"harm/{name}", "reject", -0.2, -0.1) for name in holdouts),
+        *(check(name, "pass", -0.1, 0.05 + 0.001 * i) for i, name in enumerate(slices)),
+        untested("slice/untested"),
+    ]
+    part = {"accuracy": 0.9, "loss": 0.1, "n": 400}
+    worse = {"accuracy": 0.85, "loss": 0.1, "n": 400}
+    names = ("new", "history", *holdouts)
+    shown["metrics"] = {
+        "champion": dict.fromkeys(names, part),
+        "candidate": {name: worse if name == "history/cycle-4" else part for name in names},
+    }
+    text = printed(shown)
+    lines = text.splitlines()
+    assert len(lines) <= 40
+    assert "pass           20 vetoes; closest: slice/new/class=0, -2.5 points [-10.0, +5.0]" in text
+    assert "and 6 more vetoes, in the report" in text
+    assert "\nhistory/cycle-4 " in text
+    assert "5 more holdouts" in text
+    assert "from 0.0 points up" in text
+    # what did not pass says why, under its own line
+    place = next(
+        i for i, line in enumerate(lines) if line.startswith("  reject         retention ")
+    )
+    assert lines[place + 1].strip().startswith("retention is told")
+
+
 def test_an_equation_is_not_torn_and_a_path_is_not_folded() -> None:
     for width in range(40, 100):
-        assert "p = " in printed(result(), width)
+        undecided = result()
+        undecided["decision"]["checks"][1]["outcome"] = "inconclusive"
+        assert "p = " in printed(undecided, width)
     shown = {**result(), "report": "/" + "long/" * 40 + "report.html"}
     assert shown["report"] in printed(shown, 60)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from perennial.promotion.multiplicity import Charge
 from perennial.promotion.policy import Policy, level
 from perennial.reporting.verdict import charge, interval, sentence, title
 
@@ -29,6 +30,9 @@ def result(
 
 PASSED = (check("retention", "pass", 0.01), check("improvement", "pass", 0.2))
 WAIVED = (check("retention", "waived", None), check("improvement", "pass", 0.2))
+UNTESTED = check("harm/history/cycle-1", "not_evaluable", None)
+SMALL = {**check("slice/untested", "not_evaluable", None), "veto": True}
+UNDECIDED = {**check("serving/latency_p95", "inconclusive", 1.04), "unit": "ratio"}
 HARM = [check(f"harm/history/cycle-{i}", "reject", -0.05) for i in range(5)]
 
 
@@ -39,6 +43,11 @@ HARM = [check(f"harm/history/cycle-{i}", "reject", -0.05) for i in range(5)]
             result("promoted", *PASSED, applied=True),
             "m@2 serves now in place of m@1: better on new rows, and nothing that matters was "
             "forgotten",
+        ),
+        (
+            result("promoted", *PASSED, UNTESTED, SMALL, applied=True),
+            "m@2 serves now in place of m@1: better on new rows, and nothing that matters was "
+            "forgotten, as far as can be tested (harm/history/cycle-1 could not)",
         ),
         (
             result("promoted", *WAIVED, applied=True),
@@ -75,6 +84,11 @@ HARM = [check(f"harm/history/cycle-{i}", "reject", -0.05) for i in range(5)]
         (
             result("inconclusive", check("retention", "not_evaluable", None), PASSED[1]),
             "m@1 serves on; retention could not be tested",
+        ),
+        (
+            # a veto that could not be tested has no say
+            result("inconclusive", check("harm/a", "not_evaluable", None), PASSED[0], UNDECIDED),
+            "m@1 serves on; m@2 leaves serving/latency_p95 (1.04×) undecided",
         ),
         (
             result("skipped", metrics=None, decision=None, candidate=None),
@@ -114,10 +128,54 @@ def test_an_interval_is_told_apart_from_its_threshold() -> None:
     assert interval(check("retention", "waived", None)) == ""
 
 
+def charged(number: int, alpha: float, **tried: Any) -> dict[str, Any]:
+    return {
+        "decision_number": number,
+        "alpha": alpha,
+        "charge": Charge(number, **tried).to_dict(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("decision", "told"),
+    [
+        (
+            charged(1, 0.05, trial=True, trials=3),
+            "trial 3 of a sweep on these new rows, each test at 0.05: trials are not counted; the "
+            "best one on validation rows counts once, when it is applied",
+        ),
+        (
+            charged(2, 0.025, trial=True, trials=1),
+            "trial 1 of a sweep on these new rows, each test at 0.025 instead of 0.05: trials are "
+            "not counted; the best one on validation rows counts once, when it is applied",
+        ),
+        (
+            charged(1, 0.05, trials=12, best=True),
+            "the best on validation rows of 12 trials on these new rows counts once; each test at "
+            "0.05",
+        ),
+        (
+            charged(2, 0.025, trials=1, best=True),
+            "the best on validation rows of 1 trial on these new rows counts once; decision 2 on "
+            "these new rows: each test at 0.025 instead of 0.05",
+        ),
+        (
+            charged(3, 0.0125, trials=3),
+            "not the best on validation rows of 3 trials on these new rows, so charged for all of "
+            "them; decision 3 on these new rows: each test at 0.013 instead of 0.05",
+        ),
+    ],
+)
+def test_trials_of_a_sweep_are_told_with_what_they_cost(
+    decision: dict[str, Any], told: str
+) -> None:
+    assert charge(decision) == told
+
+
 @pytest.mark.parametrize("number", range(1, 10))
 def test_a_repeated_decision_tells_the_gate_s_own_level(number: int) -> None:
     alpha = level(Policy(alpha=0.04), number)
-    told = charge(number, alpha)
+    told = charge(charged(number, alpha))
     if number == 1:
         assert told == ""
     else:

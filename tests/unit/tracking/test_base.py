@@ -45,6 +45,9 @@ def test_an_unset_secret_is_visible():
         ("sqlite:///./.perennial/registry.db", "sqlite:///./.perennial/registry.db"),
         ("postgresql://ann@db:5432/r", "postgresql://ann@db:5432/r"),
         ("model.max_tokens=8", "model.max_tokens=8"),
+        ("notify.url=https://h.example/a/b", "notify.url=***"),
+        ("- 'notify.headers={X: Bearer a}'\n", "- 'notify.headers=***'\n"),
+        ("notify.when=[failed]", "notify.when=[failed]"),
     ],
 )
 def test_text(text, masked):

@@ -1,0 +1,275 @@
+"""Any torchmetrics metric of predictions and labels, by its name, with an interval.
+
+Shapes: N rows, C classes, K clusters, R replicates.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torchmetrics
+from torch import Tensor
+from torchmetrics import Metric
+
+from perennial.errors import ConfigError, EvaluationError
+from perennial.types import Booleans, EvaluationReport, Integers, Measured, Predictions, Strings
+
+REPLICATES = 200
+
+_MULTICLASS = "multiclass"
+
+
+class Asked(Protocol):
+    """What the policy asks of a metric; see ``perennial.promotion.policy``."""
+
+    @property
+    def metric(self) -> str:
+        """Class name."""
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """Of its constructor."""
+
+    @property
+    def rows(self) -> str:
+        """``new``, ``history`` or a holdout."""
+
+    @property
+    def key(self) -> str:
+        """Names it in the report."""
+
+
+def measured(report: EvaluationReport, asked: Iterable[Asked]) -> dict[str, Measured]:
+    """What is asked of the candidate, by key; nothing for a holdout that is not there.
+
+    Raises:
+        ConfigError: A metric does not exist or does not take what it is given.
+        EvaluationError: The rows give no number.
+    """
+    found = {}
+    for one in asked:
+        mask = _rows(report, one.rows)
+        if mask.any():
+            found[one.key] = measure(
+                one.metric,
+                one.arguments,
+                predictions=_taken(report.candidate, mask),
+                label=report.label[mask],
+                cluster=report.cluster[mask],
+                classes=len(report.label_names),
+            )
+    return found
+
+
+def measure(
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    predictions: Predictions,
+    label: Integers,
+    cluster: Strings,
+    classes: int,
+    replicates: int = REPLICATES,
+) -> Measured:
+    """A metric over all rows, and over resampled clusters.
+
+    It is fed with probabilities where it takes them, else with predicted labels. Clusters are drawn
+    with replacement, as many as there are, by a fixed seed (Davison & Hinkley, Bootstrap Methods
+    and their Application, 1997, section 3.8).
+
+    Args:
+        name: Class name, ``MulticlassF1Score``.
+        arguments: Of its constructor; ``task`` and ``num_classes`` are filled in.
+        predictions: Of one model (N,).
+        label: True labels (N,).
+        cluster: Rows with one cluster (N,) are dependent.
+        classes: C; 0 for a task without classes.
+        replicates: R.
+
+    Raises:
+        ConfigError: As `build_metric`, or it does not take the predictions.
+        EvaluationError: The rows are one group, or give no finite number.
+    """
+    metric = build_metric(name, arguments, classes=classes)
+    target = torch.from_numpy(np.ascontiguousarray(label))
+    with warnings.catch_warnings():
+        # of what is absent from the rows: a class, a positive example
+        warnings.simplefilter("ignore")
+        given, value = _first_value(metric, name, predictions, target)
+        drawn = np.array(
+            [
+                _value(metric, given[index], target[index])
+                for index in map(torch.from_numpy, _resampled(cluster, replicates, name))
+            ]
+        )
+    finite = drawn[np.isfinite(drawn)]
+    if not math.isfinite(value) or 2 * len(finite) < replicates:
+        raise EvaluationError(
+            f"{name} is no finite number on {len(label)} rows"
+            f"{'' if not math.isfinite(value) else ', or on most resamples of them'}.",
+            where="gate.bounds",
+            mend="ask it of more rows, or ask another metric",
+        )
+    assert metric.higher_is_better is not None
+    return Measured(
+        value=value, replicates=finite, higher_is_better=metric.higher_is_better, n=len(label)
+    )
+
+
+def build_metric(name: str, arguments: Mapping[str, Any], *, classes: int) -> Metric:
+    """The metric, with ``task`` and ``num_classes`` filled in where its constructor takes them.
+
+    Args:
+        name: Class name.
+        arguments: Of its constructor.
+        classes: Number of them; 0 for a task without classes.
+
+    Raises:
+        ConfigError: There is no such metric for the task, it has no direction, or it refuses the
+            arguments.
+    """
+    known = _metrics(classes)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3)
+        raise ConfigError(
+            f"There is no metric {name!r} for {_kind(classes)}.",
+            where="gate.bounds",
+            mend=(f"did you mean {' or '.join(close)}? " if close else "")
+            + f"give the name of a class of torchmetrics for {_kind(classes)}",
+        )
+    filled = dict(arguments)
+    parameters = inspect.signature(known[name]).parameters
+    if "task" in parameters:
+        filled.setdefault("task", _MULTICLASS)
+    if "num_classes" in parameters and filled.get("task", _MULTICLASS) == _MULTICLASS:
+        filled.setdefault("num_classes", classes)
+    try:
+        with warnings.catch_warnings():
+            # that it keeps all rows, which are here anyway
+            warnings.simplefilter("ignore")
+            metric: Metric = known[name](**filled)
+    # each metric refuses arguments in a way of its own
+    except Exception as error:
+        taken = [key for key in parameters if key not in ("args", "kwargs")]
+        raise ConfigError(
+            f"{name} cannot be built: {str(error) or type(error).__name__}",
+            where="gate.bounds",
+            mend=f"its arguments are {', '.join(taken)}",
+        ) from error
+    if metric.higher_is_better is None:
+        raise ConfigError(
+            f"{name} does not say whether higher is better, so it can have neither floor nor "
+            "ceiling.",
+            where="gate.bounds",
+            mend="ask a metric with a direction, such as MulticlassF1Score",
+        )
+    return metric
+
+
+def _metrics(classes: int) -> dict[str, Any]:
+    """Name to class, of what fits one label of ``classes``, or a number."""
+    rooms = ("classification", "nominal") if classes else ("regression",)
+    unfit = ("Multilabel",) if classes == 2 else ("Multilabel", "Binary")
+    return {
+        name: found
+        for room in rooms
+        for name, found in vars(getattr(torchmetrics, room)).items()
+        if inspect.isclass(found) and issubclass(found, Metric) and not name.startswith(unfit)
+    }
+
+
+def _kind(classes: int) -> str:
+    return f"classification into {classes} classes" if classes else "regression"
+
+
+def _first_value(
+    metric: Metric, name: str, predictions: Predictions, target: Tensor
+) -> tuple[Tensor, float]:
+    """What the metric takes of the predictions, and its value over all rows."""
+    trouble: Exception | None = None
+    for given in _offers(metric, predictions):
+        try:
+            value = _computed(metric, given, target)
+        # each metric refuses inputs in a way of its own
+        except Exception as error:
+            trouble = error
+            continue
+        if value.numel() != 1:
+            raise ConfigError(
+                f"{name} gives {value.numel()} numbers where one is held against a limit.",
+                where="gate.bounds",
+                mend="let its arguments average them: {average: macro}",
+            )
+        return given, float(value)
+    raise ConfigError(
+        f"{name} does not take the stored predictions: {trouble}",
+        where="gate.bounds",
+        mend="ask a metric of predictions and labels, such as MulticlassF1Score",
+    ) from trouble
+
+
+def _offers(metric: Metric, predictions: Predictions) -> list[Tensor]:
+    """What a metric may be fed with; binary ones take the second class's probability alone."""
+    labels = torch.from_numpy(np.ascontiguousarray(predictions.prediction))
+    if predictions.probabilities is None:
+        return [labels]
+    probabilities = torch.from_numpy(np.ascontiguousarray(predictions.probabilities))
+    if type(metric).__name__.startswith("Binary") and probabilities.shape[1] == 2:
+        return [probabilities[:, 1]]
+    return [probabilities, labels]
+
+
+def _computed(metric: Metric, given: Tensor, target: Tensor) -> Tensor:
+    metric.reset()
+    metric.update(given, target)
+    value: Tensor = metric.compute()
+    return value
+
+
+def _value(metric: Metric, given: Tensor, target: Tensor) -> float:
+    return float(_computed(metric, given, target))
+
+
+def _resampled(cluster: Strings, replicates: int, name: str) -> list[npt.NDArray[np.int64]]:
+    """Row indices of each replicate: whole clusters, as many as there are, with replacement."""
+    _, index, size = np.unique(cluster, return_inverse=True, return_counts=True)
+    if len(size) < 2:
+        raise EvaluationError(
+            f"All rows that {name} is asked of are in one group: its error cannot be told.",
+            where="gate.bounds, data.group_column",
+            mend="ask it of rows of several groups",
+        )
+    order, start = np.argsort(index, kind="stable"), np.cumsum(size) - size
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(replicates):
+        chosen = generator.integers(0, len(size), len(size))
+        length = size[chosen]
+        within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+        found.append(order[np.repeat(start[chosen], length) + within])
+    return found
+
+
+def _rows(report: EvaluationReport, on: str) -> Booleans:
+    if on == "history":
+        return ~report.is_new
+    mask: Booleans = report.holdout == on
+    return mask
+
+
+def _taken(predictions: Predictions, mask: Booleans) -> Predictions:
+    probabilities = predictions.probabilities
+    return Predictions(
+        prediction=predictions.prediction[mask],
+        score=predictions.score[mask],
+        loss=predictions.loss[mask],
+        probabilities=None if probabilities is None else probabilities[mask],
+    )

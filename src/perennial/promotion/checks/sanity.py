@@ -1,0 +1,129 @@
+"""Sanity: constant predictions, an improvement too good to be true, over-fitting."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perennial import statistics
+from perennial.promotion.case import Case
+from perennial.promotion.policy import Check
+from perennial.promotion.words import amount, p_words
+
+
+def sanity(case: Case) -> list[Check]:
+    """The checks that the policy asks for; scores are the task's own."""
+    settings = case.policy.sanity
+    return [
+        *(_constant(case) if settings.constant else []),
+        *(_leak(case, settings.leak) if settings.leak is not None else []),
+        *(_gap(case, settings.gap) if settings.gap is not None else []),
+    ]
+
+
+def _constant(case: Case) -> list[Check]:
+    """Whether the candidate predicts one class whatever the row; not asked of rows of one class."""
+    report = case.given
+    if len(np.unique(report.label)) < 2 or not report.label_names:
+        return []
+    distinct = len(np.unique(report.candidate.prediction))
+    constant = distinct == 1
+    told = (
+        f"The candidate predicts {report.label_names[report.candidate.prediction[0]]} for every "
+        "one of"
+        if constant
+        else f"The candidate predicts {distinct} different classes on"
+    )
+    return [
+        Check(
+            "sanity/constant", "reject" if constant else "pass", None, None, None, len(report),
+            None, None, None, f"{told} {len(report):,} rows.", unit="", veto=True,
+        )
+    ]  # fmt: skip
+
+
+def _leak(case: Case, leak: float) -> list[Check]:
+    """An alarm where new rows are too easy by far: their labels may be among the features."""
+    report = case.given
+    new, history = report.is_new, ~report.is_new
+    if case.independent(new) < 2 or case.independent(history) < 2:
+        return []
+    found = statistics.unpaired_difference(
+        report.candidate.score[new],
+        report.cluster[new],
+        report.champion.score[history],
+        report.cluster[history],
+        alpha=case.alpha,
+        threshold=leak,
+    )
+    alarm = found.p_above <= case.alpha
+    unit = case.task_unit
+    reason = (
+        f"The candidate's score on new rows is {amount(abs(found.estimate), unit)} "
+        f"{'above' if found.estimate > 0 else 'below'} what the champion has on history; more than "
+        f"{amount(leak, unit)} above would be too good to be true."
+    )
+    if alarm:
+        reason += (
+            " Look for a leak: a feature that knows the label, or new rows that are copies of "
+            "training rows. If the new rows truly are that easy, raise gate.sanity.leak."
+        )
+    return [
+        Check(
+            name="sanity/leak",
+            outcome="inconclusive" if alarm else "pass",
+            estimate=found.estimate,
+            interval=found.interval,
+            threshold=leak,
+            n=len(report),
+            p_value=found.p_above,
+            power=None,
+            alternative=None,
+            reason=reason,
+            unit=unit,
+            side="below",
+        )
+    ]
+
+
+def _gap(case: Case, gap: float) -> list[Check]:
+    """Whether the candidate gained much more on rows it trained on than on those held out."""
+    report, fitted, unit = case.given, case.given.fitted, case.task_unit
+    new = report.is_new
+    if fitted is None or case.independent(new) < 2 or len(np.unique(fitted.cluster)) < 2:
+        why = "training rows were not scored" if fitted is None else "the rows are in one group"
+        return [
+            Check(
+                "sanity/gap", "not_evaluable", None, None, gap, 0, None, None, None,
+                f"Over-fitting cannot be seen: {why}.", unit=unit, side="below", veto=True,
+            )
+        ]  # fmt: skip
+    found = statistics.unpaired_difference(
+        fitted.candidate - fitted.champion,
+        fitted.cluster,
+        report.candidate.score[new] - report.champion.score[new],
+        report.cluster[new],
+        alpha=case.alpha,
+        threshold=gap,
+    )
+    worse = found.p_above <= case.alpha
+    return [
+        Check(
+            name="sanity/gap",
+            outcome="reject" if worse else "pass",
+            estimate=found.estimate,
+            interval=found.interval,
+            threshold=gap,
+            n=len(fitted.champion) + int(new.sum()),
+            p_value=found.p_above,
+            power=None,
+            alternative=None,
+            reason=f"The gap between training and held-out new rows "
+            f"{'grew' if found.estimate > 0 else 'shrank'} by "
+            f"{amount(abs(found.estimate), unit)}; a growth beyond {amount(gap, unit)} is "
+            f"{'' if worse else 'not '}significant ({p_words(found.p_above)})"
+            + (": the candidate has learned the new rows by heart." if worse else "."),
+            unit=unit,
+            side="below",
+            veto=True,
+        )
+    ]

@@ -1,0 +1,104 @@
+"""A decision on stored predictions, on a terminal: each check as it was then and as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from perennial.reporting import verdict
+from perennial.reporting.console import COLOURS, print_table
+from perennial.reporting.layout import paragraph
+
+ABSENT = "not asked"
+
+
+def print_again(result: Mapping[str, Any], console: Console) -> None:
+    """Print what changed, the checks, and the verdict.
+
+    Args:
+        result: As `perennial.steps.again.result_again` gives it.
+        console: Where to.
+    """
+    before, decision = result["before"], result["decision"]
+    day = before["decided_at"][:16].replace("T", " ")
+    _say(
+        f"{result['candidate']['id']} against {result['champion']['id']}, {before['verdict']} on "
+        f"{day} UTC",
+        console,
+    )
+    for name, (old, new) in result["changes"].items():
+        _say(f"{name}: {_shown(old)} then, {_shown(new)} now", console, indent=2)
+    rows = compared(before["decision"]["checks"], decision["checks"])
+    print_table([["then", "now", "check", ""], *rows], align="llll", console=console)
+    for check in decision["checks"]:
+        if check["outcome"] not in ("pass", "waived"):
+            _say(check["reason"], console, indent=2)
+    if charged := verdict.charge(decision):
+        _say(charged, console, indent=2)
+    console.print()
+    _title(result, console)
+    _say(sentence(result), console, indent=2)
+    console.print(f"  exit:   {result['exit_code']}", highlight=False)
+
+
+def sentence(result: Mapping[str, Any]) -> str:
+    """What the decision means: for who serves where it was recorded, else for the candidate.
+
+    Args:
+        result: As `perennial.steps.again.result_again` gives it.
+    """
+    if result["recorded"]:
+        return verdict.sentence(result)
+    champion, candidate = result["champion"]["id"], result["candidate"]["id"]
+    kept = "nothing was recorded"
+    if not result["before"]["decision"]["applied"]:
+        kept += "; promote=true records it, charged as one more decision on the same new rows"
+    if result["status"] == "promoted":
+        return f"{candidate} passes every check against {champion}; {kept}"
+    # of who serves this says nothing: a decision that is not recorded changes nothing
+    _, _, why = verdict.sentence(result).partition("; ")
+    return f"{why}; {kept}"
+
+
+def _title(result: Mapping[str, Any], console: Console) -> None:
+    status, before = str(result["status"]), result["before"]["verdict"]
+    line = Text(status.upper(), COLOURS[status])
+    if status != before:
+        line.append(f" (was {before})", style="default not bold")
+    console.print(line)
+
+
+def compared(then: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[list[str]]:
+    """Rows of a table: outcome then, outcome now, name, and estimate with bounds.
+
+    Vetoes that pass now as they did then are one row.
+
+    Args:
+        then: Checks of the recorded decision.
+        now: Checks of the new one.
+    """
+    before = {check["name"]: check for check in then}
+    after = {check["name"]: check for check in now}
+    rows, quiet = [], 0
+    for name in dict.fromkeys([*after, *before]):
+        old, new = before.get(name), after.get(name)
+        outcomes = [check["outcome"] if check else ABSENT for check in (old, new)]
+        if new and new["veto"] and outcomes == ["pass", "pass"]:
+            quiet += 1
+            continue
+        rows.append([*outcomes, name, verdict.interval(new) if new else ""])
+    if quiet:
+        rows.append(["pass", "pass", f"{quiet} veto{'es' if quiet > 1 else ''}", ""])
+    return rows
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else str(value)
+
+
+def _say(text: str, console: Console, *, indent: int = 0) -> None:
+    for line in paragraph(text, width=console.width, indent=indent):
+        console.print(Text(line), soft_wrap=True)

@@ -1,0 +1,42 @@
+"""Statistics of paired comparisons, as functions of counts and arrays."""
+
+from perennial.statistics.calibration import calibration_change, expected_calibration_error
+from perennial.statistics.dependence import Counts, design_effect, effective_counts
+from perennial.statistics.means import Difference, cluster_means, mean_difference, welch_below
+from perennial.statistics.multiplicity import holm
+from perennial.statistics.power import mcnemar_power, mean_power, rows_needed, tango_power
+from perennial.statistics.proportions import (
+    mcnemar,
+    share_bounds,
+    tango_interval,
+    tango_scores,
+    tango_test,
+    tango_z,
+)
+from perennial.statistics.ratios import quantile_ratio
+from perennial.statistics.unpaired import unpaired_difference
+
+__all__ = [
+    "Counts",
+    "Difference",
+    "calibration_change",
+    "cluster_means",
+    "design_effect",
+    "effective_counts",
+    "expected_calibration_error",
+    "holm",
+    "mcnemar",
+    "mcnemar_power",
+    "mean_difference",
+    "mean_power",
+    "quantile_ratio",
+    "rows_needed",
+    "share_bounds",
+    "tango_interval",
+    "tango_power",
+    "tango_scores",
+    "tango_test",
+    "tango_z",
+    "unpaired_difference",
+    "welch_below",
+]

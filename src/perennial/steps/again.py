@@ -1,0 +1,193 @@
+"""Decide again on what a version was decided on: its stored predictions, without the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from perennial.errors import RegistryError
+from perennial.promotion import predictions
+from perennial.promotion.gate import decide
+from perennial.promotion.multiplicity import Charge, charge, decisions_on
+from perennial.promotion.policy import Decision, Policy
+from perennial.promotion.records import CycleRecord, Version
+from perennial.promotion.registry import Registry
+from perennial.reporting.result import RESULT, exit_code
+from perennial.types import EvaluationReport
+
+
+@dataclass(frozen=True)
+class Again:
+    """Another decision on a candidate.
+
+    Attributes:
+        before: Its last recorded decision.
+        decision: What the gate says now.
+        charge: What that is charged.
+        recorded: Whether it was recorded.
+    """
+
+    before: CycleRecord
+    decision: Decision
+    charge: Charge
+    recorded: bool = False
+
+    @property
+    def applied(self) -> bool:
+        """Whether it moved the champion's alias."""
+        return self.recorded and self.decision.verdict == "promoted"
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """The decision and its charge as plain values."""
+        return {**self.decision.to_dict(), "charge": self.charge.to_dict()}
+
+
+def decide_again(
+    registry: Registry, version: Version, *, policy: Policy, promote: bool = False
+) -> Again:
+    """Decide on a version's stored predictions.
+
+    Without ``promote`` nothing is recorded, and each test is at the level it was at then: under the
+    policy of then it is the decision of then.
+
+    Args:
+        registry: Where the version lives.
+        version: The candidate.
+        policy: What must be shown.
+        promote: Record the decision, charged as one more on the same new rows, and promote if it
+            says so.
+
+    Raises:
+        ChampionChangedError: To promote, and the champion is another than then.
+        RegistryError: The version was never decided on, or to promote, and it has served.
+        EvaluationError: The stored predictions are damaged.
+    """
+    before = _recorded(registry, version)
+    if promote:
+        registry.require_promotable(before)
+    report = _measured(stored_report(version), policy)
+    assert before.decision is not None
+    if not promote:
+        kept = before.decision
+        charged = Charge(kept["decision_number"], **kept["charge"])
+        return Again(
+            before, decide(report, policy, decision_number=kept["decision_number"]), charged
+        )
+    charged = _charge(registry, before, report)
+    decision = decide(report, policy, decision_number=charged.decision_number)
+    again = Again(before, decision, charged, recorded=True)
+    registry.decide_again(before, decision=again.decided, verdict=decision.verdict)
+    return again
+
+
+def stored_report(version: Version) -> EvaluationReport:
+    """What a version was decided on.
+
+    Raises:
+        RegistryError: It has no predictions: it founded its lineage.
+        IntegrityError: A stored file is damaged or gone.
+        EvaluationError: A stored file cannot be read.
+    """
+    if missing := [p for p in (predictions.ROWS, predictions.FACTS) if p not in version.files]:
+        raise _never_decided(version, missing[0])
+    return predictions.read(version.open(predictions.ROWS), version.open(predictions.FACTS))
+
+
+def retold(version: Version, record: CycleRecord) -> dict[str, Any]:
+    """A version's result, with the decision of a record in the place of its first one."""
+    kept: dict[str, Any] = json.loads(version.read_text(RESULT))
+    return {
+        **kept,
+        "status": record.verdict,
+        "exit_code": exit_code(record.verdict),
+        "decision": {**(record.decision or {}), "applied": record.applied},
+    }
+
+
+def result_again(version: Version, again: Again, *, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of deciding again: that of the version, and beside it what was decided then.
+
+    Args:
+        version: The candidate.
+        again: What was decided.
+        changes: Setting of the gate to its value then and now, see `differences`.
+
+    Returns:
+        As ``result.json`` keeps it, with ``before`` (``verdict``, ``decided_at`` and ``decision``),
+        ``changes``, and ``recorded``: whether this decision was.
+    """
+    before = again.before
+    decision = {**again.decided, "applied": again.applied}
+    return {
+        **retold(version, before),
+        "status": again.decision.verdict,
+        "exit_code": exit_code(again.decision.verdict),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "trigger": {"kind": "manual", "reason": "decided again on the stored predictions"},
+        "decision": decision,
+        "report": None,
+        "tracking": {"run_id": None, "url": None, "directory": None},
+        "recorded": again.recorded,
+        "before": {
+            "verdict": before.verdict,
+            "decided_at": before.decided_at,
+            "decision": {**(before.decision or {}), "applied": before.applied},
+        },
+        "changes": dict(changes),
+    }
+
+
+def differences(then: Any, now: Any, name: str = "gate") -> dict[str, list[Any]]:
+    """Settings that are not what they were, with their values then and now.
+
+    Examples:
+        >>> differences({"alpha": 0.05, "retention": {"margin": 0.02}},
+        ...             {"alpha": 0.01, "retention": {"margin": 0.02}})
+        {'gate.alpha': [0.05, 0.01]}
+    """
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        found: dict[str, list[Any]] = {}
+        for key in dict.fromkeys([*then, *now]):
+            found |= differences(then.get(key), now.get(key), f"{name}.{key}")
+        return found
+    return {} if then == now else {name: [then, now]}
+
+
+def _recorded(registry: Registry, version: Version) -> CycleRecord:
+    record = registry.decision(version.name, version.number)
+    if record is None or record.decision is None:
+        raise _never_decided(version, "decision")
+    return record
+
+
+def _measured(report: EvaluationReport, policy: Policy) -> EvaluationReport:
+    """The report with the metrics of bounds that nobody asked for then."""
+    missing = [bound for bound in policy.bounds if bound.key not in report.measured]
+    if not missing:
+        return report
+    from perennial.evaluation.measure import measured  # only a new bound pays for this import
+
+    return replace(report, measured={**report.measured, **measured(report, missing)})
+
+
+def _charge(registry: Registry, record: CycleRecord, report: EvaluationReport) -> Charge:
+    assert record.new_holdout is not None
+    earlier = decisions_on(
+        registry,
+        registry.version(f"{record.name}@{record.champion}"),
+        new_holdout=record.new_holdout,
+        row_id=report.row_id[report.is_new],
+    )
+    return charge(earlier, cycle_id=record.cycle_id)
+
+
+def _never_decided(version: Version, lacks: str) -> RegistryError:
+    return RegistryError(
+        f"{version.id} founded its lineage and was compared with nothing: it has no {lacks}.",
+        where=version.id,
+        mend=f"name a version that a cycle retrained: perennial registry list {version.name}",
+    )

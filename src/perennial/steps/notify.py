@@ -1,0 +1,65 @@
+"""Send what a cycle came to; the registry has moved before, and trouble here is one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from perennial.errors import PerennialError
+from perennial.notification import Notifier
+from perennial.reporting import verdict
+from perennial.reporting.result import json_safe
+from perennial.tracking.base import mask_text, plain
+
+
+def notify(notifier: Notifier, result: Mapping[str, Any], *, say: Callable[[str], None]) -> None:
+    """Tell a notifier that listens to the result's status.
+
+    Args:
+        notifier: Whom to tell.
+        result: As ``result.json`` keeps it, with the paths of this run.
+        say: Shows the line where it could not be told.
+    """
+    try:
+        if result["status"] in notifier.when:
+            notifier.send(message(result))
+    except PerennialError as error:
+        say(f"Notification: {mask_text(error.what)}")
+    except Exception as error:  # a notifier of the user's own must not unsay a verdict
+        say(f"Notification: {type(error).__name__} in {type(notifier).__name__}.")
+
+
+def message(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a notifier is told: plain JSON values, secrets masked.
+
+    Args:
+        result: As ``result.json`` keeps it.
+
+    Returns:
+        ``text`` (one line for a person), ``status``, ``exit_code``, ``model``, ``champion`` and
+        ``candidate`` (ids, or None), ``applied``, ``verdict`` (a sentence), ``checks``, ``report``
+        (a path, or None), ``run`` (the tracked run's address or folder), ``cycle_id``, ``created``
+        and ``error``.
+    """
+    decision, tracking = result["decision"] or {}, result["tracking"]
+    told = verdict.sentence(result)
+    if result["error"]:
+        told = f"{result['error']['what']} {told[0].upper()}{told[1:]}"
+    value = {
+        "text": f"{result['model_name']}: {verdict.title(result)}. {told[0].upper()}{told[1:]}",
+        "status": result["status"],
+        "exit_code": result["exit_code"],
+        "model": result["model_name"],
+        "champion": (result["champion"] or {}).get("id"),
+        "candidate": (result["candidate"] or {}).get("id"),
+        "applied": bool(decision.get("applied")),
+        "verdict": told,
+        "checks": decision.get("checks", []),
+        "report": result["report"],
+        "run": tracking["url"] or tracking["directory"],
+        "cycle_id": result["cycle_id"],
+        "created": result["created"],
+        "error": result["error"],
+    }
+    safe: dict[str, Any] = json_safe(plain(value))
+    return safe
