@@ -8,10 +8,9 @@ Shapes: R rounds.
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -50,9 +49,7 @@ def serving(
     generator = np.random.default_rng(seed)
     names = list(models)
     with ExitStack() as stack:
-        stack.enter_context(random_state_kept(device))
         for model in models.values():
-            stack.enter_context(_buffers_kept(model))
             stack.enter_context(eval_mode(model))
         start = time.perf_counter()
         for done in range(_WARM_UP_ROUNDS):
@@ -87,31 +84,6 @@ def summary(cost: Serving) -> dict[str, float]:
         "latency_p50_ms": p50,
         "latency_p95_ms": p95,
     }
-
-
-@contextmanager
-def random_state_kept(device: torch.device) -> Iterator[None]:
-    """Every generator that training draws from comes back as it was: Python, NumPy, torch."""
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = [device] if device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-
-
-@contextmanager
-def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    """A module may count its calls, or go on averaging, in evaluation mode too."""
-    before = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
 
 
 def _timed(forward: Callable[[str], object], name: str, device: torch.device) -> float:

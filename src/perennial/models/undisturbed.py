@@ -28,7 +28,7 @@ def undisturbed(model: nn.Module, *, parameters: bool = False) -> Iterator[None]
     kept = {id(b): b.clone() for _, own in buffers for b in own.values() if b is not None}
     weights = [(p, p.detach().clone()) for p in model.parameters()] if parameters else []
     try:
-        with _same_draws():
+        with same_draws():
             yield
     finally:
         for module, training in modes:
@@ -63,7 +63,8 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 @contextmanager
-def _same_draws() -> Iterator[None]:
+def same_draws() -> Iterator[None]:
+    """Python's, NumPy's and torch's generators are then what they were."""
     restore = _generators()
     try:
         yield

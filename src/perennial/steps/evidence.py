@@ -18,8 +18,9 @@ from perennial.data.selection import reservoir
 from perennial.data.split import components
 from perennial.errors import EvaluationError
 from perennial.evaluation.measure import measured
-from perennial.evaluation.serving import random_state_kept, serving
+from perennial.evaluation.serving import serving
 from perennial.models.checkpoint import match
+from perennial.models.undisturbed import same_draws
 from perennial.promotion import best
 from perennial.promotion.best import Best
 from perennial.steps.candidate import view
@@ -160,7 +161,7 @@ def _beside(
     """
     champion = material.lineage.champion
     try:
-        with random_state_kept(learner.device):
+        with same_draws():
             cycle.seed_everything()
             other = cycle.learner(champion)
             initial = _initial(cycle, other, material)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from perennial.evaluation import serving as room
-from perennial.evaluation.serving import ROUNDS, random_state_kept, serving, summary
+from perennial.evaluation.serving import ROUNDS, serving, summary
+from perennial.models.undisturbed import same_draws
 from perennial.types import Serving
 
 CPU = torch.device("cpu")
@@ -106,7 +107,7 @@ def test_slow_models_get_fewer_rounds_within_the_time(each, rounds, monkeypatch)
 
 def test_the_random_state_comes_back_after_an_error():
     def trouble():
-        with random_state_kept(CPU):
+        with same_draws():
             torch.manual_seed(9)
             raise ValueError("trouble")
 

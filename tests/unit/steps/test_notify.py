@@ -46,7 +46,7 @@ FAILED = {
 
 class Listener:
     def __init__(self, *on: str, error: Exception | None = None) -> None:
-        self.on = frozenset(on)
+        self.when = frozenset(on)
         self.error = error
         self.got: list[Mapping[str, Any]] = []
 
