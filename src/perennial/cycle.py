@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from perennial.methods.base import arrange
@@ -106,6 +107,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         metrics=metrics(evidence.report, cycle.task),
         decision=decide(evidence.report, cycle.policy, decision_number=charged.decision_number),
         charge=charged,
+        recharge=partial(material.charge, cycle, cycle_id),
         new_holdout=material.new_holdout,
         files=version_files(
             cycle=material.name,

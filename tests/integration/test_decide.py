@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from perennial import cycle
 from perennial.launch import run_job
 from perennial.promotion import predictions
 from perennial.promotion.records import changed
@@ -204,8 +205,9 @@ def test_trials_are_recorded_as_trials_and_not_counted(
     assert {one["decision"]["decision_number"] for one in trials.values()} == {1}
     assert registry(home).aliases("digits")["champion"] == 1
     other = run(*SHORT, "optimizer.lr=0.0015", "promote=false")
-    assert other["decision"]["decision_number"] == 1
-    assert not other["decision"]["charge"]["trial"]
+    # a setting that was none of theirs is one more look at these rows
+    assert other["decision"]["decision_number"] == 3
+    assert other["decision"]["charge"] == {"trial": False, "trials": 2, "best": False}
     # a trial that is retrained instead of applied is charged like it
     best = max(trials, key=lambda one: trials[one]["objective"])
     rate = next(one for one in trials if one != best)
@@ -259,3 +261,22 @@ def test_another_trial_is_charged_for_all_of_them(
     records = registry(home).cycles("digits")[1:]
     assert [one.applied for one in records if not one.trial] == [True]
     assert len([one for one in records if one.trial]) == 2  # they stay what they were
+
+
+def test_of_two_runs_on_the_same_rows_the_later_one_is_the_second_decision(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gather, races = cycle.gather, []
+
+    def overtaken(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(cycle, "gather", gather)
+        races.append(run(*SHORT, "seed=1", "promote=false"))
+        return gather(*arguments, **named)
+
+    run(*SHORT, "debug=none", "promote=false")
+    monkeypatch.setattr(cycle, "gather", overtaken)
+    later = run(*SHORT, "seed=2", "promote=false")
+    assert races[0]["decision"]["decision_number"] == 2
+    assert (later["decision"]["decision_number"], later["decision"]["alpha"]) == (3, 0.0125)
+    numbers = [one.decision["decision_number"] for one in registry(home).cycles("digits")[1:]]  # type: ignore[index]
+    assert numbers == [1, 2, 3]

@@ -3,8 +3,8 @@
 Whoever may try again until chance helps promotes too often, so the k-th decision on one new holdout
 is tested at alpha / 2^(k-1), which sums to less than twice alpha however often it is tried. Trials
 of a sweep decide nothing: whoever takes the one that was best on validation rows has chosen without
-the holdout, and has decided once; whoever takes another may have chosen by the holdout, and has
-looked at it as often as there were trials.
+the holdout, and has decided once; whoever takes another, or goes on with a setting of their own,
+may have chosen by the holdout, and has looked at it as often as there were trials.
 """
 
 from __future__ import annotations
@@ -59,12 +59,14 @@ def charge(earlier: Sequence[CycleRecord], *, cycle_id: str, trial: bool = False
     trials = [record for record in earlier if record.trial]
     if trial:
         return Charge(number, trial=True, trials=len(trials) + 1)
-    if all(record.cycle_id != cycle_id for record in trials):
+    if not trials:
         return Charge(number)
     best = max(trials, key=_objective)  # of equal ones the first: there is but one choice
     if best.objective is not None and best.cycle_id == cycle_id:
         return Charge(number, trials=len(trials), best=True)
-    return Charge(number + len(trials) - 1, trials=len(trials))
+    # another setting than those tried may be one of them in all that matters, and comes after all
+    own = any(record.cycle_id == cycle_id for record in trials)
+    return Charge(number + len(trials) - own, trials=len(trials))
 
 
 def decisions_on(

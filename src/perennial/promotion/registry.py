@@ -163,6 +163,7 @@ class Registry:
         number: int | None = None,
         trial: bool = False,
         objective: float | None = None,
+        decisions: int | None = None,
     ) -> Version:
         """Record a candidate and its decision, and promote it if asked.
 
@@ -180,10 +181,12 @@ class Registry:
             number: The number that the files speak of, from `next_number`; None takes any.
             trial: Whether it is a trial of a sweep.
             objective: The candidate's best score on validation rows.
+            decisions: How many decisions of the lineage there were when this one was charged for
+                them; None does not ask.
 
         Raises:
             ChampionChangedError: Another run promoted meanwhile; nothing was changed.
-            NumberTakenError: Another run took the number; nothing was changed.
+            NumberTakenError: Another run took the number, or decided; nothing was changed.
             RegistryError: A path or a value cannot be stored, or the database failed.
         """
         self._refuse_if_read_only()
@@ -204,9 +207,9 @@ class Registry:
         hashes[MANIFEST_FILE] = self._store.put(_yaml(json.loads(plain) | {"files": dict(hashes)}))
         with self._database.write() as connection:
             following = _next_number(connection, name)
-            if number not in (None, following):
+            if number not in (None, following) or decisions not in (None, _count(connection, name)):
                 raise NumberTakenError(
-                    f"Another run committed {name}@{number} meanwhile.",
+                    f"Another run committed or decided meanwhile: {name}@{number} is not the next.",
                     where=name,
                     mend="run the same command again",
                 )
@@ -318,7 +321,7 @@ class Registry:
             refuse_another_decision(connection, record)
 
     def decide_again(
-        self, record: CycleRecord, *, decision: Mapping[str, Any], verdict: str
+        self, record: CycleRecord, *, decision: Mapping[str, Any], verdict: str, decisions: int
     ) -> CycleRecord:
         """Record another decision on a stored candidate, and promote it if it says so.
 
@@ -326,15 +329,23 @@ class Registry:
             record: The candidate's last decision.
             decision: The gate's new one as plain JSON values.
             verdict: ``promoted``, ``rejected``, ``inconclusive``.
+            decisions: How many decisions of the lineage this one was charged for.
 
         Raises:
             ChampionChangedError: The champion is no longer the one it was compared with.
-            RegistryError: The candidate has served already, or was decided again meanwhile.
+            RegistryError: The candidate has served already, or another was decided meanwhile.
         """
         self._refuse_if_read_only()
         decided, promoted = _to_json(decision, "decision"), verdict == "promoted"
         with self._database.write() as connection:
             refuse_another_decision(connection, record)
+            if decisions != _count(connection, record.name):
+                raise RegistryError(
+                    f"Another run decided on {record.name} meanwhile, which changes what this "
+                    "decision is charged.",
+                    where=record.name,
+                    mend="run the same command again",
+                )
             again = replace(
                 record,
                 number=record.number + 1,
@@ -582,6 +593,12 @@ class Registry:
 def _next_number(connection: sa.Connection, name: str) -> int:
     highest = sa.select(sa.func.max(versions.c.number)).where(versions.c.name == name)
     return int(connection.scalar(highest) or 0) + 1
+
+
+def _count(connection: sa.Connection, name: str) -> int:
+    """Decisions and trials of a lineage: what a charge was computed from."""
+    query = sa.select(sa.func.count()).select_from(cycles).where(cycles.c.name == name)
+    return int(connection.scalar(query) or 0)
 
 
 def _place(source: Path, target: Path, digest: str) -> None:

@@ -11,6 +11,7 @@ from scipy import stats
 from perennial import statistics
 from perennial.errors import DataError
 from perennial.promotion.checks.slices import require_slices
+from perennial.promotion.comparison import LEAST_FOR_MEANS
 from perennial.promotion.holdouts import effective, in_window
 from perennial.promotion.policy import Policy, level, total_level
 
@@ -42,6 +43,8 @@ def require_decidable(rows: Mapping[str, int], policy: Policy, *, decision_numbe
     if policy.score == "task":
         _history(rows, policy, alpha, repeated)
         _effect(rows["new"], policy, alpha, repeated)
+    else:
+        _means(rows, policy)
     _new(rows["new"], policy, alpha, repeated)
 
 
@@ -50,17 +53,17 @@ def _history(rows: Mapping[str, int], policy: Policy, alpha: float, repeated: st
     if policy.waived or not kept:
         return
     n = effective(rows, policy.retention)
-    asked = {policy.retention.margin: alpha}
+    asked = [(policy.retention.margin, alpha)]
     if policy.retention.total is not None:
-        asked = {policy.retention.total: total_level(alpha), **asked}
-    short = {
-        margin: z2
-        for margin, each in asked.items()
+        asked.append((policy.retention.total, total_level(alpha)))
+    short = [
+        (margin, z2)
+        for margin, each in asked
         if (z2 := float(stats.norm.isf(each)) ** 2) / (n + z2) >= margin
-    }
+    ]
     if not short:
         return
-    margin, z2 = max(short.items(), key=lambda item: _least(item[1], item[0]))
+    margin, z2 = max(short, key=lambda item: _least(item[1], item[0]))
     counted = sum(rows[name] for name in kept)
     weighted = "" if round(n) == counted else f", worth {n:.0f} equally weighted ones"
     raise DataError(
@@ -71,6 +74,21 @@ def _history(rows: Mapping[str, int], policy: Policy, alpha: float, repeated: st
         mend=f"hold out at least {_least(z2, margin)} rows (data.holdout_fraction, "
         "data.history_holdout), allow a larger gate.retention.margin, or set gate.retention=waived",
     )
+
+
+def _means(rows: Mapping[str, int], policy: Policy) -> None:
+    """A mean of scores that are not right or wrong is not decided on with a few rows."""
+    kept = [] if policy.waived else in_window(rows, policy.retention)
+    counts = {"new": rows["new"], **({"history": sum(rows[one] for one in kept)} if kept else {})}
+    for name, count in counts.items():
+        if count < LEAST_FOR_MEANS:
+            raise DataError(
+                f"The {name} holdout has {count} independent rows, a group or the copies of a row "
+                f"counting once, and gate.score={policy.score} is not decided on with fewer than "
+                f"{LEAST_FOR_MEANS}.",
+                where=f"data.{name} holdout",
+                mend=f"hold out at least {LEAST_FOR_MEANS} rows, or set gate.score=task",
+            )
 
 
 def _effect(n: int, policy: Policy, alpha: float, repeated: str) -> None:

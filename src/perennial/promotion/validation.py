@@ -8,7 +8,10 @@ import numpy as np
 
 from perennial.errors import EvaluationError
 from perennial.promotion.words import several
-from perennial.types import EvaluationReport, Predictions
+from perennial.types import EvaluationReport, Floats, Predictions
+
+# softmax in half precision sums to 1 within this
+_SUM = 0.01
 
 
 def validate(report: EvaluationReport) -> None:
@@ -95,6 +98,8 @@ def _labels(report: EvaluationReport) -> Iterator[str]:
                 f"There are {classes} classes, and the probabilities of the {who} have the shape "
                 f"{one.probabilities.shape}."
             )
+        elif one.probabilities is not None:
+            yield from _shares(who, one.probabilities)
     for name, values in columns.items():
         wrong = (values < 0) | (values >= classes)
         if wrong.any():
@@ -102,6 +107,14 @@ def _labels(report: EvaluationReport) -> Iterator[str]:
                 f"A {name} is {int(values[wrong][0])}, and the {classes} classes count from 0 to "
                 f"{classes - 1}."
             )
+
+
+def _shares(who: str, probabilities: Floats) -> Iterator[str]:
+    wrong = ((probabilities < 0) | (probabilities > 1)).any(axis=1)
+    wrong |= np.abs(probabilities.sum(axis=1) - 1) > _SUM
+    if wrong.any():
+        rows = several(int(wrong.sum()), "row")
+        yield f"The probabilities of the {who} are not shares that sum to 1, on {rows}."
 
 
 def _best(report: EvaluationReport) -> Iterator[str]:

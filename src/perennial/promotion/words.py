@@ -7,7 +7,7 @@ import numpy as np
 from perennial import statistics
 from perennial.notation import percent, places_apart, points
 from perennial.promotion.case import Case
-from perennial.promotion.comparison import Compared
+from perennial.promotion.comparison import LEAST_FOR_MEANS, Compared
 from perennial.types import Booleans, Floats
 
 # beyond so many times the rows at hand, their number is no advice
@@ -94,6 +94,11 @@ def more(found: Compared, *, distance: float, n: int, case: Case, otherwise: str
         case: Gives the level.
         otherwise: What else to do, an imperative.
     """
+    if not found.decides:
+        return (
+            f" There are {several(found.independent, 'independent row')}, and a score that is not "
+            f"right or wrong needs {LEAST_FOR_MEANS} to be decided on."
+        )
     need = statistics.rows_needed(found.variance, distance=abs(distance), alpha=case.alpha)
     if found.variance == 0 or need is None or need > _FORESEEABLE * n:
         told = "The models are too close to the threshold for any foreseeable number of rows"

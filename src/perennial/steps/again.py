@@ -77,10 +77,11 @@ def decide_again(
         return Again(
             before, decide(report, policy, decision_number=kept["decision_number"]), charged
         )
+    known = len(registry.cycles(version.name))
     charged = _charge(registry, before, report)
     decision = decide(report, policy, decision_number=charged.decision_number)
     again = Again(before, decision, charged, recorded=True)
-    registry.decide_again(before, decision=again.decided, verdict=decision.verdict)
+    registry.decide_again(before, decision=again.decided, verdict=decision.verdict, decisions=known)
     return again
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 import resource
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from perennial.environment import capture
 from perennial.errors import EXIT_BAD_DATA, EXIT_FAILED, NumberTakenError, PerennialError
 from perennial.evaluation.serving import summary as serving
 from perennial.promotion import best, predictions
+from perennial.promotion.gate import decide
 from perennial.promotion.multiplicity import Charge
 from perennial.promotion.policy import Decision
 from perennial.promotion.registry import Version
@@ -57,6 +58,7 @@ class Outcome:
     metrics: Mapping[str, Any]
     decision: Decision
     charge: Charge
+    recharge: Callable[[], Charge]
     new_holdout: str
     files: Mapping[str, Path | bytes]
     bootstrap: bool = False
@@ -114,21 +116,32 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
     Raises:
         ChampionChangedError: Another run promoted meanwhile; nothing was changed.
     """
-    passed = outcome.decision.verdict == "promoted" or cycle.promotion == "always"
-    applied = cycle.promote and passed
-    result = _result(cycle, outcome, applied=applied)
     committed = None
     while committed is None:
+        known = len(cycle.registry.cycles(cycle.name))
         number = cycle.registry.next_number(cycle.name)
+        outcome = _charged_now(cycle, outcome)
+        passed = outcome.decision.verdict == "promoted" or cycle.promotion == "always"
+        result = _result(cycle, outcome, applied=cycle.promote and passed)
         result["candidate"] = {"id": f"{cycle.name}@{number}"}
         result["forgetting"]["versions"][-1] = f"{cycle.name}@{number}"
         page = _page(cycle, outcome, result, number=number) if cycle.report else None
-        with suppress(NumberTakenError):  # by a run beside this one: the page names the next
-            committed = _commit(cycle, outcome, result, page, number=number)
+        # a run beside this one may commit first: then the number is the next, and so is the charge
+        with suppress(NumberTakenError):
+            committed = _commit(cycle, outcome, result, page, number=number, decisions=known)
     told = tell(cycle, committed, result)
     if outcome.objective is not None:
         told["objective"] = outcome.objective
     return told
+
+
+def _charged_now(cycle: Cycle, outcome: Outcome) -> Outcome:
+    """The outcome, decided at what it is charged now: others may have decided meanwhile."""
+    now = outcome.recharge()
+    if now == outcome.charge:
+        return outcome
+    decision = decide(outcome.report, cycle.policy, decision_number=now.decision_number)
+    return replace(outcome, charge=now, decision=decision)
 
 
 def _commit(
@@ -138,6 +151,7 @@ def _commit(
     page: bytes | None,
     *,
     number: int,
+    decisions: int,
 ) -> Version:
     cost = result["cost"]
     return cycle.registry.commit(
@@ -173,6 +187,7 @@ def _commit(
         promote=result["decision"]["applied"],
         new_holdout=outcome.new_holdout,
         number=number,
+        decisions=decisions,
         trial=cycle.trial,
         objective=outcome.objective,
     )

@@ -467,3 +467,58 @@ def test_decision_is_plain(report: EvaluationReport) -> None:
     assert json.loads(json.dumps(value, allow_nan=False)) == value
     assert set(value) == {"verdict", "checks", "alpha", "decision_number", "score", "flips"}
     assert [check["name"] for check in value["checks"]] == [c.name for c in decision.checks]
+
+
+def graded(rows: int, *, gain: float, spread: float, seed: int = 0) -> EvaluationReport:
+    """Scores that are not right or wrong: as many new rows as of one history holdout."""
+    report = make_report((0, 0, rows), (0, 0, rows))
+    noise = np.random.default_rng(seed).normal(size=2 * rows)
+    score = report.champion.score + gain + spread * (noise - noise.mean())
+    return replace(report, candidate=replace(report.candidate, score=score))
+
+
+@pytest.mark.parametrize("rows", [199, 200])
+@pytest.mark.parametrize("gain", [0.5, -0.5])
+def test_a_mean_is_not_decided_on_with_a_few_rows(rows: int, gain: float) -> None:
+    decision = decide(graded(rows, gain=gain, spread=0.1), bare())
+    enough = "promoted" if gain > 0 else "rejected"
+    assert decision.verdict == (enough if rows == 200 else "inconclusive")
+    for check in decision.checks[:2]:
+        assert ("needs 200 to be decided on" in check.reason) == (rows == 199)
+
+
+def test_a_mean_of_equal_models_is_counted() -> None:
+    report = graded(300, gain=0.0, spread=0.0)
+    half = replace(report.candidate, score=report.candidate.score + 0.5)
+    report = replace(report, champion=half, candidate=half)
+    retention = check_of(decide(report, bare()), "retention")
+    assert retention.interval == statistics.tango_interval(0, 0, 300, alpha=0.05)
+
+
+def test_rows_that_would_decide_a_mean() -> None:
+    report = graded(300, gain=-0.01, spread=0.2, seed=2)
+    retention = check_of(decide(report, bare()), "retention")
+    assert retention.outcome == "inconclusive"
+    history = ~report.is_new
+    difference = report.candidate.score[history] - report.champion.score[history]
+    z = stats.norm.isf(0.05) + stats.norm.isf(0.2)
+    need = float(np.var(difference, ddof=1)) * (z / (difference.mean() + 0.02)) ** 2
+    told = int(re.search(r"about ([\d,]+) ", retention.reason)[1].replace(",", ""))  # type: ignore[index]
+    assert told == pytest.approx(need, rel=0.02)
+
+
+def test_the_best_champion_s_own_level_is_foreseen() -> None:
+    # z² / (n + z²) < 0.02 takes 133 rows at 5%, and 189 at 2.5%
+    equal = Policy(retention={"margin": 0.02, "total": 0.02})
+    require_decidable({"new": 100, "history/1": 189}, equal)
+    with pytest.raises(DataError, match="at least 189 rows"):
+        require_decidable({"new": 100, "history/1": 188}, equal)
+    require_decidable({"new": 100, "history/1": 133}, Policy())
+
+
+def test_few_rows_of_another_score_are_refused_before_training() -> None:
+    policy = Policy(score="loss", retention={"margin": 0.3, "total": None})
+    require_decidable({"new": 200, "history/1": 120, "history/2": 80}, policy)
+    for rows in ({"new": 199, "history/1": 200}, {"new": 200, "history/1": 199}):
+        with pytest.raises(DataError, match="hold out at least 200 rows"):
+            require_decidable(rows, policy)

@@ -244,6 +244,24 @@ def test_a_repeated_cycle_keeps_each_decision(registry: Registry) -> None:
     assert registry.decision("digits", 5) is None
 
 
+def known(registry: Registry) -> int:
+    return len(registry.cycles("digits"))
+
+
+def test_a_charge_is_of_the_decisions_there_are(registry: Registry) -> None:
+    commit(registry, "c1", None)
+    before = known(registry)
+    commit(registry, "a", 1, promote=False, decisions=before)
+    with pytest.raises(NumberTakenError, match="committed or decided meanwhile"):
+        commit(registry, "b", 1, promote=False, decisions=before)
+    record = registry.decision("digits", 2)
+    assert record is not None
+    commit(registry, "b", 1, promote=False, decisions=known(registry))
+    with pytest.raises(RegistryError, match="changes what this decision is charged"):
+        registry.decide_again(record, decision={}, verdict="promoted", decisions=before + 1)
+    assert registry.aliases("digits")["champion"] == 1
+
+
 def test_another_decision_on_a_candidate_is_kept_beside_the_first(registry: Registry) -> None:
     commit(registry, "c1", None)
     commit(registry, "a", 1, promote=False, verdict="rejected", trial=True, objective=0.75)
@@ -255,21 +273,25 @@ def test_another_decision_on_a_candidate_is_kept_beside_the_first(registry: Regi
         0.75,
         "digits@2",
     )
-    second = registry.decide_again(first, decision={"alpha": 0.01}, verdict="inconclusive")
+    second = registry.decide_again(
+        first, decision={"alpha": 0.01}, verdict="inconclusive", decisions=known(registry)
+    )
     assert (second.number, second.trial, second.applied) == (2, False, False)
     assert registry.aliases("digits")["champion"] == 1
     with pytest.raises(RegistryError, match="digits@2 was recorded meanwhile"):
-        registry.decide_again(first, decision={}, verdict="promoted")
-    third = registry.decide_again(second, decision={"alpha": 0.02}, verdict="promoted")
+        registry.decide_again(first, decision={}, verdict="promoted", decisions=known(registry))
+    third = registry.decide_again(
+        second, decision={"alpha": 0.02}, verdict="promoted", decisions=known(registry)
+    )
     assert registry.cycles("digits")[1:] == [first, second, third]
     assert registry.cycle("a") == registry.decision("digits", 2) == third
     assert (third.applied, third.decision) == (True, {"alpha": 0.02})
     assert registry.aliases("digits") == {"champion": 2, "previous": 1, "candidate": 2}
     with pytest.raises(RegistryError, match="serves already"):
-        registry.decide_again(third, decision={}, verdict="promoted")
+        registry.decide_again(third, decision={}, verdict="promoted", decisions=known(registry))
     registry.rollback("digits")
     with pytest.raises(RegistryError, match=r"has served before(.|\n)*rollback digits --to 2"):
-        registry.decide_again(third, decision={}, verdict="promoted")
+        registry.decide_again(third, decision={}, verdict="promoted", decisions=known(registry))
 
 
 @pytest.mark.parametrize("verdict", ["promoted", "rejected"])
@@ -283,7 +305,7 @@ def test_another_decision_is_refused_where_the_champion_changed(
     commit(registry, "b", 1)
     before = registry.cycles("digits")
     with pytest.raises(ChampionChangedError, match="expected digits@1, found digits@3"):
-        registry.decide_again(record, decision={}, verdict=verdict)
+        registry.decide_again(record, decision={}, verdict=verdict, decisions=known(registry))
     assert registry.cycles("digits") == before
 
 

@@ -80,7 +80,7 @@ def test_the_unit_follows_the_score() -> None:
 
 def test_a_decision_on_the_loss_says_so() -> None:
     policy = Policy(score="loss", retention={"total": None})
-    report = make_report((60, 2, 100), KEPT)
+    report = make_report((120, 4, 200), KEPT)
     decision = decide(report, policy)
     assert decision.score == {"name": "loss", "unit": ""}
     improvement = decision.checks[1]

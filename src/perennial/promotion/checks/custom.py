@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from perennial.errors import EvaluationError
 from perennial.promotion.policy import Check, Policy
-from perennial.types import EvaluationReport
+from perennial.types import EvaluationReport, Fitted, Measured, Predictions, Serving
 
 _OUTCOMES = ("pass", "reject", "inconclusive", "not_evaluable")
 
@@ -20,7 +25,7 @@ def custom(
     """What the user's checks answer.
 
     Args:
-        report: As it came, with the task's own scores.
+        report: As it came, with the task's own scores; checks see it read-only.
         policy: Has the checks.
         alpha: Level of each one-sided test.
         taken: Names of the checks that were made already.
@@ -29,10 +34,11 @@ def custom(
         EvaluationError: A check fails, or answers with something else than checks of its own name.
     """
     found: list[Check] = []
+    given = _read_only(report)
     for check in policy.checks:
         name = _name(check)
         try:
-            answer: Any = check(report, alpha)
+            answer: Any = check(given, alpha)
         except Exception as error:
             raise _refused(name, f"failed: {type(error).__name__}: {error}") from error
         for each in answer if isinstance(answer, list) else [answer]:
@@ -53,13 +59,44 @@ def _problem(answer: Any, taken: Sequence[str]) -> str:
         return "is a veto and inconclusive; a veto passes or rejects"
     if answer.unit not in ("points", "ratio", "") or answer.side not in ("above", "below"):
         return f"has unit {answer.unit!r} and side {answer.side!r}"
-    numbers = (
+    interval: Any = () if answer.interval is None else answer.interval
+    if not isinstance(interval, tuple | list) or len(interval) not in (0, 2):
+        return f"has the interval {interval!r}; it takes two bounds or None"
+    figures = (
         answer.estimate, answer.threshold, answer.p_value, answer.p_uncorrected, answer.power,
-        answer.alternative, *(answer.interval or ()),
+        answer.alternative,
     )  # fmt: skip
-    if not all(each is None or math.isfinite(each) for each in numbers):
+    if not all(map(_finite, (*(one for one in figures if one is not None), *interval))):
         return "answered with a value that is not a finite number"
+    if interval and (answer.estimate is None or answer.threshold is None):
+        return "has an interval without an estimate and a threshold"
+    if isinstance(answer.n, bool) or not isinstance(answer.n, int) or answer.n < 0:
+        return f"counts {answer.n!r} rows"
+    if not isinstance(answer.reason, str) or not isinstance(answer.veto, bool):
+        return "needs a reason in words, and veto true or false"
     return ""
+
+
+def _finite(value: Any) -> bool:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return number and math.isfinite(value)
+
+
+def _read_only(report: EvaluationReport) -> EvaluationReport:
+    """The report with arrays that cannot be written to: it is stored as it was decided on."""
+
+    def view(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            value = value.view()
+            value.flags.writeable = False
+        elif isinstance(value, Mapping):
+            value = MappingProxyType({name: view(each) for name, each in value.items()})
+        elif isinstance(value, Predictions | Fitted | Serving | Measured | EvaluationReport):
+            value = replace(value, **{f.name: view(getattr(value, f.name)) for f in fields(value)})
+        return value
+
+    seen: EvaluationReport = view(report)
+    return seen
 
 
 def _refused(name: str, problem: str) -> EvaluationError:

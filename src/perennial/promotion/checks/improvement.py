@@ -13,9 +13,9 @@ def improvement(case: Case) -> list[Check]:
     mask, effect = case.report.is_new, case.policy.improvement.minimum_effect
     found = compare(case.report, mask, case.alpha, threshold=effect)
     outcome = "inconclusive"
-    if found.p_above <= case.alpha:
+    if found.p_above <= case.alpha and found.decides:
         outcome = "pass"
-    elif found.p_below <= case.alpha:
+    elif found.p_below <= case.alpha and found.decides:
         outcome = "reject"
     must = f"better by {amount(effect, case.unit)}" if effect else "better"
     reason = f"New: {change(case, mask)}; must be {must} beyond chance ({p_words(found.p_above)})."

@@ -68,7 +68,7 @@ def _rows(case: Case) -> _Rows:
     seen = case.history & case.report.seen_by_champion
     unseen = case.history & ~seen
     z2 = float(stats.norm.isf(case.alpha)) ** 2
-    enough = z2 / (int(unseen.sum()) + z2) < case.policy.retention.margin
+    enough = z2 / (case.independent(unseen) + z2) < case.policy.retention.margin
     mask = unseen if seen.any() and enough else case.history
     return _Rows(
         mask=mask,
@@ -80,9 +80,9 @@ def _rows(case: Case) -> _Rows:
 
 def _outcome(found: Compared, threshold: float, *, decisive: bool) -> str:
     low, high = found.interval
-    if low > threshold:
+    if low > threshold and found.decides:
         return "pass"
-    return "reject" if high < threshold and decisive else "inconclusive"
+    return "reject" if high < threshold and decisive and found.decides else "inconclusive"
 
 
 def _against_champion(case: Case, rows: _Rows) -> Check:

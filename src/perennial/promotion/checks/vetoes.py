@@ -9,7 +9,7 @@ import numpy as np
 
 from perennial import statistics
 from perennial.promotion.case import Case
-from perennial.promotion.comparison import Compared, compare
+from perennial.promotion.comparison import LEAST_FOR_MEANS, Compared, compare
 from perennial.promotion.policy import Check
 from perennial.promotion.words import amount, change, listed, p_words, several
 from perennial.types import Booleans
@@ -55,16 +55,17 @@ def vetoes(case: Case, suspects: Sequence[Suspect]) -> list[Check]:
     vetoes, and only where harm is significant after Holm's correction.
     """
     found = {
-        one.name: compare(case.report, one.mask, case.alpha, threshold=-one.margin)
+        one.name: each
         for one in suspects
         if case.independent(one.mask) > 1
+        and (each := compare(case.report, one.mask, case.alpha, threshold=-one.margin)).decides
     }
     adjusted = statistics.holm([each.p_below for each in found.values()]).tolist()
     p_values = dict(zip(found, adjusted, strict=True))
     return [
         _veto(case, one, found[one.name], p_values[one.name], len(found))
         if one.name in found
-        else _untested(one)
+        else _untested(case, one)
         for one in suspects
     ]
 
@@ -107,10 +108,12 @@ def _veto(case: Case, one: Suspect, found: Compared, p_value: float, family: int
     )
 
 
-def _untested(one: Suspect) -> Check:
+def _untested(case: Case, one: Suspect) -> Check:
     """Said, and without a say: a veto only passes or rejects."""
     rows = int(one.mask.sum())
     why = "were all seen by the adopted model" if not rows else "are all in one group"
+    if case.independent(one.mask) > 1:
+        why = f"are fewer than the {LEAST_FOR_MEANS} independent ones that a mean score needs"
     return Check(
         one.name, "not_evaluable", None, None, None, rows, None, None, None,
         f"{one.title}: its rows {why}, so harm to it alone cannot be tested.",

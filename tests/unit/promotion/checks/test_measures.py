@@ -257,6 +257,13 @@ def test_flips_are_counted_whatever_the_net_change(lost: int, outcome: str) -> N
     }
 
 
+def test_flips_of_dependent_rows_are_as_many_as_they_are_worth() -> None:
+    alone = check_of(decide(make_report((20, 5, 200)), bare(flips=0.07)), "flips")
+    copied = check_of(decide(make_report((20, 5, 200), copies=4), bare(flips=0.07)), "flips")
+    assert (copied.estimate, copied.n) == (alone.estimate, 4 * alone.n)
+    assert copied.interval == pytest.approx(alone.interval)
+
+
 def test_a_task_without_classes_does_not_flip() -> None:
     report = replace(make_report(BETTER, KEPT), label_names=())
     decision = decide(report, bare(flips=0.1))
@@ -323,6 +330,15 @@ def fails(report: EvaluationReport, alpha: float) -> Check:
         (lambda report, alpha: answer(unit="percent"), "has unit 'percent'"),
         (lambda report, alpha: answer(estimate=float("nan")), "not a finite number"),
         (lambda report, alpha: answer(interval=(0.0, float("inf"))), "not a finite number"),
+        (lambda report, alpha: answer(interval=(None, None)), "not a finite number"),
+        (lambda report, alpha: answer(interval=(1.0,)), "two bounds"),
+        (lambda report, alpha: answer(interval=(0.0, 0.2), threshold=None), "without an estimate"),
+        (lambda report, alpha: answer(estimate="3"), "not a finite number"),
+        (lambda report, alpha: answer(n=-1), "counts -1 rows"),
+        (lambda report, alpha: answer(n="x"), "counts 'x' rows"),
+        (lambda report, alpha: answer(reason=None), "needs a reason"),
+        (lambda report, alpha: report.candidate.score.fill(1), "read-only"),
+        (lambda report, alpha: report.slices.update(a=1), "'mappingproxy' object"),
     ],
 )
 def test_a_custom_check_that_fails_promotes_nothing(check: Callable[..., Any], words: str) -> None:
