@@ -35,7 +35,7 @@ from perennial.steps.settings import Cycle, digest
 from perennial.tasks.base import Task
 from perennial.tasks.classification import Classification
 from perennial.tracking.wandb import NoTracker
-from perennial.training.module import OptimizerFactory
+from perennial.training.optimizer import OptimizerFactory
 from perennial.training.settings import Training
 
 PROMOTIONS = ("gate", "always")

@@ -12,7 +12,6 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
 from perennial.data.datamodule import batches, move
@@ -20,10 +19,12 @@ from perennial.data.rows import Rows
 from perennial.errors import ConfigError, DataError, PerennialError
 from perennial.evaluation.predict import eval_mode, predict
 from perennial.methods.batch_norm import batch_norms, statistics
+from perennial.models.freezing import freeze
 from perennial.models.head import Head, find_head, grow
 from perennial.tasks.base import Task
 from perennial.training.attach import combine
-from perennial.training.module import OptimizerFactory, TaskModule, build_optimizer, learning_rate
+from perennial.training.optimizer import OptimizerFactory
+from perennial.training.root import root_module
 from perennial.types import Batch, Floats, MethodContext, Predictions, VersionView
 
 
@@ -36,12 +37,14 @@ class Constructor:
         arguments: Plain values.
         build: Makes the object; comes from the user's own configuration, never from a version.
         head: The output layer that a lineage's new classes made wider than the arguments say.
+        freeze: Patterns of parameters that do not train.
     """
 
     target: str
     arguments: Mapping[str, Any]
-    build: Callable[[], Any]
+    build: Callable[..., Any]
     head: Head | None = None
+    freeze: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """As a version's manifest keeps it."""
@@ -168,19 +171,7 @@ def build_learner(
             where=f"model ({model.target})",
             mend="check the arguments under model in --cfg job against the constructor's",
         ) from error
-    notes: tuple[str, ...] = ()
-    if isinstance(built, pl.LightningModule):
-        module = built
-        if is_overridden("configure_optimizers", built):
-            notes = (
-                f"{type(built).__name__} brings its own optimizer; the settings under optimizer "
-                "are not used",
-            )
-        else:
-            _give_optimizer(built, optimizer)
-    elif isinstance(built, nn.Module):
-        module = TaskModule(model=built, task=task, optimizer=optimizer)
-    else:
+    if not isinstance(built, nn.Module):
         raise ConfigError(
             f"{model.target} gave a {type(built).__name__}, not a torch module.",
             where="model._target_",
@@ -189,6 +180,10 @@ def build_learner(
     if model.head is not None:
         # any seed: weights are loaded over what is drawn here
         grow(built, model.head, seed=0)
+    frozen = freeze(built, model.freeze) if model.freeze else []
+    module, notes = root_module(built, task=task, optimizer=optimizer)
+    if frozen:
+        notes = (*notes, f"{len(frozen)} parameters are frozen ({', '.join(model.freeze)})")
     built.to(device)
     return Learner(
         module=module,
@@ -348,12 +343,3 @@ def memory_gradients(
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """A copy of the state dict on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
-def _give_optimizer(module: pl.LightningModule, factory: OptimizerFactory) -> None:
-    module.lr = learning_rate(factory)  # type: ignore[assignment]
-
-    def configure_optimizers() -> torch.optim.Optimizer:
-        return build_optimizer(factory, module.parameters(), module.lr)  # type: ignore[arg-type]
-
-    module.configure_optimizers = configure_optimizers  # type: ignore[method-assign]

@@ -21,7 +21,7 @@ from perennial.promotion.registry import Registry, Version
 from perennial.steps.collect import Data, Parts
 from perennial.steps.learner import Constructor, Learner, build_learner
 from perennial.tracking.base import plain
-from perennial.training.module import OptimizerFactory
+from perennial.training.optimizer import OptimizerFactory
 from perennial.training.settings import Training
 from perennial.types import Show, show_nothing
 

@@ -89,8 +89,8 @@ class Tabular(nn.Module):
 
 
 def _columns(categorical: Tensor | None) -> int:
-    return 0 if categorical is None else int(categorical.shape[1])
+    return 0 if categorical is None else categorical.shape[1]
 
 
 def _width(categories: int) -> int:
-    return min(50, math.ceil(1.6 * categories**0.56))
+    return min(50, math.ceil(1.6 * math.pow(categories, 0.56)))
