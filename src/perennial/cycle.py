@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from perennial.methods.base import arrange
-from perennial.models.checkpoint import match
 from perennial.promotion.gate import decide
 from perennial.steps.candidate import train, version_files, view
 from perennial.steps.evidence import gather, score
@@ -70,12 +69,13 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
     learner = cycle.learner(champion)
     announce(cycle, material, methods, learner)
 
-    learner.load(match(view(champion).weights, learner.model, where=champion.id))
+    served = learner.view(view(champion))
+    learner.load(served.weights)
     output_width(learner, new.train)  # a model that cannot take the rows says so here
     before = score(learner, material, seed=cycle.seed)
     candidate = train(
         learner,
-        champion=view(champion),
+        champion=served,
         methods=methods,
         new=new.train,
         history=history.train,
@@ -91,6 +91,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         classes=len(new.label_names),
         history_weight=history.weight,
     )
+    learner.settle()
     after = score(learner, material, seed=cycle.seed)
     evidence = gather(cycle, material, learner, champion=before, candidate=after)
     return Outcome(

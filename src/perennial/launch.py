@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from perennial.steps.learner import Constructor
     from perennial.steps.settings import Cycle
 
-OWN = {"model": ("freeze",), "optimizer": ("layer_decay", "groups", "replace")}
+OWN = {"model": ("freeze", "adapter"), "optimizer": ("layer_decay", "groups", "replace")}
 RUN_KEYS = ("registry", "tracking", "notify", "promote", "force", "exit_zero", "dry", "debug")
 
 
@@ -167,6 +167,7 @@ def adopt_job(config: dict[str, Any]) -> str:
 
 
 def _check(config: Mapping[str, Any]) -> None:
+    from perennial.models.adapter import Adapter
     from perennial.training.optimizer import Grouped
 
     check_types(config)
@@ -184,6 +185,8 @@ def _check(config: Mapping[str, Any]) -> None:
         own_settings(config["optimizer"], "optimizer"), where="optimizer", constructor=Grouped
     )
     check_patterns(config["model"].get("freeze"), where="model.freeze")
+    if config["model"].get("adapter") is not None:
+        check_node(config["model"]["adapter"], where="model.adapter", constructor=Adapter)
     _check_data(config)
     for method, node in config["method"].items():
         check_node(node, where=f"method.{method}")
@@ -263,14 +266,17 @@ def _built(
 
 def _model(node: Mapping[str, Any]) -> Constructor:
     """The model's constructor, with what Perennial does to the model it makes."""
+    from perennial.models.adapter import Adapter
     from perennial.steps.learner import Constructor
 
+    adapter = node.get("adapter")
     inner = constructed(node, "model")
     return Constructor(
         target=str(node["_target_"]),
         arguments={k: v for k, v in inner.items() if not k.startswith("_")},
         build=lambda **recorded: build({**inner, **recorded}, where="model"),
         freeze=tuple(node.get("freeze") or ()),
+        adapter=None if adapter is None else Adapter(**adapter),
     )
 
 

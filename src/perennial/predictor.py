@@ -106,7 +106,7 @@ def load(
         RegistryError: No such version, or its class is not allowed or has changed.
         IntegrityError: A stored file was changed.
     """
-    from perennial.models.checkpoint import read_safetensors
+    from perennial.models.checkpoint import version_weights
     from perennial.models.rebuild import put_weights, rebuild
     from perennial.promotion.registry import Registry
 
@@ -118,7 +118,7 @@ def load(
         ref=version.id,
         how=f'perennial.load("{ref}", allow=["{{target}}"])',
     )
-    put_weights(model, read_safetensors(version.open("model.safetensors")), ref=version.id)
+    put_weights(model, version_weights(version), ref=version.id)
     columns = version.manifest["columns"]
     return Predictor(
         model=model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors.torch
 import torch
@@ -14,10 +14,24 @@ from torch import Tensor, nn
 
 from perennial import files
 from perennial.errors import CheckpointError
+from perennial.models.adapter import is_factor, plain, under_adapters
 from perennial.models.unpickle import Inert, read_archive
 
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
 _SHOWN = 8
+
+
+class Stored(Protocol):
+    """What is read of a version of the registry."""
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Path inside the version to SHA-256."""
+        ...
+
+    def open(self, path: str) -> Path:
+        """A verified local file."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,8 @@ def match(
 
     Args:
         weights: As read.
-        model: What they are for.
+        model: What they are for. Factors of an adapter that the weights know nothing of stay as
+            they are in the model.
         where: Shown in messages.
         say: Told which tensors outside of the prefix are not used.
 
@@ -85,7 +100,10 @@ def match(
         CheckpointError: Names the tensors that are missing, left over, of another shape, or not
             finite, and the likely cause.
     """
-    wanted = model.state_dict()
+    state = model.state_dict()
+    # a checkpoint of before there were factors is for the plain model
+    from_before = any(map(is_factor, state)) and not any(map(is_factor, weights))
+    wanted = plain(state) if from_before else state
     renamed = _renamed(weights, wanted)
     if unused := _unused(weights, renamed):
         shown = ", ".join(unused[:_SHOWN]) + (", …" if len(unused) > _SHOWN else "")
@@ -112,7 +130,8 @@ def match(
             where=where,
             mend="it was saved after training had diverged; use an earlier one",
         )
-    return {name: renamed[name].to(value.dtype) for name, value in wanted.items()}
+    fitted = {name: renamed[name].to(value.dtype) for name, value in wanted.items()}
+    return under_adapters(fitted, state) if from_before else fitted
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -142,6 +161,37 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             mend="the file is damaged; restore it from a copy",
         ) from error
     return tensors
+
+
+WEIGHTS, BASE = "model.safetensors", "base.safetensors"
+
+
+def version_weights(version: Stored) -> dict[str, Tensor]:
+    """The weights that a version keeps, those of its adapter's base among them.
+
+    Raises:
+        CheckpointError: A file is damaged.
+    """
+    parts = [name for name in (BASE, WEIGHTS) if name in version.files]
+    return {k: v for name in parts for k, v in read_safetensors(version.open(name)).items()}
+
+
+def version_files(model: nn.Module, *, adapted: bool) -> dict[str, bytes]:
+    """The files that keep a model's weights.
+
+    Args:
+        model: The model of record.
+        adapted: Whether what does not train is the base of an adapter: it goes into a file of its
+            own, whose content, and so whose SHA-256, is the same in every version.
+    """
+    state = model.state_dict()
+    if not adapted:
+        return {WEIGHTS: to_bytes(state)}
+    fixed = {n for n, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
+    return {
+        BASE: to_bytes({name: value for name, value in state.items() if name in fixed}),
+        WEIGHTS: to_bytes({name: value for name, value in state.items() if name not in fixed}),
+    }
 
 
 def _weights(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from perennial.errors import PerennialError, RegistryError
 
@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 OURS = "perennial.models."
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """A model that reads something elsewhere when it is founded, which its versions then keep."""
+
+    def recorded(self) -> dict[str, Any]:
+        """Arguments, as plain values, with which the constructor reads nothing elsewhere."""
+        ...
 
 
 def rebuild(
@@ -25,7 +34,8 @@ def rebuild(
 
     Args:
         constructor: ``target`` and ``arguments`` of the manifest, and ``head`` where new classes
-            made the output layer wider than the arguments say.
+            made the output layer wider than the arguments say; ``recorded``, arguments that hold
+            what the model read elsewhere when it was founded; ``adapter``, its factors.
         allow: Import paths of the user's own classes that may be built.
         ref: The version, for messages.
         how: How to allow ``{target}``, for messages.
@@ -35,6 +45,7 @@ def rebuild(
     """
     from torch import nn
 
+    from perennial.models.adapter import Adapter, adapt
     from perennial.models.head import Head, grow
 
     target = str(constructor["target"])
@@ -53,18 +64,29 @@ def rebuild(
             where=ref,
             mend="run where its module lies, or install the package that holds it",
         ) from error
-    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+    ours = target not in set(allow)  # what a module of ours merely imported is not ours
+    is_module = inspect.isclass(found) and issubclass(found, nn.Module)
+    if not is_module or (ours and not found.__module__.startswith(OURS)):
         raise RegistryError(
             f"{ref} names {target}, which is no torch.nn.Module.",
             where=ref,
             mend="restore the version from a copy",
         )
-    recorded = constructor.get("head")
+    head, adapter = constructor.get("head"), constructor.get("adapter")
+    recorded = constructor.get("recorded") or {}
+    if hasattr(found, "recorded") and not recorded:
+        raise RegistryError(
+            f"{ref} does not hold what a {target} is built of, which is read nowhere else.",
+            where=ref,
+            mend="restore the version from a copy",
+        )
     try:
-        model = found(**constructor["arguments"])
-        if recorded is not None:
+        model: nn.Module = found(**{**constructor["arguments"], **recorded})
+        if head is not None:
             # any seed: weights are loaded over what is drawn here
-            grow(model, Head(**recorded), seed=0)
+            grow(model, Head(**head), seed=0)
+        if adapter is not None:
+            adapt(model, Adapter(**adapter))
         return model
     except Exception as error:
         # the class is foreign code: whatever it raises is the reason

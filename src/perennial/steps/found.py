@@ -343,6 +343,7 @@ def _register(
     names = parts.label_names
     methods = _method_state(cycle, learner, parts) if len(parts.train) else {}
     methods |= left or {}
+    learner.settle()
     scores: dict[str, Any] = {}
     if len(parts.holdout):
         predicted = learner.predict(parts.holdout)
@@ -381,6 +382,7 @@ def _register(
             initial={},
             how=how,
             extra=extra,
+            learner=learner,
         ),
         decision=None,
         verdict=how,
