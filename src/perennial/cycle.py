@@ -9,8 +9,9 @@ from typing import Any
 from perennial.methods.base import arrange
 from perennial.promotion.gate import decide
 from perennial.steps.candidate import train, version_files, view
+from perennial.steps.checkpoint import check_checkpoint
 from perennial.steps.evidence import gather, score
-from perennial.steps.found import check_checkpoint_path, found, satisfied
+from perennial.steps.found import found, satisfied
 from perennial.steps.judge import metrics
 from perennial.steps.learner import output_width
 from perennial.steps.material import Material, announce, collect, refuse_what_cannot_work
@@ -33,7 +34,7 @@ def run(cycle: Cycle) -> dict[str, Any]:
         PerennialError: Of the kind that says what is wrong; registry and champion are as before.
     """
     started = time.monotonic()
-    check_checkpoint_path(cycle.checkpoint)
+    check_checkpoint(cycle.checkpoint)
     if not cycle.dry:
         cycle.registry.sweep()
     champion = cycle.registry.champion(cycle.name)

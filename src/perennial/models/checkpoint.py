@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from perennial import files
 from perennial.errors import CheckpointError
 from perennial.models.adapter import is_factor, plain, under_adapters
+from perennial.models.shards import INDEX, read_shards, weights_file
 from perennial.models.unpickle import Inert, read_archive
 
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
@@ -40,8 +41,9 @@ class Checkpoint:
 
     Attributes:
         weights: By the names they carry there.
-        kind: ``lightning``, ``state_dict`` or ``safetensors``.
-        sha256: Of the file.
+        kind: ``lightning``, ``state_dict``, ``safetensors``, ``shards``, ``huggingface`` or
+            ``registry``.
+        sha256: Of the file, or over those of the shards.
     """
 
     weights: dict[str, Tensor]
@@ -50,24 +52,37 @@ class Checkpoint:
 
 
 def read_state(path: Path) -> Checkpoint:
-    """Read a Lightning ``.ckpt``, a ``state_dict`` or safetensors, told apart by their content.
+    """Read a user's checkpoint, told by its content and not by its name.
+
+    That is a Lightning ``.ckpt``, a ``state_dict``, safetensors, shards that a ``.index.json``
+    lists, or a folder with one of these: one of Hugging Face, or any with a single checkpoint.
 
     Raises:
         CheckpointError: Missing, damaged, of another kind, or it would execute code.
     """
+    if path.is_dir():
+        read = read_state(weights_file(path))
+        is_theirs = (path / "config.json").is_file()
+        return replace(read, kind="huggingface") if is_theirs else read
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
         raise CheckpointError(
-            f"The checkpoint {what}.",
+            "The checkpoint does not exist.",
             where=f"checkpoint={path}",
-            mend="name a .ckpt, .pt, .pth, .bin or .safetensors file",
+            mend="name a .ckpt, .pt, .pth, .bin or .safetensors file, or a folder with one",
         )
+    if path.name.endswith(INDEX):
+        weights, digest = read_shards(path, lambda shard: _read_file(shard)[0])
+        return Checkpoint(weights=weights, kind="shards", sha256=digest)
+    weights, kind = _read_file(path)
+    return Checkpoint(weights=weights, kind=kind, sha256=files.hash_file(path))
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors of one file by name, and its kind."""
     if _is_zip(path):
-        content = read_archive(path)
-        weights, kind = _weights(content, path)
-        return Checkpoint(weights=weights, kind=kind, sha256=files.hash_file(path))
+        return _weights(read_archive(path), path)
     try:
-        tensors = read_safetensors(path)
+        return read_safetensors(path), "safetensors"
     except CheckpointError as error:
         raise CheckpointError(
             "This is no checkpoint that can be read without running code.",
@@ -75,7 +90,6 @@ def read_state(path: Path) -> Checkpoint:
             mend="save it again with torch.save(model.state_dict(), path) (torch ≥ 1.6) or as "
             ".safetensors; files of older torch and plain pickles are not read",
         ) from error
-    return Checkpoint(weights=tensors, kind="safetensors", sha256=files.hash_file(path))
 
 
 def match(
