@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from perennial.errors import PerennialError, RegistryError
@@ -25,9 +25,14 @@ class Recorded(Protocol):
 
 
 def rebuild(
-    constructor: Mapping[str, Any], *, allow: Iterable[str], ref: str, how: str
+    constructor: Mapping[str, Any],
+    *,
+    weights: Mapping[str, Tensor],
+    allow: Iterable[str],
+    ref: str,
+    how: str,
 ) -> nn.Module:
-    """Build a version's model, without its weights.
+    """Build a version's model and put its weights into it.
 
     A version names its model's class but is never trusted to choose what is imported: a class
     that is not Perennial's own is built only if it is allowed.
@@ -36,12 +41,14 @@ def rebuild(
         constructor: ``target`` and ``arguments`` of the manifest, and ``head`` where new classes
             made the output layer wider than the arguments say; ``recorded``, arguments that hold
             what the model read elsewhere when it was founded; ``adapter``, its factors.
+        weights: The version's, of which a model of ours may not be larger.
         allow: Import paths of the user's own classes that may be built.
         ref: The version, for messages.
         how: How to allow ``{target}``, for messages.
 
     Raises:
-        RegistryError: The class is not allowed, not there, no module, or takes other arguments.
+        RegistryError: The class is not allowed, not there, no module, takes other arguments, or
+            does not fit the weights.
     """
     from torch import nn
 
@@ -80,14 +87,19 @@ def rebuild(
             where=ref,
             mend="restore the version from a copy",
         )
+    arguments = {**constructor["arguments"], **recorded}
     try:
-        model: nn.Module = found(**{**constructor["arguments"], **recorded})
+        if ours:
+            _refuse_larger(found, arguments, weights)
+        model: nn.Module = found(**arguments)
+        wide = max((head or {}).get("outputs", 0), (adapter or {}).get("rank", 0))
+        if wide > sum(value.numel() for value in weights.values()):
+            raise ValueError(f"a layer of {wide:,} is wider than all that is stored")
         if head is not None:
             # any seed: weights are loaded over what is drawn here
             grow(model, Head(**head), seed=0)
         if adapter is not None:
             adapt(model, Adapter(**adapter))
-        return model
     except Exception as error:
         # the class is foreign code: whatever it raises is the reason
         raise RegistryError(
@@ -95,18 +107,42 @@ def rebuild(
             where=ref,
             mend="use the code that the version was trained with",
         ) from error
+    _put(model, weights, ref=ref)
+    return model
+
+
+def _refuse_larger(
+    found: Callable[..., nn.Module], arguments: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> None:
+    """Try the constructor where nothing is allocated: arguments may claim any size or depth."""
+    import torch
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    stored = sum(value.numel() for value in weights.values())
+    claimed = 0
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal claimed
+        claimed += 0 if parameter is None else parameter.numel()
+        # a constructor may register a weight again to tie it
+        if claimed > 2 * stored:
+            raise ValueError(
+                f"they make a larger model than the {stored:,} numbers that are stored"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            found(**arguments)
+    finally:
+        handle.remove()
 
 
 def _reason(error: Exception) -> str:
     return error.what.rstrip(".") if isinstance(error, PerennialError) else str(error)
 
 
-def put_weights(model: nn.Module, weights: Mapping[str, Tensor], *, ref: str) -> None:
-    """Load a version's weights into the model that was rebuilt for it.
-
-    Raises:
-        RegistryError: The class has changed since, so that they do not fit.
-    """
+def _put(model: nn.Module, weights: Mapping[str, Tensor], *, ref: str) -> None:
     try:
         model.load_state_dict(dict(weights))
     except RuntimeError as error:
