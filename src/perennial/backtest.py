@@ -35,7 +35,7 @@ from perennial.steps.settings import Cycle, digest
 from perennial.tasks.base import Task
 from perennial.tasks.classification import Classification
 from perennial.tracking.wandb import NoTracker
-from perennial.training.module import OptimizerFactory
+from perennial.training.optimizer import OptimizerFactory
 from perennial.training.settings import Training
 
 PROMOTIONS = ("gate", "always")
@@ -282,7 +282,7 @@ def _scores(cycle: Cycle, told: Sequence[Window]) -> tuple[Matrix, Matrix]:
     found_rows: dict[str, list[float]] = {}
     for window in told:
         if window.serving not in found_rows:
-            learner.load(view(cycle.registry.version(window.serving)).weights)
+            learner.load(learner.view(view(cycle.registry.version(window.serving))).weights)
             found_rows[window.serving] = row()
     return np.array([found_rows[window.serving] for window in told]), initial
 

@@ -118,6 +118,21 @@ def accepts(hint: Any, value: Any) -> bool:
     return value is not None or hint is Any
 
 
+def check_patterns(patterns: Any, *, where: str) -> None:
+    """Check a list of patterns of names.
+
+    Raises:
+        ConfigError: It is no list of texts.
+    """
+    right = isinstance(patterns, list) and all(isinstance(one, str) for one in patterns)
+    if patterns is not None and not right:
+        raise ConfigError(
+            f"{where} is {patterns!r}; it takes a list of patterns of names.",
+            where=where,
+            mend=f"write {where}=['encoder.*']",
+        )
+
+
 def check_types(config: Mapping[str, Any]) -> None:
     """Check the top-level settings, which no constructor's signature describes.
 

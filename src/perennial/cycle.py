@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 from perennial.methods.base import arrange
-from perennial.models.checkpoint import match
 from perennial.promotion.gate import decide
 from perennial.steps.candidate import train, version_files, view
+from perennial.steps.checkpoint import check_checkpoint
 from perennial.steps.evidence import gather, score
-from perennial.steps.found import check_checkpoint_path, found, satisfied
+from perennial.steps.found import found, satisfied
 from perennial.steps.judge import metrics
 from perennial.steps.learner import output_width
 from perennial.steps.material import Material, announce, collect, refuse_what_cannot_work
@@ -35,7 +35,7 @@ def run(cycle: Cycle) -> dict[str, Any]:
         PerennialError: Of the kind that says what is wrong; registry and champion are as before.
     """
     started = time.monotonic()
-    check_checkpoint_path(cycle.checkpoint)
+    check_checkpoint(cycle.checkpoint)
     if not cycle.dry:
         cycle.registry.sweep()
     champion = cycle.registry.champion(cycle.name)
@@ -71,12 +71,13 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
     learner = cycle.learner(champion)
     announce(cycle, material, methods, learner)
 
-    learner.load(match(view(champion).weights, learner.model, where=champion.id))
+    served = learner.view(view(champion))
+    learner.load(served.weights)
     output_width(learner, new.train)  # a model that cannot take the rows says so here
     before = score(learner, material, seed=cycle.seed)
     candidate = train(
         learner,
-        champion=view(champion),
+        champion=served,
         methods=methods,
         new=new.train,
         history=history.train,
@@ -92,6 +93,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         classes=len(new.label_names),
         history_weight=history.weight,
     )
+    learner.settle()
     after = score(learner, material, seed=cycle.seed)
     evidence = gather(cycle, material, learner, champion=before, candidate=after)
     return Outcome(

@@ -7,7 +7,6 @@ import tempfile
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +14,17 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from rich.console import Console
 
-from perennial.config import check_node, check_types
+from perennial.config import check_node, check_patterns, check_types
 from perennial.errors import ConfigError, PerennialError
 from perennial.reporting.progress import Display
 from perennial.tracking.base import plain
 
 if TYPE_CHECKING:
     from perennial.notification import Notifier
+    from perennial.steps.learner import Constructor
     from perennial.steps.settings import Cycle
 
+OWN = {"model": ("freeze", "adapter"), "optimizer": ("layer_decay", "groups", "replace")}
 RUN_KEYS = ("registry", "tracking", "notify", "promote", "force", "exit_zero", "dry", "debug")
 
 
@@ -166,6 +167,9 @@ def adopt_job(config: dict[str, Any]) -> str:
 
 
 def _check(config: Mapping[str, Any]) -> None:
+    from perennial.models.adapter import Adapter
+    from perennial.training.optimizer import Grouped
+
     check_types(config)
     groups = ("model", "task", "optimizer", "trainer", "gate", "registry", "tracking")
     for group in (*groups, "data", "method"):
@@ -176,10 +180,28 @@ def _check(config: Mapping[str, Any]) -> None:
                 mend="write method=none" if group == "method" else f"choose one: {group}=NAME",
             )
     for group in groups:
-        check_node(config[group], where=group)
+        check_node(constructed(config[group], group), where=group)
+    check_node(
+        own_settings(config["optimizer"], "optimizer"), where="optimizer", constructor=Grouped
+    )
+    check_patterns(config["model"].get("freeze"), where="model.freeze")
+    if config["model"].get("adapter") is not None:
+        check_node(config["model"]["adapter"], where="model.adapter", constructor=Adapter)
     _check_data(config)
     for method, node in config["method"].items():
         check_node(node, where=f"method.{method}")
+
+
+def own_settings(node: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """Settings of a group that are Perennial's own, beside those of the constructor it names."""
+    return {key: value for key, value in node.items() if key in OWN.get(group, ())}
+
+
+def constructed(node: Mapping[str, Any], group: str) -> Mapping[str, Any]:
+    """Settings of a group that go to the constructor it names."""
+    if not isinstance(node, Mapping):
+        return node
+    return {key: value for key, value in node.items() if key not in OWN.get(group, ())}
 
 
 def _check_data(config: Mapping[str, Any]) -> None:
@@ -201,9 +223,9 @@ def _built(
 ) -> Cycle:
     """The cycle that a configuration describes; a dry one works on a copy of the registry."""
     from perennial.steps.collect import Data
-    from perennial.steps.learner import Constructor
     from perennial.steps.settings import Cycle
     from perennial.tracking.wandb import NoTracker
+    from perennial.training.optimizer import Grouped
 
     dry, name = bool(config["dry"]), str(config["model_name"])
     registry = build(config["registry"], where="registry")
@@ -215,16 +237,15 @@ def _built(
     return Cycle(
         name=name,
         data=Data(**{key: _source(value, key) for key, value in config["data"].items()}),
-        model=Constructor(
-            target=str(config["model"]["_target_"]),
-            arguments={k: v for k, v in config["model"].items() if not k.startswith("_")},
-            build=partial(build, config["model"], where="model"),
-        ),
+        model=_model(config["model"]),
         task=build(config["task"], where="task"),
         methods=lambda: [
             build(node, where=f"method.{key}") for key, node in config["method"].items()
         ],
-        optimizer=build(config["optimizer"], where="optimizer"),
+        optimizer=Grouped(
+            build(constructed(config["optimizer"], "optimizer"), where="optimizer"),
+            **own_settings(config["optimizer"], "optimizer"),
+        ),
         training=training,
         policy=build(config["gate"], where="gate"),
         registry=registry,
@@ -240,6 +261,22 @@ def _built(
         folder=folder,
         say=display.say,
         progress=display.progress,
+    )
+
+
+def _model(node: Mapping[str, Any]) -> Constructor:
+    """The model's constructor, with what Perennial does to the model it makes."""
+    from perennial.models.adapter import Adapter
+    from perennial.steps.learner import Constructor
+
+    adapter = node.get("adapter")
+    inner = constructed(node, "model")
+    return Constructor(
+        target=str(node["_target_"]),
+        arguments={k: v for k, v in inner.items() if not k.startswith("_")},
+        build=lambda **recorded: build({**inner, **recorded}, where="model"),
+        freeze=tuple(node.get("freeze") or ()),
+        adapter=None if adapter is None else Adapter(**adapter),
     )
 
 

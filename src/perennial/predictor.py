@@ -106,19 +106,19 @@ def load(
         RegistryError: No such version, or its class is not allowed or has changed.
         IntegrityError: A stored file was changed.
     """
-    from perennial.models.checkpoint import read_safetensors
-    from perennial.models.rebuild import put_weights, rebuild
+    from perennial.models.checkpoint import version_weights
+    from perennial.models.rebuild import rebuild
     from perennial.promotion.registry import Registry
 
     registry = Registry(url=url or f"sqlite:///{home() / 'registry.db'}", files=files)
     version = registry.version(ref)
     model = rebuild(
         version.manifest["model"],
+        weights=version_weights(version),
         allow=[one if isinstance(one, str) else _path(one) for one in allow],
         ref=version.id,
         how=f'perennial.load("{ref}", allow=["{{target}}"])',
     )
-    put_weights(model, read_safetensors(version.open("model.safetensors")), ref=version.id)
     columns = version.manifest["columns"]
     return Predictor(
         model=model,

@@ -32,6 +32,8 @@ class Method:
             them into batches.
         holds_champion: Whether the method pulls the candidate towards the champion.
         drops_champion: Whether the method starts from other weights than the champion's.
+        weighs_parameters: Whether what the method leaves for the next cycle belongs to single
+            parameters, which then have to go on.
         logits_dtype: Dtype in which logits are kept with remembered rows for this method; None
             where it uses none.
     """
@@ -44,6 +46,7 @@ class Method:
     needs_replay: ClassVar[bool] = False
     holds_champion: ClassVar[bool] = False
     drops_champion: ClassVar[bool] = False
+    weighs_parameters: ClassVar[bool] = False
     logits_dtype: str | None = None
 
     def new_share(self, new_rows: int, history_rows: int) -> float | None:

@@ -66,6 +66,7 @@ class EWC(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"logits"})
     needs_history: ClassVar[bool] = True
     holds_champion: ClassVar[bool] = True
+    weighs_parameters: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class SI(Method):
     name: ClassVar[str] = "si"
     learns_from_training: ClassVar[bool] = True
     holds_champion: ClassVar[bool] = True
+    weighs_parameters: ClassVar[bool] = True
 
     def __init__(self, *, strength: float = 10.0, damping: float = 0.1) -> None:
         for setting, value in (("strength", strength), ("damping", damping)):

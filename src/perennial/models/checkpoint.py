@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors.torch
 import torch
@@ -14,10 +14,25 @@ from torch import Tensor, nn
 
 from perennial import files
 from perennial.errors import CheckpointError
+from perennial.models.adapter import is_factor, plain, under_adapters
+from perennial.models.shards import INDEX, read_shards, weights_file
 from perennial.models.unpickle import Inert, read_archive
 
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
 _SHOWN = 8
+
+
+class Stored(Protocol):
+    """What is read of a version of the registry."""
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Path inside the version to SHA-256."""
+        ...
+
+    def open(self, path: str) -> Path:
+        """A verified local file."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -26,8 +41,9 @@ class Checkpoint:
 
     Attributes:
         weights: By the names they carry there.
-        kind: ``lightning``, ``state_dict`` or ``safetensors``.
-        sha256: Of the file.
+        kind: ``lightning``, ``state_dict``, ``safetensors``, ``shards``, ``huggingface`` or
+            ``registry``.
+        sha256: Of the file, or over those of the shards.
     """
 
     weights: dict[str, Tensor]
@@ -36,24 +52,37 @@ class Checkpoint:
 
 
 def read_state(path: Path) -> Checkpoint:
-    """Read a Lightning ``.ckpt``, a ``state_dict`` or safetensors, told apart by their content.
+    """Read a user's checkpoint, told by its content and not by its name.
+
+    That is a Lightning ``.ckpt``, a ``state_dict``, safetensors, shards that a ``.index.json``
+    lists, or a folder with one of these: one of Hugging Face, or any with a single checkpoint.
 
     Raises:
         CheckpointError: Missing, damaged, of another kind, or it would execute code.
     """
+    if path.is_dir():
+        read = read_state(weights_file(path))
+        is_theirs = (path / "config.json").is_file()
+        return replace(read, kind="huggingface") if is_theirs else read
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
         raise CheckpointError(
-            f"The checkpoint {what}.",
+            "The checkpoint does not exist.",
             where=f"checkpoint={path}",
-            mend="name a .ckpt, .pt, .pth, .bin or .safetensors file",
+            mend="name a .ckpt, .pt, .pth, .bin or .safetensors file, or a folder with one",
         )
+    if path.name.endswith(INDEX):
+        weights, digest = read_shards(path, lambda shard: _read_file(shard)[0])
+        return Checkpoint(weights=weights, kind="shards", sha256=digest)
+    weights, kind = _read_file(path)
+    return Checkpoint(weights=weights, kind=kind, sha256=files.hash_file(path))
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors of one file by name, and its kind."""
     if _is_zip(path):
-        content = read_archive(path)
-        weights, kind = _weights(content, path)
-        return Checkpoint(weights=weights, kind=kind, sha256=files.hash_file(path))
+        return _weights(read_archive(path), path)
     try:
-        tensors = read_safetensors(path)
+        return read_safetensors(path), "safetensors"
     except CheckpointError as error:
         raise CheckpointError(
             "This is no checkpoint that can be read without running code.",
@@ -61,7 +90,6 @@ def read_state(path: Path) -> Checkpoint:
             mend="save it again with torch.save(model.state_dict(), path) (torch ≥ 1.6) or as "
             ".safetensors; files of older torch and plain pickles are not read",
         ) from error
-    return Checkpoint(weights=tensors, kind="safetensors", sha256=files.hash_file(path))
 
 
 def match(
@@ -77,7 +105,8 @@ def match(
 
     Args:
         weights: As read.
-        model: What they are for.
+        model: What they are for. Factors of an adapter that the weights know nothing of stay as
+            they are in the model.
         where: Shown in messages.
         say: Told which tensors outside of the prefix are not used.
 
@@ -85,7 +114,10 @@ def match(
         CheckpointError: Names the tensors that are missing, left over, of another shape, or not
             finite, and the likely cause.
     """
-    wanted = model.state_dict()
+    state = model.state_dict()
+    # a checkpoint of before there were factors is for the plain model
+    from_before = any(map(is_factor, state)) and not any(map(is_factor, weights))
+    wanted = plain(state) if from_before else state
     renamed = _renamed(weights, wanted)
     if unused := _unused(weights, renamed):
         shown = ", ".join(unused[:_SHOWN]) + (", …" if len(unused) > _SHOWN else "")
@@ -112,7 +144,8 @@ def match(
             where=where,
             mend="it was saved after training had diverged; use an earlier one",
         )
-    return {name: renamed[name].to(value.dtype) for name, value in wanted.items()}
+    fitted = {name: renamed[name].to(value.dtype) for name, value in wanted.items()}
+    return under_adapters(fitted, state) if from_before else fitted
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -142,6 +175,37 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             mend="the file is damaged; restore it from a copy",
         ) from error
     return tensors
+
+
+WEIGHTS, BASE = "model.safetensors", "base.safetensors"
+
+
+def version_weights(version: Stored) -> dict[str, Tensor]:
+    """The weights that a version keeps, those of its adapter's base among them.
+
+    Raises:
+        CheckpointError: A file is damaged.
+    """
+    parts = [name for name in (BASE, WEIGHTS) if name in version.files]
+    return {k: v for name in parts for k, v in read_safetensors(version.open(name)).items()}
+
+
+def version_files(model: nn.Module, *, adapted: bool) -> dict[str, bytes]:
+    """The files that keep a model's weights.
+
+    Args:
+        model: The model of record.
+        adapted: Whether what does not train is the base of an adapter: it goes into a file of its
+            own, whose content, and so whose SHA-256, is the same in every version.
+    """
+    state = model.state_dict()
+    if not adapted:
+        return {WEIGHTS: to_bytes(state)}
+    fixed = {n for n, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
+    return {
+        BASE: to_bytes({name: value for name, value in state.items() if name in fixed}),
+        WEIGHTS: to_bytes({name: value for name, value in state.items() if name not in fixed}),
+    }
 
 
 def _weights(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import pickletools
 
 MAX_DEPTH = 500
+MAX_HASHED = 1 << 20
 _PUT = ("PUT", "BINPUT", "LONG_BINPUT")
 _GET = ("GET", "BINGET", "LONG_BINGET")
 _FILLING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")
+_HASHING = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET")
 _LEAVING = ("PROTO", "FRAME", "STOP")
 
 
 def absurd(content: bytes) -> str | None:
     """Why a pickle must not be run, or None.
 
-    Two things end a process where an exception should: a memo index beyond all bounds (the memo is
-    an array as long as its largest index), and containers nested so deeply that hashing one
-    overflows the C stack. Depths are followed over a model of the pickle machine's stack.
+    Three things end a process where an exception should: a memo index beyond all bounds (the memo
+    is an array as long as its largest index), containers nested so deeply that hashing one
+    overflows the C stack, and tuples that hold one another twice over and over, whose hash takes
+    time that doubles with each. Depths and the number of values that a hash would visit are
+    followed over a model of the pickle machine's stack.
 
     Args:
         content: The pickle.
@@ -26,7 +30,8 @@ def absurd(content: bytes) -> str | None:
         IndexError: It takes more from the stack than there is.
         KeyError: It refers to something that was never memoised.
     """
-    stack: list[list[int] | None] = []  # a depth, shared with the memo, or None for a mark
+    # depth and values to hash, shared with the memo, or None for a mark
+    stack: list[list[int] | None] = []
     memo: dict[int, list[int]] = {}
     for opcode, argument, _ in pickletools.genops(content):
         name = opcode.name
@@ -41,13 +46,17 @@ def absurd(content: bytes) -> str | None:
             stack.append(_top(stack))
         elif name == "MARK":
             stack.append(None)
-        elif name not in _LEAVING and not _step(stack, opcode):
-            return "its pickle nests containers too deeply"
+        elif name not in _LEAVING:
+            depth, hashed = _step(stack, opcode)
+            if depth >= MAX_DEPTH:
+                return "its pickle nests containers too deeply"
+            if hashed > MAX_HASHED:
+                return "its pickle nests tuples in one another beyond all bounds"
     return None
 
 
-def _step(stack: list[list[int] | None], opcode: pickletools.OpcodeInfo) -> bool:
-    """Take an opcode's operands and put its results; False where they lie too deep."""
+def _step(stack: list[list[int] | None], opcode: pickletools.OpcodeInfo) -> tuple[int, int]:
+    """Take an opcode's operands and put its results; their depth and values to hash."""
     inner: list[list[int]] = []
     before = list(opcode.stack_before)
     if pickletools.markobject in before:
@@ -58,12 +67,15 @@ def _step(stack: list[list[int] | None], opcode: pickletools.OpcodeInfo) -> bool
     # what is filled stays the same object, also where the memo knows it
     filled = taken.pop() if opcode.name in _FILLING else None
     depth = 1 + max((one[0] for one in (*inner, *taken)), default=0)
+    hashed = 1
+    if opcode.name in _HASHING:
+        hashed += sum(one[1] for one in (*inner, *taken))
     if filled is None:
-        stack.extend([depth] for _ in opcode.stack_after)
+        stack.extend([depth, hashed] for _ in opcode.stack_after)
     else:
         filled[0] = max(filled[0], depth)
         stack.append(filled)
-    return depth < MAX_DEPTH
+    return depth, hashed
 
 
 def _top(stack: list[list[int] | None]) -> list[int]:

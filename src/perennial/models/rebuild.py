@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from perennial.errors import PerennialError, RegistryError
 
@@ -15,26 +15,44 @@ if TYPE_CHECKING:
 OURS = "perennial.models."
 
 
+@runtime_checkable
+class Recorded(Protocol):
+    """A model that reads something elsewhere when it is founded, which its versions then keep."""
+
+    def recorded(self) -> dict[str, Any]:
+        """Arguments, as plain values, with which the constructor reads nothing elsewhere."""
+        ...
+
+
 def rebuild(
-    constructor: Mapping[str, Any], *, allow: Iterable[str], ref: str, how: str
+    constructor: Mapping[str, Any],
+    *,
+    weights: Mapping[str, Tensor],
+    allow: Iterable[str],
+    ref: str,
+    how: str,
 ) -> nn.Module:
-    """Build a version's model, without its weights.
+    """Build a version's model and put its weights into it.
 
     A version names its model's class but is never trusted to choose what is imported: a class
     that is not Perennial's own is built only if it is allowed.
 
     Args:
         constructor: ``target`` and ``arguments`` of the manifest, and ``head`` where new classes
-            made the output layer wider than the arguments say.
+            made the output layer wider than the arguments say; ``recorded``, arguments that hold
+            what the model read elsewhere when it was founded; ``adapter``, its factors.
+        weights: The version's, of which a model of ours may not be larger.
         allow: Import paths of the user's own classes that may be built.
         ref: The version, for messages.
         how: How to allow ``{target}``, for messages.
 
     Raises:
-        RegistryError: The class is not allowed, not there, no module, or takes other arguments.
+        RegistryError: The class is not allowed, not there, no module, takes other arguments, or
+            does not fit the weights.
     """
     from torch import nn
 
+    from perennial.models.adapter import Adapter, adapt
     from perennial.models.head import Head, grow
 
     target = str(constructor["target"])
@@ -53,19 +71,35 @@ def rebuild(
             where=ref,
             mend="run where its module lies, or install the package that holds it",
         ) from error
-    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+    ours = target not in set(allow)  # what a module of ours merely imported is not ours
+    is_module = inspect.isclass(found) and issubclass(found, nn.Module)
+    if not is_module or (ours and not found.__module__.startswith(OURS)):
         raise RegistryError(
             f"{ref} names {target}, which is no torch.nn.Module.",
             where=ref,
             mend="restore the version from a copy",
         )
-    recorded = constructor.get("head")
+    head, adapter = constructor.get("head"), constructor.get("adapter")
+    recorded = constructor.get("recorded") or {}
+    if hasattr(found, "recorded") and not recorded:
+        raise RegistryError(
+            f"{ref} does not hold what a {target} is built of, which is read nowhere else.",
+            where=ref,
+            mend="restore the version from a copy",
+        )
+    arguments = {**constructor["arguments"], **recorded}
     try:
-        model = found(**constructor["arguments"])
-        if recorded is not None:
+        if ours:
+            _refuse_larger(found, arguments, weights)
+        model: nn.Module = found(**arguments)
+        wide = max((head or {}).get("outputs", 0), (adapter or {}).get("rank", 0))
+        if wide > sum(value.numel() for value in weights.values()):
+            raise ValueError(f"a layer of {wide:,} is wider than all that is stored")
+        if head is not None:
             # any seed: weights are loaded over what is drawn here
-            grow(model, Head(**recorded), seed=0)
-        return model
+            grow(model, Head(**head), seed=0)
+        if adapter is not None:
+            adapt(model, Adapter(**adapter))
     except Exception as error:
         # the class is foreign code: whatever it raises is the reason
         raise RegistryError(
@@ -73,18 +107,42 @@ def rebuild(
             where=ref,
             mend="use the code that the version was trained with",
         ) from error
+    _put(model, weights, ref=ref)
+    return model
+
+
+def _refuse_larger(
+    found: Callable[..., nn.Module], arguments: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> None:
+    """Try the constructor where nothing is allocated: arguments may claim any size or depth."""
+    import torch
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    stored = sum(value.numel() for value in weights.values())
+    claimed = 0
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal claimed
+        claimed += 0 if parameter is None else parameter.numel()
+        # a constructor may register a weight again to tie it
+        if claimed > 2 * stored:
+            raise ValueError(
+                f"they make a larger model than the {stored:,} numbers that are stored"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            found(**arguments)
+    finally:
+        handle.remove()
 
 
 def _reason(error: Exception) -> str:
     return error.what.rstrip(".") if isinstance(error, PerennialError) else str(error)
 
 
-def put_weights(model: nn.Module, weights: Mapping[str, Tensor], *, ref: str) -> None:
-    """Load a version's weights into the model that was rebuilt for it.
-
-    Raises:
-        RegistryError: The class has changed since, so that they do not fit.
-    """
+def _put(model: nn.Module, weights: Mapping[str, Tensor], *, ref: str) -> None:
     try:
         model.load_state_dict(dict(weights))
     except RuntimeError as error:

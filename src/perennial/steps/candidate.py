@@ -18,7 +18,7 @@ from perennial.data.memory import Memory
 from perennial.data.rows import OWN, Rows, concatenate
 from perennial.data.store import write_rows
 from perennial.methods.base import Method, arrange, check_capabilities
-from perennial.models.checkpoint import read_safetensors, to_bytes
+from perennial.models.checkpoint import read_safetensors, to_bytes, version_weights
 from perennial.promotion.registry import Version
 from perennial.steps.collect import Parts
 from perennial.steps.given import Given
@@ -51,7 +51,7 @@ def view(version: Version) -> VersionView:
     """A version's tensors in memory."""
     return VersionView(
         id=version.id,
-        weights=read_safetensors(version.open("model.safetensors")),
+        weights=version_weights(version),
         methods={
             Path(path).stem: read_safetensors(version.open(path))
             for path in version.files
@@ -250,7 +250,7 @@ def version_files(
         path = f"holdout/{given.name}.arrow"
         kept[path] = _holdout_file(folder, path, given.rows, given.seen)
         kept |= _rows_file(folder, given.name, {"holdout": given.rows})
-    kept["model.safetensors"] = to_bytes(learner.model.state_dict())
+    kept |= learner.weight_files()
     for name, state in methods.items():
         kept[f"methods/{name}.safetensors"] = to_bytes(state)
     for kind in ("train", "validation"):

@@ -9,11 +9,11 @@ import numpy as np
 from rich.console import Console
 
 from perennial.data.source import check_schema
-from perennial.models.rebuild import put_weights, rebuild
+from perennial.models.checkpoint import version_weights
+from perennial.models.rebuild import rebuild
 from perennial.notation import percent
 from perennial.promotion.registry import Registry
 from perennial.reporting.console import print_table
-from perennial.steps.candidate import view
 from perennial.steps.collect import Data
 from perennial.steps.judge import aggregate
 from perennial.steps.learner import Constructor, build_learner
@@ -58,7 +58,13 @@ def evaluate(
     constructor = version.manifest["model"]
 
     def build() -> Any:
-        return rebuild(constructor, allow=allow, ref=version.id, how="allow=[{target}]")
+        return rebuild(
+            constructor,
+            weights=version_weights(version),
+            allow=allow,
+            ref=version.id,
+            how="allow=[{target}]",
+        )
 
     learner = build_learner(
         model=Constructor(
@@ -70,7 +76,6 @@ def evaluate(
         form=data.form,
         label=data.label,
     )
-    put_weights(learner.model, view(version).weights, ref=version.id)
     predictions = learner.predict(source.rows, classes=len(names))
     learned = learned_rows(version)
     trained = np.isin(source.rows.id, learned.id[learned.role != "holdout"])

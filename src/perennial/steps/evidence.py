@@ -19,7 +19,6 @@ from perennial.data.split import components
 from perennial.errors import EvaluationError
 from perennial.evaluation.measure import measured
 from perennial.evaluation.serving import serving
-from perennial.models.checkpoint import match
 from perennial.models.undisturbed import same_draws
 from perennial.promotion import best
 from perennial.promotion.best import Best
@@ -165,7 +164,7 @@ def _beside(
             cycle.seed_everything()
             other = cycle.learner(champion)
             initial = _initial(cycle, other, material)
-            other.load(match(view(champion).weights, other.model, where=champion.id))
+            other.load(other.view(view(champion)).weights)
             return _costs({"champion": other, "candidate": learner}, material, cycle.seed), initial
     except torch.OutOfMemoryError:
         cycle.say(

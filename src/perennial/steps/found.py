@@ -14,12 +14,13 @@ from perennial.data.learned import ROLES, Learned, refuse_changed_ids, tied
 from perennial.data.rows import Rows, concatenate
 from perennial.data.source import SourceRows, check_schema
 from perennial.data.split import independent, split_salt
-from perennial.errors import CheckpointError, ConfigError, DataError, MethodError
+from perennial.errors import ConfigError, DataError, MethodError
 from perennial.methods.base import arrange, check_capabilities
-from perennial.models.checkpoint import match, read_state
+from perennial.models.checkpoint import match
 from perennial.promotion.registry import Version
 from perennial.promotion.requirements import require_decidable
 from perennial.steps.candidate import train, version_files
+from perennial.steps.checkpoint import check_checkpoint, open_checkpoint
 from perennial.steps.collect import Parts, require_training_rows, split
 from perennial.steps.judge import aggregate, require_measurable
 from perennial.steps.learner import (
@@ -76,7 +77,7 @@ def adopt(cycle: Cycle) -> Version:
             it was adopted under other settings.
         DataError: There is no history.
     """
-    check_checkpoint_path(cycle.checkpoint)
+    check_checkpoint(cycle.checkpoint)
     if cycle.checkpoint is None:
         raise ConfigError(
             "There is no checkpoint to adopt.",
@@ -107,7 +108,7 @@ def satisfied(cycle: Cycle, champion: Version) -> None:
     if cycle.checkpoint is None:
         return
     adopted = cycle.registry.adopted_checkpoint(cycle.name)
-    given = read_state(Path(cycle.checkpoint)).sha256
+    given = open_checkpoint(cycle.checkpoint, cycle.registry).sha256
     if adopted == given:
         cycle.say(f"checkpoint: adopted before as version 1; going on from {champion.id}")
         return
@@ -304,9 +305,9 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
 
 def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
     assert cycle.checkpoint is not None
-    path = Path(cycle.checkpoint)
-    checkpoint = read_state(path)
-    learner.load(match(checkpoint.weights, learner.model, where=str(path), say=cycle.say))
+    path = cycle.checkpoint
+    checkpoint = open_checkpoint(path, cycle.registry)
+    learner.load(match(checkpoint.weights, learner.model, where=path, say=cycle.say))
     cycle.say(f"Adopting {path} ({checkpoint.kind}) as version 1 of {cycle.name!r}")
     if not len(parts.train):
         needing = [method.name for method in arrange(cycle.methods()) if method.needs_history]
@@ -343,6 +344,7 @@ def _register(
     names = parts.label_names
     methods = _method_state(cycle, learner, parts) if len(parts.train) else {}
     methods |= left or {}
+    learner.settle()
     scores: dict[str, Any] = {}
     if len(parts.holdout):
         predicted = learner.predict(parts.holdout)
@@ -381,6 +383,7 @@ def _register(
             initial={},
             how=how,
             extra=extra,
+            learner=learner,
         ),
         decision=None,
         verdict=how,
@@ -423,17 +426,3 @@ def _method_state(cycle: Cycle, learner: Learner, parts: Parts) -> dict[str, Any
     )
     left = {method.name: method.finish(context) for method in methods}
     return {name: state for name, state in left.items() if state}
-
-
-def check_checkpoint_path(path: str | None) -> None:
-    """Refuse a ``checkpoint=`` that is not there, before any work.
-
-    Raises:
-        CheckpointError: Names the path.
-    """
-    if path is not None and not Path(path).exists():
-        raise CheckpointError(
-            "The checkpoint does not exist.",
-            where=f"checkpoint={path}",
-            mend="check the path; it is taken relative to the folder the command runs in",
-        )

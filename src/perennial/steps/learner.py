@@ -6,13 +6,12 @@ Shapes: B rows of a batch, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
 from perennial.data.datamodule import batches, move
@@ -20,10 +19,15 @@ from perennial.data.rows import Rows
 from perennial.errors import ConfigError, DataError, PerennialError
 from perennial.evaluation.predict import eval_mode, predict
 from perennial.methods.batch_norm import batch_norms, statistics
+from perennial.models.adapter import Adapter, adapt, merge
+from perennial.models.checkpoint import match, version_files
+from perennial.models.freezing import freeze
 from perennial.models.head import Head, find_head, grow
+from perennial.models.rebuild import Recorded
 from perennial.tasks.base import Task
 from perennial.training.attach import combine
-from perennial.training.module import OptimizerFactory, TaskModule, build_optimizer, learning_rate
+from perennial.training.optimizer import OptimizerFactory
+from perennial.training.root import root_module
 from perennial.types import Batch, Floats, MethodContext, Predictions, VersionView
 
 
@@ -36,17 +40,30 @@ class Constructor:
         arguments: Plain values.
         build: Makes the object; comes from the user's own configuration, never from a version.
         head: The output layer that a lineage's new classes made wider than the arguments say.
+        freeze: Patterns of parameters that do not train.
+        adapter: Factors beside linear layers that train in the place of these.
+        recorded: Arguments in which a version keeps what the model read elsewhere when it was
+            founded; they take the place of the configured ones.
     """
 
     target: str
     arguments: Mapping[str, Any]
-    build: Callable[[], Any]
+    build: Callable[..., Any]
     head: Head | None = None
+    freeze: tuple[str, ...] = ()
+    adapter: Adapter | None = None
+    recorded: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """As a version's manifest keeps it."""
-        described = {"target": self.target, "arguments": dict(self.arguments)}
-        return described if self.head is None else {**described, "head": asdict(self.head)}
+        described: dict[str, Any] = {"target": self.target, "arguments": dict(self.arguments)}
+        if self.head is not None:
+            described["head"] = asdict(self.head)
+        if self.recorded:
+            described["recorded"] = dict(self.recorded)
+        if self.adapter is not None and self.adapter.store == "adapter":
+            described["adapter"] = self.adapter.describe()
+        return described
 
 
 @dataclass
@@ -62,18 +79,39 @@ class Learner:
         label: Key of the labels in a dict.
         eval_batch: Rows of a batch where nothing is trained.
         notes: Lines for the user.
-        head: The output layer, once new classes made it wider than the constructor does.
+        constructor: What built the model, and how it differs from that since.
     """
 
     module: pl.LightningModule
     model: nn.Module
     task: Task
+    constructor: Constructor
     device: torch.device
     form: str
     label: str
     eval_batch: int = 512
     notes: tuple[str, ...] = ()
-    head: Head | None = None
+
+    @property
+    def head(self) -> Head | None:
+        """The output layer, once new classes made it wider than the constructor does."""
+        return self.constructor.head
+
+    def view(self, version: VersionView) -> VersionView:
+        """A version with its weights under the names of this model, checked to fit it."""
+        weights = match(version.weights, self.model, where=version.id)
+        return replace(version, weights=weights)
+
+    def settle(self) -> None:
+        """After training: the model as its version will be, factors merged where that is set."""
+        if self.constructor.adapter is not None and self.constructor.adapter.store == "merged":
+            merge(self.model)
+
+    def weight_files(self) -> dict[str, bytes]:
+        """The files that keep the present weights in a version."""
+        adapter = self.constructor.adapter
+        adapted = adapter is not None and adapter.store == "adapter"
+        return version_files(self.model, adapted=adapted)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Put weights, checked to fit before, into the model."""
@@ -139,8 +177,9 @@ class Learner:
         Raises:
             ConfigError: There is no layer to widen.
         """
-        self.head = Head(name=self.find_head(rows).name, outputs=classes)
-        grow(self.model, self.head, seed=seed)
+        head = Head(name=self.find_head(rows).name, outputs=classes)
+        grow(self.model, head, seed=seed)
+        self.constructor = replace(self.constructor, head=head)
 
 
 def build_learner(
@@ -159,7 +198,7 @@ def build_learner(
             output layer can be as wide as the lineage's.
     """
     try:
-        built = model.build()
+        built = model.build(**model.recorded)
     except PerennialError:
         raise
     except Exception as error:
@@ -168,19 +207,7 @@ def build_learner(
             where=f"model ({model.target})",
             mend="check the arguments under model in --cfg job against the constructor's",
         ) from error
-    notes: tuple[str, ...] = ()
-    if isinstance(built, pl.LightningModule):
-        module = built
-        if is_overridden("configure_optimizers", built):
-            notes = (
-                f"{type(built).__name__} brings its own optimizer; the settings under optimizer "
-                "are not used",
-            )
-        else:
-            _give_optimizer(built, optimizer)
-    elif isinstance(built, nn.Module):
-        module = TaskModule(model=built, task=task, optimizer=optimizer)
-    else:
+    if not isinstance(built, nn.Module):
         raise ConfigError(
             f"{model.target} gave a {type(built).__name__}, not a torch module.",
             where="model._target_",
@@ -189,7 +216,15 @@ def build_learner(
     if model.head is not None:
         # any seed: weights are loaded over what is drawn here
         grow(built, model.head, seed=0)
+    adapted = adapt(built, model.adapter) if model.adapter else []
+    frozen = freeze(built, model.freeze) if model.freeze else []
+    module, notes = root_module(built, task=task, optimizer=optimizer)
+    if frozen:
+        notes = (*notes, f"{len(frozen)} parameters are frozen ({', '.join(model.freeze)})")
+    if adapted:
+        notes = (*notes, f"{len(adapted)} linear layers train by factors of rank {_rank(model)}")
     built.to(device)
+    recorded = built.recorded() if isinstance(built, Recorded) else {}
     return Learner(
         module=module,
         model=built,
@@ -198,8 +233,13 @@ def build_learner(
         form=form,
         label=label,
         notes=notes,
-        head=model.head,
+        constructor=replace(model, recorded=recorded),
     )
+
+
+def _rank(model: Constructor) -> int:
+    assert model.adapter is not None
+    return model.adapter.rank
 
 
 def output_width(learner: Learner, rows: Rows) -> int:
@@ -348,12 +388,3 @@ def memory_gradients(
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """A copy of the state dict on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
-def _give_optimizer(module: pl.LightningModule, factory: OptimizerFactory) -> None:
-    module.lr = learning_rate(factory)  # type: ignore[assignment]
-
-    def configure_optimizers() -> torch.optim.Optimizer:
-        return build_optimizer(factory, module.parameters(), module.lr)  # type: ignore[arg-type]
-
-    module.configure_optimizers = configure_optimizers  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 
 from perennial.data.split import split_salt
 from perennial.environment import capture
+from perennial.errors import ConfigError, MethodError
 from perennial.methods.base import Method
 from perennial.models.head import Head
 from perennial.notification import Notifier, Silent
@@ -21,7 +22,7 @@ from perennial.promotion.registry import Registry, Version
 from perennial.steps.collect import Data, Parts
 from perennial.steps.learner import Constructor, Learner, build_learner
 from perennial.tracking.base import plain
-from perennial.training.module import OptimizerFactory
+from perennial.training.optimizer import OptimizerFactory
 from perennial.training.settings import Training
 from perennial.types import Show, show_nothing
 
@@ -89,16 +90,44 @@ class Cycle:
         pl.seed_everything(self.seed, workers=True, verbose=False)
 
     def learner(self, champion: Version | None = None) -> Learner:
-        """A fresh model in its module, as wide as the champion where there is one."""
-        recorded = champion.manifest["model"].get("head") if champion else None
+        """A fresh model in its module, as wide as the champion where there is one.
+
+        Raises:
+            ConfigError: The champion is of another adapter.
+            MethodError: A method weighs factors that no version keeps.
+        """
+        if self.model.adapter is not None and self.model.adapter.store == "merged":
+            weighing = [method.name for method in self.methods() if method.weighs_parameters]
+            if weighing:
+                raise MethodError(
+                    f"{' and '.join(weighing)} weighs every parameter for the next cycle, and "
+                    "merged factors do not go on.",
+                    where="model.adapter.store",
+                    mend="use model.adapter.store=adapter, or method=replay, lwf or interpolation",
+                )
         return build_learner(
-            model=replace(self.model, head=Head(**recorded) if recorded else None),
+            model=self.model if champion is None else self._as_served(champion),
             task=self.task,
             optimizer=self.optimizer,
             device=self.training.device(),
             form=self.data.form,
             label=self.data.label,
         )
+
+    def _as_served(self, champion: Version) -> Constructor:
+        """The configured model as the champion's manifest has it."""
+        served = champion.manifest["model"]
+        adapter = self.model.adapter
+        now = adapter.describe() if adapter and adapter.store == "adapter" else None
+        if "adapter" in served and served["adapter"] != now:
+            raise ConfigError(
+                f"{champion.id} is an adapter of {served['adapter']}; now it is {now}.",
+                where="model.adapter",
+                mend="leave it as it was, or found a lineage of its own with "
+                f"model_name={self.name}-2",
+            )
+        head = Head(**served["head"]) if "head" in served else None
+        return replace(self.model, head=head, recorded=served.get("recorded", {}))
 
     def work_folder(self, cycle_id: str) -> Path:
         """Where an interrupted cycle goes on."""
@@ -133,14 +162,14 @@ class Cycle:
         initial: Mapping[str, float],
         how: str,
         extra: Mapping[str, Any],
-        head: Head | None = None,
+        learner: Learner,
     ) -> dict[str, Any]:
         """``version.yaml``: constructor names and arguments as data, and where it all came from."""
         own = {cycle: str(source)} if isinstance(source, str | Path) else {}
         return {
             "how": how,
             "parent": parent.number if parent else None,
-            "model": replace(self.model, head=head).describe(),
+            "model": learner.constructor.describe(),
             "task": {
                 "target": f"{type(self.task).__module__}.{type(self.task).__qualname__}",
                 "arguments": {"label": self.data.label, "labels": list(parts.label_names)},

@@ -12,6 +12,7 @@ from typing import Any
 
 from perennial import files
 from perennial.errors import EXIT_SKIPPED, PerennialError
+from perennial.models.checkpoint import BASE, WEIGHTS
 from perennial.promotion.registry import CycleRecord, Version
 from perennial.reporting.result import RESULT
 from perennial.steps.again import decide_again, retold
@@ -156,7 +157,8 @@ def _track(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> None:
         values |= {f"serving/{who}/{name}": value for name, value in cost.items()}
     cycle.tracker.summary(values)
     aliases = ["candidate", *(["champion"] if decision["applied"] else [])]
-    model = {path: version.open(path) for path in ("model.safetensors", "version.yaml")}
+    paths = [path for path in (WEIGHTS, BASE, "version.yaml") if path in version.files]
+    model = {path: version.open(path) for path in paths}
     cycle.tracker.artifact(
         name=cycle.name, kind="model", files=model, aliases=aliases, metadata={"id": version.id}
     )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning.pytorch as pl
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from perennial.errors import ConfigError
 from perennial.tasks.base import Task
-
-OptimizerFactory = Callable[..., Optimizer]
+from perennial.training.optimizer import OptimizerFactory, build_optimizer, learning_rate
 
 
 class TaskModule(pl.LightningModule):
@@ -45,29 +42,4 @@ class TaskModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """The configured optimizer over the trainable parameters."""
-        return build_optimizer(self.optimizer_factory, self.model.parameters(), self.lr)
-
-
-def build_optimizer(
-    factory: OptimizerFactory, parameters: Iterable[nn.Parameter], lr: float | None
-) -> Optimizer:
-    """An optimizer over the parameters that train, with ``lr`` replaced where it is given.
-
-    Raises:
-        ConfigError: The optimizer refuses its settings, or nothing trains.
-    """
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
-    try:
-        return factory(trainable) if lr is None else factory(trainable, lr=lr)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"The optimizer could not be built: {error}.",
-            where="optimizer",
-            mend="check the settings under optimizer in --cfg job",
-        ) from error
-
-
-def learning_rate(factory: OptimizerFactory) -> float | None:
-    """The rate that a partial of an optimizer's constructor carries, if any."""
-    rate = getattr(factory, "keywords", {}).get("lr")
-    return None if rate is None else float(rate)
+        return build_optimizer(self.optimizer_factory, self.model, self.lr)

@@ -282,7 +282,7 @@ def test_changed_bytes_never_escape_as_another_error(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is a folder"):
+    with pytest.raises(CheckpointError, match="no checkpoint"):
         checkpoint.read_state(tmp_path)
     with pytest.raises(CheckpointError, match="does not exist"):
         checkpoint.read_state(tmp_path / "none.pt")

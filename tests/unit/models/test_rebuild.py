@@ -8,22 +8,23 @@ import pytest
 import torch
 
 from perennial.errors import RegistryError
-from perennial.models.rebuild import put_weights, rebuild
+from perennial.models.rebuild import rebuild
 from perennial.models.reference import MLP
 
 OURS = {"target": "perennial.models.reference.MLP", "arguments": {"inputs": 3, "classes": 2}}
 
 
 def built(target: str, allow: tuple[str, ...] = (), **arguments: object) -> torch.nn.Module:
+    weights = torch.nn.Linear(1, 1).state_dict()
     return rebuild(
-        {"target": target, "arguments": arguments}, allow=allow, ref="m@1", how="allow={target}"
-    )
+        {"target": target, "arguments": arguments}, weights=weights, allow=allow, ref="m@1",
+        how="allow={target}",
+    )  # fmt: skip
 
 
 def test_ours_is_built_and_takes_its_weights() -> None:
-    model = rebuild(OURS, allow=(), ref="m@1", how="")
     weights = MLP(inputs=3, classes=2).state_dict()
-    put_weights(model, weights, ref="m@1")
+    model = rebuild(OURS, weights=weights, allow=(), ref="m@1", how="")
     assert all(torch.equal(model.state_dict()[name], value) for name, value in weights.items())
 
 
@@ -48,6 +49,7 @@ def test_a_class_of_somebody_else_is_imported_only_where_it_is_allowed(
     [
         ("perennial.models.checkpoint.read_state", "no torch.nn.Module"),
         ("perennial.models.checkpoint.Path", "no torch.nn.Module"),
+        ("perennial.models.adapter.nn.Linear", "cannot be imported"),
         ("perennial.models.gone.Net", "cannot be imported"),
         ("perennial.models.reference.Gone", "cannot be imported"),
         ("perennial.models.reference.MLP", "could not be built"),
@@ -59,5 +61,6 @@ def test_what_is_no_such_class_is_refused(target: str, what: str) -> None:
 
 
 def test_weights_of_a_class_that_changed_are_refused() -> None:
+    weights = MLP(inputs=4, classes=2).state_dict()
     with pytest.raises(RegistryError, match="do not fit MLP as it is now"):
-        put_weights(MLP(inputs=4, classes=2), MLP(inputs=3, classes=2).state_dict(), ref="m@1")
+        rebuild(OURS, weights=weights, allow=(), ref="m@1", how="")

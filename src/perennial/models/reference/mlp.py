@@ -1,4 +1,4 @@
-"""Small plain models for the experiments."""
+"""A multilayer perceptron."""
 
 from __future__ import annotations
 
