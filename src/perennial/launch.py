@@ -176,10 +176,18 @@ def _check(config: Mapping[str, Any]) -> None:
                 mend="write method=none" if group == "method" else f"choose one: {group}=NAME",
             )
     for group in groups:
-        check_node(config[group], where=group)
+        check_node(_given(config) if group == "model" else config[group], where=group)
     _check_data(config)
     for method, node in config["method"].items():
         check_node(node, where=f"method.{method}")
+
+
+def _given(config: Mapping[str, Any]) -> Any:
+    """The model's settings without those that are left to what preprocessing finds."""
+    node = config["model"]
+    if not isinstance(node, Mapping) or config["data"].get("preprocess") is None:
+        return node
+    return {key: value for key, value in node.items() if value is not None}
 
 
 def _check_data(config: Mapping[str, Any]) -> None:
@@ -188,6 +196,8 @@ def _check_data(config: Mapping[str, Any]) -> None:
     data = config["data"]
     check_node(data, where="data", constructor=Data)
     check_node(data["memory"], where="data.memory")
+    if data.get("preprocess") is not None:
+        check_node(data["preprocess"], where="data.preprocess")
     if config["task"].get("label", data["label"]) != data["label"]:
         raise ConfigError(
             f"task.label is {config['task']['label']!r} and data.label {data['label']!r}.",
@@ -218,7 +228,7 @@ def _built(
         model=Constructor(
             target=str(config["model"]["_target_"]),
             arguments={k: v for k, v in config["model"].items() if not k.startswith("_")},
-            build=partial(build, config["model"], where="model"),
+            build=partial(_model, config["model"]),
         ),
         task=build(config["task"], where="task"),
         methods=lambda: [
@@ -330,6 +340,10 @@ def build(node: Mapping[str, Any], *, where: str) -> Any:
                 else ""
             ),
         ) from error
+
+
+def _model(node: Mapping[str, Any], **filled: Any) -> Any:
+    return build({**node, **filled}, where="model")
 
 
 def _source(value: Any, key: str) -> Any:

@@ -17,6 +17,8 @@ from perennial.data.learned import (
     settle,
 )
 from perennial.data.memory import Memory
+from perennial.data.preprocess import Preprocessor
+from perennial.data.preprocess.base import refuse_lacking
 from perennial.data.rows import Rows
 from perennial.data.source import SourceRows, check_schema, open_source, read_rows
 from perennial.data.split import assign_roles
@@ -46,6 +48,8 @@ class Data:
         duplicates: ``group``, ``drop`` or ``allow``.
         validation_fraction: Share of rows for early stopping and the choice of weights.
         holdout_fraction: Share of rows never trained on, where no split is declared.
+        preprocess: Makes model inputs of raw columns, text and categories among them; fitted once,
+            on the training rows that found the lineage. None takes columns of numbers as they are.
         memory: Keeps a bounded sample of history with each version.
         sampling: ``passes`` visits every new row once an epoch; ``replacement`` draws each on its
             own.
@@ -53,7 +57,7 @@ class Data:
             or ``grow`` to append it to the lineage's classes.
 
     Raises:
-        ConfigError: ``new_classes`` is neither.
+        ConfigError: ``new_classes`` is neither, or ``features`` lack what is preprocessed.
     """
 
     memory: Memory = field(default_factory=Memory)
@@ -73,6 +77,7 @@ class Data:
     holdout_fraction: float = 0.2
     sampling: str = "passes"
     new_classes: str = "refuse"
+    preprocess: Preprocessor | None = None
 
     def __post_init__(self) -> None:
         if self.new_classes not in NEW_CLASSES:
@@ -84,6 +89,8 @@ class Data:
         for name in ("features", "slice_columns"):
             if isinstance(given := getattr(self, name), str):
                 object.__setattr__(self, name, (given,))
+        if self.preprocess is not None:
+            refuse_lacking(self.preprocess.columns, self.features)
 
     @property
     def ties(self) -> Ties:
@@ -133,6 +140,7 @@ class Data:
             label_names=label_names,
             new_classes=self.new_classes if name == "new" else None,
             schema=schema,
+            preprocess=self.preprocess,
         )
 
 

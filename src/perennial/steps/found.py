@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from perennial.data.learned import ROLES, Learned, refuse_changed_ids, tied
+from perennial.data.preprocess import fitted
 from perennial.data.rows import Rows, concatenate
 from perennial.data.source import SourceRows, check_schema
 from perennial.data.split import independent, split_salt
@@ -56,8 +57,9 @@ def found(cycle: Cycle) -> Version:
         )
     salt = split_salt(cycle.name, cycle.seed)
     parts, probe = _history(cycle, salt)
+    preprocess = fitted(cycle.data.preprocess, parts.train.features)
     cycle.seed_everything()
-    learner = cycle.learner()
+    learner = cycle.learner(preprocess=preprocess)
     parts = replace(parts, label_names=_label_names(cycle, learner, parts, probe))
     if cycle.data.new is not None:
         _foresee(cycle, learner, parts, salt)
@@ -381,6 +383,7 @@ def _register(
             initial={},
             how=how,
             extra=extra,
+            learner=learner,
         ),
         decision=None,
         verdict=how,

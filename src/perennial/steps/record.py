@@ -164,7 +164,7 @@ def _commit(
                 "cycle_id": outcome.cycle_id,
                 **{name: cost[name] for name in ("optimizer_steps", *ROWS)},
             },
-            head=outcome.learner.head,
+            learner=outcome.learner,
         ),
         decision=outcome.decided,
         verdict=outcome.decision.verdict,

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from perennial.data.preprocess import Preprocessor, check_same, describe, restored
 from perennial.data.split import split_salt
 from perennial.environment import capture
 from perennial.methods.base import Method
@@ -88,8 +89,32 @@ class Cycle:
         """Set every generator; called before each phase, so that a resumed run draws the same."""
         pl.seed_everything(self.seed, workers=True, verbose=False)
 
-    def learner(self, champion: Version | None = None) -> Learner:
-        """A fresh model in its module, as wide as the champion where there is one."""
+    def stored_preprocess(self, champion: Version) -> Preprocessor | None:
+        """What the champion was trained with.
+
+        Raises:
+            ConfigError: The configuration declares another preprocessing.
+        """
+        given = self.data.preprocess
+        own = type(given)
+        stored = restored(
+            champion.manifest["preprocess"],
+            lambda path: champion.open(path).read_bytes(),
+            allow=() if given is None else [f"{own.__module__}.{own.__qualname__}"],
+            ref=champion.id,
+        )
+        check_same(given, stored, ref=champion.id, where="data.preprocess")
+        return stored
+
+    def learner(
+        self, champion: Version | None = None, *, preprocess: Preprocessor | None = None
+    ) -> Learner:
+        """A fresh model in its module.
+
+        Args:
+            champion: Makes it as wide as itself, and brings its preprocessing.
+            preprocess: Fitted, where there is no champion yet.
+        """
         recorded = champion.manifest["model"].get("head") if champion else None
         return build_learner(
             model=replace(self.model, head=Head(**recorded) if recorded else None),
@@ -98,6 +123,7 @@ class Cycle:
             device=self.training.device(),
             form=self.data.form,
             label=self.data.label,
+            preprocess=self.stored_preprocess(champion) if champion else preprocess,
         )
 
     def work_folder(self, cycle_id: str) -> Path:
@@ -133,14 +159,15 @@ class Cycle:
         initial: Mapping[str, float],
         how: str,
         extra: Mapping[str, Any],
-        head: Head | None = None,
+        learner: Learner,
     ) -> dict[str, Any]:
         """``version.yaml``: constructor names and arguments as data, and where it all came from."""
         own = {cycle: str(source)} if isinstance(source, str | Path) else {}
         return {
             "how": how,
             "parent": parent.number if parent else None,
-            "model": replace(self.model, head=head).describe(),
+            "model": replace(self.model, head=learner.head).filled(learner.preprocess).describe(),
+            "preprocess": describe(learner.preprocess),
             "task": {
                 "target": f"{type(self.task).__module__}.{type(self.task).__qualname__}",
                 "arguments": {"label": self.data.label, "labels": list(parts.label_names)},
