@@ -17,6 +17,7 @@ from perennial.data.learned import (
     settle,
 )
 from perennial.data.memory import Memory
+from perennial.data.partitions import is_exhausted
 from perennial.data.preprocess import Preprocessor
 from perennial.data.preprocess.base import refuse_lacking
 from perennial.data.rows import Rows
@@ -32,8 +33,8 @@ class Data:
     """The sources of a lineage and how their columns are read.
 
     Args:
-        new: Source of the new rows: a path, a hub id, or a built ``datasets.Dataset``; None where a
-            lineage is only founded.
+        new: Source of the new rows, see `perennial.data.opening.open_source`; of dated partitions
+            those after the last one that the lineage has met. None where a lineage is only founded.
         history: Source of what the champion has learned, or None.
         history_holdout: A test set of the user's own, which the lineage then holds out for good.
         label: Label column.
@@ -252,6 +253,8 @@ def collect_new(data: Data, *, lineage: Lineage, learned: Learned) -> Parts:
     manifest = lineage.champion.manifest
     known = tuple(manifest["label_names"])
     schema = dict(manifest["schema"])
+    if is_exhausted(data.new):
+        return _nothing(schema, known)
     source = data.read(data.new, name="new", label_names=known, schema=schema)
     check_schema(schema, source.schema, "history", "new")
     salt = str(manifest["lineage"]["salt"])
@@ -261,6 +264,22 @@ def collect_new(data: Data, *, lineage: Lineage, learned: Learned) -> Parts:
     names = source.label_names[: max(len(known), highest + 1)]
     notes = (*parts.notes, *_new_class_notes(names, len(known), parts.train))
     return replace(parts, label_names=names, notes=notes)
+
+
+def _nothing(schema: Mapping[str, str], label_names: tuple[str, ...]) -> Parts:
+    """No partition has come since the last one."""
+    none = np.empty(0, dtype=np.str_)
+    rows = Rows(features={}, label=np.empty(0, np.int64), id=none, content=none, cluster=none)
+    return Parts(
+        train=rows,
+        validation=rows,
+        holdout=rows,
+        seen=np.zeros(0, dtype=bool),
+        fingerprint="",
+        schema=schema,
+        label_names=label_names,
+        notes=("new: no partition has come since the last one that the lineage has met",),
+    )
 
 
 def _new_class_notes(names: tuple[str, ...], known: int, train: Rows) -> tuple[str, ...]:

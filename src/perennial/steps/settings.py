@@ -11,6 +11,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from perennial.data.opening import remembered
+from perennial.data.partitions import resolved
 from perennial.data.preprocess import Preprocessor, check_same, describe, restored
 from perennial.data.split import split_salt
 from perennial.environment import capture
@@ -89,6 +91,19 @@ class Cycle:
         """Set every generator; called before each phase, so that a resumed run draws the same."""
         pl.seed_everything(self.seed, workers=True, verbose=False)
 
+    def on(self, known: Sequence[Any]) -> Cycle:
+        """With dated partitions made explicit.
+
+        Args:
+            known: Sources of the lineage's cycles; none where it is to be founded.
+
+        Raises:
+            DataError: A folder of partitions is not right.
+        """
+        history = resolved(self.data.history, known, new=False)
+        new = resolved(self.data.new, [*known, history], new=True)
+        return replace(self, data=replace(self.data, history=history, new=new))
+
     def stored_preprocess(self, champion: Version) -> Preprocessor | None:
         """What the champion was trained with.
 
@@ -153,7 +168,7 @@ class Cycle:
         source: Any,
         cycle: str,
         parent: Version | None,
-        sources: Mapping[str, str],
+        sources: Mapping[str, Any],
         metrics: Mapping[str, Any],
         matrix: Sequence[Any],
         initial: Mapping[str, float],
@@ -162,7 +177,8 @@ class Cycle:
         learner: Learner,
     ) -> dict[str, Any]:
         """``version.yaml``: constructor names and arguments as data, and where it all came from."""
-        own = {cycle: str(source)} if isinstance(source, str | Path) else {}
+        kept = remembered(source)
+        own = {} if kept is None else {cycle: kept}
         return {
             "how": how,
             "parent": parent.number if parent else None,
