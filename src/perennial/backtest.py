@@ -273,7 +273,7 @@ def _scores(cycle: Cycle, told: Sequence[Window]) -> tuple[Matrix, Matrix]:
             )
         held.append(list(parts.values())[-1])
     cycle.seed_everything()
-    learner = cycle.learner()
+    learner = cycle.learner(preprocess=cycle.stored_preprocess(_version(cycle, 1)))
 
     def row() -> list[float]:
         return [float(learner.predict(rows).score.mean()) for rows in held]
@@ -293,13 +293,16 @@ def _version(cycle: Cycle, number: int) -> Version:
 
 def _plain(cycle: Cycle) -> dict[str, Any]:
     """What makes a cycle what it is, as plain values: its identity in the registry."""
-    memory = cycle.data.memory
+    memory, preprocess = cycle.data.memory, cycle.data.preprocess
     return {
         "methods": {method.name: _settings(method) for method in cycle.methods()},
         "training": asdict(cycle.training),
         "task": _settings(cycle.task),
         "memory": _settings(memory),
         "sampling": cycle.data.sampling,
+        "preprocess": None
+        if preprocess is None
+        else [_path(type(preprocess)), preprocess.settings],
         "seed": cycle.seed,
         "history": cycle.history,
         "promotion": cycle.promotion,

@@ -15,6 +15,7 @@ from perennial.steps.evidence import gather, score
 from perennial.steps.found import found, satisfied
 from perennial.steps.judge import metrics
 from perennial.steps.learner import output_width
+from perennial.steps.lineage import lineage_of
 from perennial.steps.material import Material, announce, collect, refuse_what_cannot_work
 from perennial.steps.record import Outcome, nothing_new, record
 from perennial.steps.remember import stored_dtype
@@ -44,6 +45,7 @@ def run(cycle: Cycle) -> dict[str, Any]:
         champion = found(cycle)
     else:
         satisfied(cycle, champion)
+    cycle = cycle.on(list(lineage_of(cycle.registry, champion).sources.values()))
     if (late := told_late(cycle, bootstrap=bootstrap)) is not None:
         return late
 

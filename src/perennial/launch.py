@@ -180,7 +180,8 @@ def _check(config: Mapping[str, Any]) -> None:
                 mend="write method=none" if group == "method" else f"choose one: {group}=NAME",
             )
     for group in groups:
-        check_node(constructed(config[group], group), where=group)
+        node = _given(config) if group == "model" else config[group]
+        check_node(constructed(node, group), where=group)
     check_node(
         own_settings(config["optimizer"], "optimizer"), where="optimizer", constructor=Grouped
     )
@@ -204,12 +205,22 @@ def constructed(node: Mapping[str, Any], group: str) -> Mapping[str, Any]:
     return {key: value for key, value in node.items() if key not in OWN.get(group, ())}
 
 
+def _given(config: Mapping[str, Any]) -> Any:
+    """The model's settings without those that are left to what preprocessing finds."""
+    node = config["model"]
+    if not isinstance(node, Mapping) or config["data"].get("preprocess") is None:
+        return node
+    return {key: value for key, value in node.items() if value is not None}
+
+
 def _check_data(config: Mapping[str, Any]) -> None:
     from perennial.steps.collect import Data
 
     data = config["data"]
     check_node(data, where="data", constructor=Data)
     check_node(data["memory"], where="data.memory")
+    if data.get("preprocess") is not None:
+        check_node(data["preprocess"], where="data.preprocess")
     if config["task"].get("label", data["label"]) != data["label"]:
         raise ConfigError(
             f"task.label is {config['task']['label']!r} and data.label {data['label']!r}.",

@@ -13,6 +13,8 @@ from perennial.paths import home
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from perennial.data.preprocess import Preprocessor
+
 
 class Predictor:
     """A version's model in evaluation mode, with its label names and its columns.
@@ -33,12 +35,14 @@ class Predictor:
         schema: Mapping[str, str],
         form: str,
         label: str,
+        preprocess: Preprocessor | None = None,
     ) -> None:
         self.model = model.eval()
         self.label_names = label_names
         self.id = id
         self.schema = dict(schema)
         self._form, self._label = form, label
+        self._preprocess = preprocess
 
     def __repr__(self) -> str:
         return (
@@ -62,10 +66,11 @@ class Predictor:
 
         from perennial.data.datamodule import move, to_data
         from perennial.data.inputs import to_columns
+        from perennial.data.preprocess.base import applied
         from perennial.data.rows import Rows
         from perennial.tasks.classification import Classification
 
-        columns = to_columns(inputs, self.schema)
+        columns = to_columns(inputs, self.schema, preprocess=self._preprocess)
         count = len(next(iter(columns.values())))
         none = np.zeros(count, dtype=np.str_)
         rows = Rows(
@@ -76,6 +81,7 @@ class Predictor:
             cluster=none,
         )
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        rows = applied(self._preprocess, rows)
         data = move(to_data(rows, form=self._form, label=self._label), device)
         task = Classification(label=self._label)
         with torch.no_grad():
@@ -106,16 +112,18 @@ def load(
         RegistryError: No such version, or its class is not allowed or has changed.
         IntegrityError: A stored file was changed.
     """
+    from perennial.data.preprocess import restored
     from perennial.models.checkpoint import version_weights
     from perennial.models.rebuild import rebuild
     from perennial.promotion.registry import Registry
 
     registry = Registry(url=url or f"sqlite:///{home() / 'registry.db'}", files=files)
     version = registry.version(ref)
+    allowed = [one if isinstance(one, str) else _path(one) for one in allow]
     model = rebuild(
         version.manifest["model"],
         weights=version_weights(version),
-        allow=[one if isinstance(one, str) else _path(one) for one in allow],
+        allow=allowed,
         ref=version.id,
         how=f'perennial.load("{ref}", allow=["{{target}}"])',
     )
@@ -127,6 +135,12 @@ def load(
         schema=version.manifest["schema"],
         form=columns["form"],
         label=columns["label"],
+        preprocess=restored(
+            version.manifest["preprocess"],
+            lambda path: version.open(path).read_bytes(),
+            allow=allowed,
+            ref=version.id,
+        ),
     )
 
 

@@ -1,13 +1,11 @@
-"""Arrow columns to contiguous arrays, and rows to content hashes.
+"""Arrow columns to contiguous arrays.
 
 Shapes: N rows; a feature column is (N, ...).
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,9 @@ from perennial.types import Booleans, Strings
 
 Column = npt.NDArray[Any]
 
-_HASH_CHUNK_BYTES = 1 << 24
+# one long text costs its own length, not that of a column padded to it
+TEXT = np.dtypes.StringDType()
+
 _NULL_MEND = "fill in or drop these rows before they reach Perennial"
 _RANGE_MEND = "scale the column, or drop these rows, before they reach Perennial"
 
@@ -56,8 +56,9 @@ def to_numpy(column: pa.ChunkedArray, *, where: str) -> Column:
             f"A feature of type {kind} cannot be used: text, dates and nested records need "
             "preprocessing to fixed-size numeric columns.",
             where=where,
-            mend="convert the column, leave it out of data.features, or, if it identifies rows, "
-            "name it in data.id_column, data.group_column, data.split_column or data.time_column",
+            mend="declare data.preprocess (text: texts; table: numbers and categories), leave the "
+            "column out of data.features, or, if it identifies rows, name it in data.id_column, "
+            "data.group_column, data.split_column or data.time_column",
         )
     values = np.ascontiguousarray(array.to_numpy(zero_copy_only=False)).reshape(shape)
     refuse_not_finite(values, where)
@@ -101,6 +102,78 @@ def to_images(column: pa.ChunkedArray, *, where: str) -> Column:
     return np.stack(decoded)
 
 
+def to_numbers(column: pa.ChunkedArray, *, where: str) -> Column:
+    """Numbers (N,) of which some may be missing, which are NaN.
+
+    Floats keep their dtype, all else becomes float64, so that a file in which none is missing gives
+    what one with gaps gives.
+
+    Raises:
+        DataError: Text, lists or dates; infinities or numbers too large to train on.
+    """
+    array = _one_chunk(column)
+    kind = array.type
+    known = (
+        pa.types.is_boolean,
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_decimal,
+        pa.types.is_null,
+    )
+    if not any(one(kind) for one in known):
+        raise DataError(
+            f"A column of type {kind} cannot be read as numbers.",
+            where=where,
+            mend="name it under data.preprocess.categorical, correct the values that are no "
+            "numbers, or leave the column out",
+        )
+    if not pa.types.is_floating(kind):
+        if pa.types.is_boolean(kind):  # which Arrow does not cast to float
+            array = pc.cast(array, pa.uint8())
+        array = pc.cast(array, pa.float64(), safe=False)
+    values: Column = np.array(array.to_numpy(zero_copy_only=False))
+    refuse_not_finite(values, where, missing=True)
+    return values
+
+
+def to_categories(column: pa.ChunkedArray, *, where: str) -> Column:
+    """Category names (N,), of `TEXT`; what is missing or blank is empty.
+
+    Whole numbers are named by their digits, floats like them where they are whole.
+
+    Raises:
+        DataError: A type without a textual form.
+    """
+    array = _one_chunk(column)
+    if pa.types.is_floating(array.type):
+        values = array.to_numpy(zero_copy_only=False)
+        found = np.array([_number_name(value) for value in values.tolist()], dtype=TEXT)
+    else:
+        given = _as_text(array, "categories", where)
+        found = np.array([(value or "").strip() for value in given], dtype=TEXT)
+    return found
+
+
+def to_texts(column: pa.ChunkedArray, *, where: str, blank: bool = False) -> Column:
+    """Texts (N,), of `TEXT`.
+
+    Args:
+        column: Text, or what has a textual form.
+        where: Source and column, for messages.
+        blank: Whether a text may be empty.
+
+    Raises:
+        DataError: Missing or blank texts, or a type without a textual form.
+    """
+    array = _one_chunk(column)
+    _refuse_nulls(array, len(column), where)
+    values = np.array(_as_text(array, "text", where), dtype=TEXT)
+    if not blank:
+        empty = np.strings.str_len(np.strings.strip(values)) == 0
+        _refuse_rows(empty, "blank texts", where)
+    return values
+
+
 def to_strings(column: pa.ChunkedArray, *, where: str) -> Strings:
     """A column of keys as strings (N,).
 
@@ -139,49 +212,19 @@ def to_times(column: pa.ChunkedArray, *, where: str) -> Column:
     return values
 
 
-def content_hashes(features: Mapping[str, Column], label_names: Strings) -> Strings:
-    """Content hashes (N,) of rows: BLAKE2b with 128 bits, as 32 hex digits.
-
-    Columns enter sorted by name, in canonical dtypes (whole numbers int64, floats float64,
-    booleans uint8) with their shapes, then the *name* of the label: a row hashes the same from
-    every file format and under every numbering of the classes.
+def refuse_not_finite(values: Column, where: str, *, missing: bool = False) -> None:
+    """Raise a DataError where floats (N, ...) hold NaN, an infinity, or more than float32 can.
 
     Args:
-        features: Column name to values (N, ...).
-        label_names: Each row's label, by name (N,).
+        values: (N, ...).
+        where: Source and column, for messages.
+        missing: Whether NaN stands for a missing number, and may.
     """
-    ordered = sorted(features)
-    layout = [
-        (name, _canonical(features[name][:0]).dtype.str, features[name].shape[1:])
-        for name in ordered
-    ]
-    start = hashlib.blake2b(repr(layout).encode(), digest_size=16)
-    width = sum(8 * int(np.prod(shape)) for _, _, shape in layout)
-    step = max(1, _HASH_CHUNK_BYTES // max(width, 1))
-    hashes: list[str] = []
-    for first in range(0, len(label_names), step):
-        part = slice(first, first + step)
-        names = label_names[part].tolist()
-        blocks = [
-            np.ascontiguousarray(_canonical(features[name][part]))
-            .reshape(len(names), -1)
-            .view(np.uint8)
-            for name in ordered
-        ]
-        packed = np.concatenate(blocks, axis=1)
-        rows = packed.view(f"V{packed.shape[1]}").ravel().tolist()
-        for row, name in zip(rows, names, strict=True):
-            digest = start.copy()
-            digest.update(row)
-            digest.update(name.encode())
-            hashes.append(digest.hexdigest())
-    return np.array(hashes, dtype="<U32")
-
-
-def refuse_not_finite(values: Column, where: str) -> None:
-    """Raise a DataError where floats (N, ...) hold NaN, an infinity, or more than float32 can."""
     if values.dtype.kind == "f":
-        _refuse_rows(~np.isfinite(values), "NaN or infinite values", where)
+        if missing:
+            _refuse_rows(np.isinf(values), "infinite values", where)
+        else:
+            _refuse_rows(~np.isfinite(values), "NaN or infinite values", where)
         if values.dtype.itemsize > 4:
             most = np.finfo(np.float32).max
             odd = np.abs(values) > most
@@ -197,16 +240,6 @@ def _refuse_rows(
         _refuse(bad, kind, where, mend)
 
 
-def _canonical(values: Column) -> Column:
-    if values.dtype.kind == "b":
-        return values.astype("u1")
-    if values.dtype.kind == "f":
-        # -0.0 equals 0.0 and has to hash alike
-        canonical: Column = values.astype("<f8") + 0.0
-        return canonical
-    return values.astype("<i8")
-
-
 def _as_text(array: pa.Array, use: str, where: str) -> list[str | None]:
     try:
         found: list[str | None] = pc.cast(array, pa.string()).to_pylist()
@@ -217,6 +250,12 @@ def _as_text(array: pa.Array, use: str, where: str) -> list[str | None]:
             mend="use a column of text, whole numbers or dates",
         ) from error
     return found
+
+
+def _number_name(value: float | None) -> str:
+    if value is None or value != value:  # NaN alone differs from itself
+        return ""
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from perennial.data.mixing import SAMPLINGS, batches_per_epoch, draw
@@ -19,6 +20,7 @@ from perennial.errors import ConfigError
 from perennial.types import Batch, Booleans
 
 FORMS = ("tuple", "dict")
+MASK = "attention_mask"
 
 
 def to_data(rows: Rows, *, form: str, label: str) -> Any:
@@ -26,7 +28,8 @@ def to_data(rows: Rows, *, form: str, label: str) -> Any:
 
     Columns of one number per row become one float32 tensor (B, F), in the order of the columns;
     uint8 columns of three and more dimensions a row are images and become float32 in [0, 1]; other
-    floats become float32, whole numbers int64.
+    floats become float32, whole numbers int64. Texts (B, L), which have an ``attention_mask``, are
+    cut at the longest of the batch, since what is masked for all rows only costs time.
 
     Args:
         rows: B rows.
@@ -41,7 +44,8 @@ def to_data(rows: Rows, *, form: str, label: str) -> Any:
             f"{form!r} is not a form of batch.", where="data.form", mend="use tuple or dict"
         )
     target = torch.from_numpy(np.asarray(rows.label, dtype=np.int64).copy())
-    columns = {name: _tensor(column) for name, column in rows.features.items()}
+    features = _cut(rows.features) if target.ndim == 1 else rows.features
+    columns = {name: _tensor(column) for name, column in features.items()}
     if form == "dict":
         return {**columns, label: target}
     if len(columns) > 1 and all(column.ndim == 1 for column in columns.values()):
@@ -285,6 +289,18 @@ def _close(batch_size: int, new_fraction: float) -> bool:
     fresh = split_batch_size(batch_size, new_fraction)
     off = abs(fresh - batch_size * new_fraction)
     return off <= 0.1 * batch_size * min(new_fraction, 1 - new_fraction)
+
+
+def _cut(features: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
+    mask = features.get(MASK)
+    if mask is None or mask.ndim != 2 or not len(mask):
+        return features
+    used = np.flatnonzero(mask.any(axis=0))
+    longest = int(used[-1]) + 1 if len(used) else 1
+    return {
+        name: column[:, :longest] if column.shape == mask.shape else column
+        for name, column in features.items()
+    }
 
 
 def _tensor(column: Any) -> torch.Tensor:

@@ -10,22 +10,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from perennial.data.columns import refuse_not_finite
+from perennial.data.columns import refuse_not_finite, to_categories, to_numbers, to_texts
+from perennial.data.preprocess.base import Preprocessor, nature
 from perennial.data.source import converted
 from perennial.errors import DataError
 
 WHERE = "predict"
 
 
-def to_columns(inputs: Any, schema: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
-    """Inputs as the version's own columns, in their order, dtypes and shapes.
+def to_columns(
+    inputs: Any, schema: Mapping[str, str], *, preprocess: Preprocessor | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Inputs as the version's own raw columns, in their order, dtypes and shapes.
 
     Args:
         inputs: A table (pandas, Arrow, or a mapping) whose columns are matched by name, others
             left out; a list of records or of images; an array or tensor (N, ...), whose columns
             are matched by position; or one row of any of these.
         schema: Column to dtype and shape of a row, as the version's manifest keeps it.
+        preprocess: Says which columns are text, categories, or numbers of which some may miss.
 
     Returns:
         Each column (N, ...).
@@ -33,9 +38,22 @@ def to_columns(inputs: Any, schema: Mapping[str, str]) -> dict[str, npt.NDArray[
     Raises:
         DataError: A column is missing, or has another dtype or shape.
     """
+    read = {
+        name: "fixed" if preprocess is None else preprocess.kind(name, nature(kind))
+        for name, kind in schema.items()
+    }
+    plain = set(read.values()) == {"fixed"}
     named = _named(inputs)
-    columns = _by_position(inputs, schema) if named is None else _by_name(named, schema)
-    found = {name: _as_trained(columns[name], name, kind) for name, kind in schema.items()}
+    if named is not None:
+        columns = _by_name(named, schema)
+    else:
+        columns = _by_position(_array(inputs) if plain else _objects(inputs), schema)
+    found = {
+        name: _as_trained(_array(columns[name]), name, kind)
+        if read[name] == "fixed"
+        else _as_read(columns[name], name, kind, read[name])
+        for name, kind in schema.items()
+    }
     lengths = {name: len(column) for name, column in found.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(
@@ -69,11 +87,10 @@ def _by_name(named: Mapping[str, Any], schema: Mapping[str, str]) -> dict[str, A
             where=WHERE,
             mend=f"the version was trained on the columns {', '.join(schema)}",
         )
-    return {name: _array(named[name]) for name in schema}
+    return {name: named[name] for name in schema}
 
 
-def _by_position(inputs: Any, schema: Mapping[str, str]) -> dict[str, Any]:
-    values = _array(inputs)
+def _by_position(values: npt.NDArray[Any], schema: Mapping[str, str]) -> dict[str, Any]:
     if len(schema) == 1:
         return dict.fromkeys(schema, values)
     if any(_shape(kind) for kind in schema.values()) or values.ndim not in (1, 2):
@@ -89,6 +106,37 @@ def _by_position(inputs: Any, schema: Mapping[str, str]) -> dict[str, Any]:
             mend=f"give {', '.join(schema)} in this order, or a table with these columns",
         )
     return {name: values[..., position] for position, name in enumerate(schema)}
+
+
+def _as_read(values: Any, name: str, kind: str, read: str) -> npt.NDArray[Any]:
+    """A column as the reader of sources reads it."""
+    where = f"{WHERE}, column {name!r}"
+    flat = _objects(values).reshape(-1).tolist()
+    try:
+        column = pa.chunked_array([pa.array(flat, from_pandas=True)])
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(
+            f"The values are no column: {error}.", where=where, mend="give values of one type"
+        ) from error
+    if read == "number":
+        return converted(to_numbers(column, where=where), kind)
+    if read == "category":
+        return to_categories(column, where=where)
+    return to_texts(column, where=where, blank=True)
+
+
+def _objects(values: Any) -> npt.NDArray[Any]:
+    """Any values as an array; what has no common type as objects."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    if isinstance(values, np.ndarray):
+        return values
+    try:
+        return np.array(values, dtype=object)
+    except ValueError as error:
+        raise DataError(
+            f"The inputs are no table: {error}.", where=WHERE, mend="give rows of equal length"
+        ) from error
 
 
 def _as_trained(values: npt.NDArray[Any], name: str, kind: str) -> npt.NDArray[Any]:

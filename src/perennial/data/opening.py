@@ -6,19 +6,18 @@ Files are read by Arrow straight into memory: no cache is filled, no progress ba
 from __future__ import annotations
 
 import difflib
-import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
 
 from perennial.data.idx import is_idx, read_folder
+from perennial.data.partitions import is_partitioned, read_partitions
+from perennial.data.sql import has_password, is_query, masked, read_query
+from perennial.data.tables import READERS, concatenated, read_table, suffix
 from perennial.errors import DataError
 
 _PANDAS_INDEX = re.compile(r"(__index_level_\d+__)?")
@@ -31,11 +30,12 @@ def open_source(spec: Any, *, name: str) -> datasets.Dataset:
     """Open a source.
 
     Args:
-        spec: A file (parquet, csv, tsv, json, jsonl, arrow, feather); a folder of such files of
-            one kind, of images in one folder per class, of IDX images and labels (the format of
-            MNIST), or that ``save_to_disk`` wrote; a hub id ``org/name``; or a built
-            ``datasets.Dataset``. Several splits of one source are joined, with their names in a
-            column ``split``.
+        spec: A file (parquet, csv, tsv, json, jsonl, arrow, feather, txt; text kinds also as .gz or
+            .bz2); a folder of such files of one kind, of dated partitions, of images or text files
+            in one folder per class, of IDX images and labels (the format of MNIST), or that
+            ``save_to_disk`` wrote; a query, ``{sql: ..., url: ...}``; ``{partitions: FOLDER}``, see
+            `perennial.data.partitions`; a hub id ``org/name``; or a built ``datasets.Dataset``.
+            Several splits of one source are joined, with their names in a column ``split``.
         name: The source's name, for messages: ``data.<name>``.
 
     Raises:
@@ -45,6 +45,8 @@ def open_source(spec: Any, *, name: str) -> datasets.Dataset:
         dataset = _join_splits(dict(spec))
     elif isinstance(spec, datasets.Dataset):
         dataset = spec
+    elif isinstance(spec, Mapping):
+        dataset = _open_mapping(spec, name)
     elif isinstance(spec, str | Path):
         dataset = _open(spec, name)
     else:
@@ -56,10 +58,59 @@ def open_source(spec: Any, *, name: str) -> datasets.Dataset:
     if not len(dataset):
         raise DataError(
             "The data set has no rows.",
-            where=_where(name, spec if isinstance(spec, str | Path) else "built data set"),
+            where=_where(name, shown(spec)),
             mend="name a source with rows",
         )
     return dataset
+
+
+def shown(spec: Any) -> str:
+    """A source in words, without a password."""
+    if isinstance(spec, Mapping):
+        return masked(spec) if is_query(spec) else str(dict(spec))
+    return str(spec) if isinstance(spec, str | Path) else "built data set"
+
+
+def remembered(spec: Any) -> Any:
+    """What a version keeps of a source, to read it again; None for what it cannot or must not.
+
+    A built data set has no name, and a password stays with its owner.
+    """
+    if isinstance(spec, str | Path):
+        return str(spec)
+    if isinstance(spec, Mapping) and not (is_query(spec) and has_password(spec)):
+        return dict(spec)
+    return None
+
+
+def _open_mapping(spec: Mapping[str, Any], name: str) -> datasets.Dataset:
+    where = _where(name, shown(spec))
+    if is_query(spec):
+        return _tabled(lambda: read_query(spec, where=where), where)
+    if is_partitioned(spec):
+        return _tabled(lambda: read_partitions(spec, where=where), where)
+    raise DataError(
+        f"A source with the keys {', '.join(map(str, spec))} is unknown.",
+        where=where,
+        mend="write {sql: ..., url: ...}, {partitions: FOLDER, until: DATE}, or a constructor with "
+        "a _target_",
+    )
+
+
+def _tabled(read: Callable[[], pa.Table], where: str) -> datasets.Dataset:
+    try:
+        return _wrap(read())
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(error, where) from error
+
+
+def _unreadable(error: Exception, where: str) -> DataError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return DataError(
+        f"The source cannot be read: {reason}",
+        where=where,
+        mend="check that the file is whole, of the kind that its name says, and a table",
+    )
 
 
 def _open(spec: str | Path, name: str) -> datasets.Dataset:
@@ -69,15 +120,10 @@ def _open(spec: str | Path, name: str) -> datasets.Dataset:
         if path.is_dir():
             return _open_folder(path, where)
         if path.is_file():
-            return _wrap(_read_file(path, where))
+            return _wrap(read_table(path, where=where))
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"The source cannot be read: {reason}",
-            where=where,
-            mend="check that the file is whole, of the kind that its name says, and a table",
-        ) from error
-    if isinstance(spec, str) and _HUB_ID.fullmatch(spec) and path.suffix not in _READERS:
+        raise _unreadable(error, where) from error
+    if isinstance(spec, str) and _HUB_ID.fullmatch(spec) and suffix(path) not in READERS:
         return _open_hub(spec, where)
     raise DataError("There is no such file or folder.", where=where, mend=_close_path(path))
 
@@ -92,15 +138,19 @@ def _open_folder(path: Path, where: str) -> datasets.Dataset:
         return _image_folder(path, found, where)
     if any(is_idx(item) for item in found):
         return _wrap(read_folder([item for item in found if is_idx(item)], where=where))
-    tables = [item for item in found if item.suffix.lower() in _READERS]
-    kinds = {item.suffix.lower() for item in tables}
+    if is_partitioned(path):
+        return _wrap(read_partitions(path, where=where))
+    tables = [item for item in found if suffix(item) in READERS]
+    kinds = {suffix(item) for item in tables}
     if len(kinds) != 1:
         raise DataError(
             f"The folder holds files of {len(kinds)} kinds that Perennial can read.",
             where=where,
-            mend=f"keep files of one kind in it: {', '.join(_READERS)}, or images",
+            mend=f"keep files of one kind in it: {', '.join(READERS)}, or images",
         )
-    return _wrap(pa.concat_tables([_read_file(item, where) for item in tables]))
+    if kinds == {".txt"}:
+        return _text_folder(path, tables, where)
+    return _wrap(concatenated([read_table(item, where=where) for item in tables]))
 
 
 def _image_folder(path: Path, found: Sequence[Path], where: str) -> datasets.Dataset:
@@ -123,6 +173,29 @@ def _image_folder(path: Path, found: Sequence[Path], where: str) -> datasets.Dat
         columns["split"] = [part[0].lower() for part in parts]
         features["split"] = datasets.Value("string")
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def _text_folder(path: Path, found: Sequence[Path], where: str) -> datasets.Dataset:
+    """A row per line; its label is the name of its folder, or else of its file."""
+    parts = [item.relative_to(path).parts for item in found]
+    has_splits = all(part[0].lower() in _SPLITS for part in parts) and min(map(len, parts)) > 1
+    own = [part[1:] if has_splits else part for part in parts]
+    if len({len(part) for part in own}) != 1 or len(own[0]) > 2:
+        raise DataError(
+            "Text files must lie in one folder per class, or be one file per class.",
+            where=where,
+            mend="arrange them as <class>/<file>.txt or <class>.txt, under <split>/ or not",
+        )
+    tables = []
+    for item, part, names in zip(found, parts, own, strict=True):
+        table = read_table(item, where=where)
+        label = names[0] if len(names) == 2 else names[0].partition(".")[0]
+        table = table.append_column("label", pa.array([label] * len(table), pa.string()))
+        if has_splits:
+            split = pa.array([part[0].lower()] * len(table), pa.string())
+            table = table.append_column("split", split)
+        tables.append(table)
+    return _wrap(concatenated(tables))
 
 
 def _open_hub(spec: str, where: str) -> datasets.Dataset:
@@ -160,59 +233,6 @@ def _wrap(table: pa.Table) -> datasets.Dataset:
         if pa.types.is_dictionary(field.type):
             table = table.set_column(index, field.name, table[index].cast(field.type.value_type))
     return datasets.Dataset(datasets.table.InMemoryTable(table))
-
-
-def _read_file(path: Path, where: str) -> pa.Table:
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(
-            f"Files of kind {path.suffix or 'without a suffix'} cannot be read.",
-            where=where,
-            mend=f"convert it to one of {', '.join(_READERS)}",
-        )
-    if not path.stat().st_size:
-        raise DataError(f"The file {path.name} is empty.", where=where, mend="write it again")
-    return reader(path)
-
-
-def _read_csv(path: Path) -> pa.Table:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    return pa.csv.read_csv(path, parse_options=pa.csv.ParseOptions(delimiter=delimiter))
-
-
-def _read_json(path: Path) -> pa.Table:
-    with open(path, "rb") as file:
-        is_list = file.read(64).lstrip()[:1] == b"["
-    if is_list:
-        rows = json.loads(path.read_text())
-        odd = [index for index, row in enumerate(rows) if not isinstance(row, dict)]
-        if odd:
-            raise ValueError(
-                f"{len(odd)} of {len(rows)} entries of its list are no records, first entry "
-                f"{odd[0]}"
-            )
-        return pa.Table.from_pylist(rows)
-    return pa.json.read_json(path)
-
-
-def _read_arrow(path: Path) -> pa.Table:
-    source = pa.memory_map(str(path))
-    try:
-        return pa.ipc.open_file(source).read_all()
-    except pa.ArrowInvalid:
-        source.seek(0)
-        return pa.ipc.open_stream(source).read_all()
-
-
-_READERS: dict[str, Callable[[Path], pa.Table]] = {
-    ".parquet": lambda path: pa.parquet.read_table(path),
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
-    ".json": _read_json,
-    ".jsonl": _read_json,
-    ".arrow": _read_arrow,
-    ".feather": _read_arrow,
-}
 
 
 def _close_path(path: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from perennial.data.columns import (
-    content_hashes,
+    TEXT,
+    to_categories,
     to_images,
+    to_numbers,
     to_numpy,
     to_slices,
     to_strings,
+    to_texts,
     to_times,
 )
+from perennial.data.content import content_hashes
 from perennial.data.labels import is_text, read_labels
 from perennial.data.opening import open_source
+from perennial.data.preprocess.base import Preprocessor, nature
 from perennial.data.rows import Rows
 from perennial.errors import DataError
 from perennial.types import Strings
@@ -73,6 +78,7 @@ def read_rows(
     label_names: Sequence[str] | None = None,
     new_classes: str | None = None,
     schema: Mapping[str, str] | None = None,
+    preprocess: Preprocessor | None = None,
 ) -> SourceRows:
     """Columns to rows with identity.
 
@@ -92,6 +98,7 @@ def read_rows(
             `perennial.data.labels.read_labels`.
         schema: The lineage's columns. Numbers of another dtype, as text files give them, are
             converted to it where nothing but float rounding is lost.
+        preprocess: Says which columns are read as text, as categories, and as numbers with gaps.
 
     Raises:
         DataError: A column is missing, or its values cannot be used; the message names column,
@@ -115,7 +122,11 @@ def read_rows(
     for column in slice_columns:
         _require(column, table.column_names, name, "data.slice_columns")
     taken = {*slice_columns, *(column for column in roles.values() if column is not None)}
-    chosen = list(features or [column for column in table.column_names if column not in taken])
+    known = schema or {}
+    named = features or (None if preprocess is None else preprocess.columns)
+    chosen = list(named or [column for column in table.column_names if column not in taken])
+    if preprocess is not None and set(chosen) == set(known):
+        chosen = list(known)  # it takes them by name, in whatever order a file has them
     if not chosen:
         raise DataError(
             "No feature column is left.",
@@ -125,9 +136,9 @@ def read_rows(
     columns = {}
     for column in chosen:
         _require(column, table.column_names, name, "data.features")
-        read = to_images if isinstance(dataset.features[column], datasets.Image) else to_numpy
-        values = read(table[column], where=_where(name, column))
-        columns[column] = converted(values, (schema or {}).get(column))
+        kind = known.get(column)
+        read = _reader(dataset.features[column], table[column].type, column, kind, preprocess)
+        columns[column] = converted(read(table[column], where=_where(name, column)), kind)
     target, names = read_labels(
         table[label],
         class_names=getattr(dataset.features[label], "names", None),
@@ -221,8 +232,35 @@ def check_schema(
         )
 
 
+def _reader(
+    feature: Any, arrow: pa.DataType, column: str, kind: str | None, preprocess: Preprocessor | None
+) -> Callable[..., npt.NDArray[Any]]:
+    """How a column is read: as the lineage knows it, else by its own type."""
+    if isinstance(feature, datasets.Image):
+        return to_images
+    if preprocess is None:
+        return to_numpy
+    return _READERS[preprocess.kind(column, _nature(arrow) if kind is None else nature(kind))]
+
+
+_READERS: dict[str, Callable[..., npt.NDArray[Any]]] = {
+    "fixed": to_numpy,
+    "number": to_numbers,
+    "category": to_categories,
+    "text": to_texts,
+}
+
+
+def _nature(arrow: pa.DataType) -> str:
+    if is_text(arrow):
+        return "text"
+    numbers = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    known = any(one(arrow) for one in (*numbers, pa.types.is_null))
+    return "number" if known else "other"
+
+
 def _kind(values: npt.NDArray[Any]) -> str:
-    return f"{values.dtype} {values.shape[1:]}"
+    return f"{'str' if values.dtype == TEXT else values.dtype} {values.shape[1:]}"
 
 
 def converted(values: npt.NDArray[Any], kind: str | None) -> npt.NDArray[Any]:
@@ -232,7 +270,9 @@ def converted(values: npt.NDArray[Any], kind: str | None) -> npt.NDArray[Any]:
         values: (N, ...).
         kind: Dtype and shape of a row, ``float32 (8, 8)``; None leaves them.
     """
-    dtype = np.dtype(kind.partition(" ")[0]) if kind else values.dtype
+    if kind is None or kind.startswith("str ") or values.dtype == TEXT:
+        return values
+    dtype = np.dtype(kind.partition(" ")[0])
     if dtype == values.dtype or f"{dtype} {values.shape[1:]}" != kind:
         return values
     if not {dtype.kind, values.dtype.kind} <= set("iuf"):
@@ -241,7 +281,11 @@ def converted(values: npt.NDArray[Any], kind: str | None) -> npt.NDArray[Any]:
         converted = values.astype(dtype)
         back = converted.astype(values.dtype)
     floats = dtype.kind == values.dtype.kind == "f"
-    kept = np.isfinite(converted).all() if floats else np.array_equal(back, values)
+    kept = (
+        np.array_equal(np.isfinite(converted), np.isfinite(values))
+        if floats
+        else np.array_equal(back, values)
+    )
     return converted if kept else values
 
 

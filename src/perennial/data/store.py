@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from perennial import files
+from perennial.data.columns import TEXT
 from perennial.data.logits import aligned
 from perennial.data.rows import Rows
 from perennial.errors import DataError
@@ -53,7 +54,7 @@ def write_rows(
     columns |= {f"slice/{name}": column for name, column in rows.slices.items()}
     columns |= {f"extra/{name}": column for name, column in (extra or {}).items()}
     layout = {
-        name: {"dtype": column.dtype.str, "shape": column.shape[1:]}
+        name: {"dtype": _dtype(column), "shape": column.shape[1:]}
         for name, column in columns.items()
     }
     described: dict[str, Any] = {"format": _FORMAT, "columns": layout}
@@ -109,8 +110,12 @@ def read_rows_file(
     return Rows(features=features, **identity, slices=slices), extra
 
 
+def _dtype(column: npt.NDArray[Any]) -> str:
+    return "text" if column.dtype == TEXT else column.dtype.str
+
+
 def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
-    if column.dtype.kind == "U":
+    if column.dtype.kind in "TU":
         return pa.array(column.tolist(), type=pa.string())
     if column.dtype.kind == "b":
         # Arrow packs booleans into bits, which cannot be mapped
@@ -122,6 +127,8 @@ def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
 
 
 def _to_numpy(column: pa.ChunkedArray, layout: Mapping[str, Any]) -> npt.NDArray[Any]:
+    if layout["dtype"] == "text":
+        return np.array(column.to_pylist(), dtype=TEXT)
     dtype, shape = np.dtype(layout["dtype"]), tuple(layout["shape"])
     if dtype.kind == "U":
         return np.array(column.to_pylist(), dtype=dtype)

@@ -110,10 +110,12 @@ def train(
     if history is not None:
         history = _with_logits(learner, history, methods, champion, warn)
     data = CycleData(
-        new=new,
-        history=history if share is not None else None,
-        new_validation=new_validation,
-        history_validation=history_validation,
+        new=learner.inputs(new),
+        history=learner.inputs(history) if history is not None and share is not None else None,
+        new_validation=learner.inputs(new_validation),
+        history_validation=None
+        if history_validation is None
+        else learner.inputs(history_validation),
         batch_size=training.batch_size,
         new_fraction=share,
         form=learner.form,
@@ -228,7 +230,7 @@ def version_files(
 
     Args:
         cycle: Name of the holdout that this version adds, ``cycle-<number>``.
-        learner: Holds the candidate's weights.
+        learner: Holds the candidate's weights and its preprocessing.
         parts: What this cycle learned.
         memory: Selects what is remembered.
         methods: Method state.
@@ -251,6 +253,9 @@ def version_files(
         kept[path] = _holdout_file(folder, path, given.rows, given.seen)
         kept |= _rows_file(folder, given.name, {"holdout": given.rows})
     kept |= learner.weight_files()
+    if learner.preprocess is not None:
+        given_files = learner.preprocess.files()
+        kept |= {f"preprocess/{name}": content for name, content in given_files.items()}
     for name, state in methods.items():
         kept[f"methods/{name}.safetensors"] = to_bytes(state)
     for kind in ("train", "validation"):

@@ -17,6 +17,9 @@ from perennial.data.learned import (
     settle,
 )
 from perennial.data.memory import Memory
+from perennial.data.partitions import is_exhausted
+from perennial.data.preprocess import Preprocessor
+from perennial.data.preprocess.base import refuse_lacking
 from perennial.data.rows import Rows
 from perennial.data.source import SourceRows, check_schema, open_source, read_rows
 from perennial.data.split import assign_roles
@@ -30,8 +33,8 @@ class Data:
     """The sources of a lineage and how their columns are read.
 
     Args:
-        new: Source of the new rows: a path, a hub id, or a built ``datasets.Dataset``; None where a
-            lineage is only founded.
+        new: Source of the new rows, see `perennial.data.opening.open_source`; of dated partitions
+            those after the last one that the lineage has met. None where a lineage is only founded.
         history: Source of what the champion has learned, or None.
         history_holdout: A test set of the user's own, which the lineage then holds out for good.
         label: Label column.
@@ -46,6 +49,8 @@ class Data:
         duplicates: ``group``, ``drop`` or ``allow``.
         validation_fraction: Share of rows for early stopping and the choice of weights.
         holdout_fraction: Share of rows never trained on, where no split is declared.
+        preprocess: Makes model inputs of raw columns, text and categories among them; fitted once,
+            on the training rows that found the lineage. None takes columns of numbers as they are.
         memory: Keeps a bounded sample of history with each version.
         sampling: ``passes`` visits every new row once an epoch; ``replacement`` draws each on its
             own.
@@ -53,7 +58,7 @@ class Data:
             or ``grow`` to append it to the lineage's classes.
 
     Raises:
-        ConfigError: ``new_classes`` is neither.
+        ConfigError: ``new_classes`` is neither, or ``features`` lack what is preprocessed.
     """
 
     memory: Memory = field(default_factory=Memory)
@@ -73,6 +78,7 @@ class Data:
     holdout_fraction: float = 0.2
     sampling: str = "passes"
     new_classes: str = "refuse"
+    preprocess: Preprocessor | None = None
 
     def __post_init__(self) -> None:
         if self.new_classes not in NEW_CLASSES:
@@ -84,6 +90,8 @@ class Data:
         for name in ("features", "slice_columns"):
             if isinstance(given := getattr(self, name), str):
                 object.__setattr__(self, name, (given,))
+        if self.preprocess is not None:
+            refuse_lacking(self.preprocess.columns, self.features)
 
     @property
     def ties(self) -> Ties:
@@ -133,6 +141,7 @@ class Data:
             label_names=label_names,
             new_classes=self.new_classes if name == "new" else None,
             schema=schema,
+            preprocess=self.preprocess,
         )
 
 
@@ -244,6 +253,8 @@ def collect_new(data: Data, *, lineage: Lineage, learned: Learned) -> Parts:
     manifest = lineage.champion.manifest
     known = tuple(manifest["label_names"])
     schema = dict(manifest["schema"])
+    if is_exhausted(data.new):
+        return _nothing(schema, known)
     source = data.read(data.new, name="new", label_names=known, schema=schema)
     check_schema(schema, source.schema, "history", "new")
     salt = str(manifest["lineage"]["salt"])
@@ -253,6 +264,22 @@ def collect_new(data: Data, *, lineage: Lineage, learned: Learned) -> Parts:
     names = source.label_names[: max(len(known), highest + 1)]
     notes = (*parts.notes, *_new_class_notes(names, len(known), parts.train))
     return replace(parts, label_names=names, notes=notes)
+
+
+def _nothing(schema: Mapping[str, str], label_names: tuple[str, ...]) -> Parts:
+    """No partition has come since the last one."""
+    none = np.empty(0, dtype=np.str_)
+    rows = Rows(features={}, label=np.empty(0, np.int64), id=none, content=none, cluster=none)
+    return Parts(
+        train=rows,
+        validation=rows,
+        holdout=rows,
+        seen=np.zeros(0, dtype=bool),
+        fingerprint="",
+        schema=schema,
+        label_names=label_names,
+        notes=("new: no partition has come since the last one that the lineage has met",),
+    )
 
 
 def _new_class_notes(names: tuple[str, ...], known: int, train: Rows) -> tuple[str, ...]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from perennial.data.preprocess import check_same, restored
 from perennial.data.source import check_schema
 from perennial.models.checkpoint import version_weights
 from perennial.models.rebuild import rebuild
@@ -52,6 +54,15 @@ def evaluate(
     version = registry.version(ref)
     known = tuple(version.manifest["label_names"])
     schema = dict(version.manifest["schema"])
+    stored = restored(
+        version.manifest["preprocess"],
+        lambda path: version.open(path).read_bytes(),
+        allow=allow,
+        ref=version.id,
+    )
+    if data.preprocess is not None:
+        check_same(data.preprocess, stored, ref=version.id, where="data.preprocess")
+    data = replace(data, preprocess=stored)
     source = data.read(data.new, name="new", label_names=known, schema=schema, holds_out=False)
     names = source.label_names
     check_schema(schema, source.schema, "the version", "new")
@@ -75,6 +86,7 @@ def evaluate(
         device=Training(accelerator=accelerator).device(),
         form=data.form,
         label=data.label,
+        preprocess=stored,
     )
     predictions = learner.predict(source.rows, classes=len(names))
     learned = learned_rows(version)

@@ -11,6 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from perennial.data.learned import ROLES, Learned, refuse_changed_ids, tied
+from perennial.data.partitions import is_exhausted
+from perennial.data.preprocess import fitted
 from perennial.data.rows import Rows, concatenate
 from perennial.data.source import SourceRows, check_schema
 from perennial.data.split import independent, split_salt
@@ -47,6 +49,7 @@ def found(cycle: Cycle) -> Version:
         DataError: There is neither history nor a checkpoint, or the data cannot decide anything.
         CheckpointError: The checkpoint does not fit the model.
     """
+    cycle = cycle.on([])
     adopting = cycle.checkpoint is not None
     if cycle.data.history is None and not adopting:
         raise DataError(
@@ -57,10 +60,11 @@ def found(cycle: Cycle) -> Version:
         )
     salt = split_salt(cycle.name, cycle.seed)
     parts, probe = _history(cycle, salt)
+    preprocess = fitted(cycle.data.preprocess, parts.train.features)
     cycle.seed_everything()
-    learner = cycle.learner()
+    learner = cycle.learner(preprocess=preprocess)
     parts = replace(parts, label_names=_label_names(cycle, learner, parts, probe))
-    if cycle.data.new is not None:
+    if cycle.data.new is not None and not is_exhausted(cycle.data.new):
         _foresee(cycle, learner, parts, salt)
     if adopting:
         return _adopt(cycle, learner, parts)

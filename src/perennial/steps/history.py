@@ -10,6 +10,8 @@ import numpy as np
 
 from perennial.data.learned import Learned, Ties, changed_ids, tied
 from perennial.data.logits import recalled
+from perennial.data.opening import shown
+from perennial.data.partitions import covers
 from perennial.data.rows import Rows, concatenate
 from perennial.data.standing import standing
 from perennial.errors import ConfigError, DataError
@@ -181,8 +183,8 @@ def _counted(
     missing = {}
     for cycle, rows in gone["train"].items():
         if number := len(np.setdiff1d(rows.id, sample.id)):
-            path = lineage.sources.get(cycle)
-            missing[f"{path} ({cycle})" if path else cycle] = number
+            source = lineage.sources.get(cycle)
+            missing[f"{shown(source)} ({cycle})" if source else cycle] = number
     return {
         "weight": np.concatenate([np.ones(read), standing(sample, gone["train"])]),
         "missing": missing,
@@ -249,10 +251,10 @@ def _sources(data: Data, lineage: Lineage) -> list[tuple[str, Any, list[str]]]:
     found: list[tuple[str, Any, list[str]]] = []
     if data.history is not None:
         # whatever the user calls history now is what the lineage was founded on
-        own = [cycle for cycle, path in lineage.sources.items() if path == data.history]
+        own = [cycle for cycle, path in lineage.sources.items() if covers(data.history, path)]
         found.append(("history", data.history, [*own, min(lineage.cycles, key=number_of)]))
     for cycle, path in lineage.sources.items():
-        if not (isinstance(data.history, str) and data.history == path):
+        if not (isinstance(data.history, str | Mapping) and covers(data.history, path)):
             found.append((f"source of {cycle}", path, [cycle]))
     return found
 

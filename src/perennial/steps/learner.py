@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from perennial.data.datamodule import batches, move
+from perennial.data.preprocess import Preprocessor
+from perennial.data.preprocess.base import applied
 from perennial.data.rows import Rows
 from perennial.errors import ConfigError, DataError, PerennialError
 from perennial.evaluation.predict import eval_mode, predict
@@ -38,7 +41,8 @@ class Constructor:
     Attributes:
         target: Import path.
         arguments: Plain values.
-        build: Makes the object; comes from the user's own configuration, never from a version.
+        build: Makes the object, with other arguments where it is called with any; comes from the
+            user's own configuration, never from a version.
         head: The output layer that a lineage's new classes made wider than the arguments say.
         freeze: Patterns of parameters that do not train.
         adapter: Factors beside linear layers that train in the place of these.
@@ -53,6 +57,16 @@ class Constructor:
     freeze: tuple[str, ...] = ()
     adapter: Adapter | None = None
     recorded: Mapping[str, Any] = field(default_factory=dict)
+
+    def filled(self, preprocess: Preprocessor | None) -> Constructor:
+        """With what a fitted preprocessor knows in the place of arguments that are None."""
+        known = {} if preprocess is None else preprocess.fills()
+        given = {k: known[k] for k, v in self.arguments.items() if v is None and k in known}
+        if not given:
+            return self
+        return replace(
+            self, arguments={**self.arguments, **given}, build=partial(self.build, **given)
+        )
 
     def describe(self) -> dict[str, Any]:
         """As a version's manifest keeps it."""
@@ -80,6 +94,7 @@ class Learner:
         eval_batch: Rows of a batch where nothing is trained.
         notes: Lines for the user.
         constructor: What built the model, and how it differs from that since.
+        preprocess: Makes model inputs of raw columns, fitted; None where they are inputs already.
     """
 
     module: pl.LightningModule
@@ -91,6 +106,11 @@ class Learner:
     label: str
     eval_batch: int = 512
     notes: tuple[str, ...] = ()
+    preprocess: Preprocessor | None = None
+
+    def inputs(self, rows: Rows) -> Rows:
+        """Rows with model inputs in the place of raw columns."""
+        return applied(self.preprocess, rows)
 
     @property
     def head(self) -> Head | None:
@@ -119,12 +139,13 @@ class Learner:
         self.model.to(self.device)
 
     def batches(self, rows: Rows, *, is_new: bool = True) -> Iterator[Batch]:
-        """All rows in order on the model's device."""
-        for batch in batches(
-            rows, size=self.eval_batch, form=self.form, label=self.label, is_new=is_new
-        ):
-            data = move(batch.data, self.device)
-            yield Batch(data=data, ids=batch.ids, is_new=batch.is_new)
+        """All rows, raw as they are kept, in order on the model's device."""
+        size = self.eval_batch
+        for start in range(0, len(rows), size):
+            part = self.inputs(rows.take(slice(start, start + size)))
+            for batch in batches(part, size=size, form=self.form, label=self.label, is_new=is_new):
+                data = move(batch.data, self.device)
+                yield Batch(data=data, ids=batch.ids, is_new=batch.is_new)
 
     def predict(self, rows: Rows, *, classes: int | None = None) -> Predictions:
         """Score rows with the present weights; see `perennial.evaluation.predict`."""
@@ -190,13 +211,24 @@ def build_learner(
     device: torch.device,
     form: str,
     label: str,
+    preprocess: Preprocessor | None = None,
 ) -> Learner:
     """Build the model and, unless it is a LightningModule already, the module around it.
+
+    Args:
+        model: Its constructor; arguments that are None take what ``preprocess`` knows.
+        task: What it is for.
+        optimizer: For a plain module, and for one that brings none.
+        device: Where it lies outside of Lightning's fit.
+        form: Form of a batch, ``tuple`` or ``dict``.
+        label: Key of the labels in a dict.
+        preprocess: Fitted, or None.
 
     Raises:
         ConfigError: The constructor failed or gave something that is no module, or not one whose
             output layer can be as wide as the lineage's.
     """
+    model = model.filled(preprocess)
     try:
         built = model.build(**model.recorded)
     except PerennialError:
@@ -234,6 +266,7 @@ def build_learner(
         label=label,
         notes=notes,
         constructor=replace(model, recorded=recorded),
+        preprocess=preprocess,
     )
 
 
@@ -263,7 +296,8 @@ def output_width(learner: Learner, rows: Rows) -> int:
             f"{name} cannot take a batch of the data ({type(error).__name__}: {error}).",
             where="model, data.features, data.form",
             mend=f"with data.form={learner.form} its forward gets {describe(inputs)} from the "
-            f"columns {', '.join(rows.features)}; name the right ones in data.features, or use "
+            f"columns {', '.join(learner.inputs(rows).features)}; name the right ones in "
+            "data.features, or use "
             f"data.form={'tuple' if learner.form == 'dict' else 'dict'}, or mend the model",
         ) from error
 
@@ -369,9 +403,8 @@ def memory_gradients(
     def gradients(step: int, rows: int) -> dict[str, Tensor]:
         generator = np.random.default_rng([seed, step])
         chosen = generator.choice(len(history), size=rows, replace=rows > len(history))
-        batch = next(
-            batches(history.take(chosen), size=rows, form=learner.form, label=learner.label)
-        )
+        drawn = learner.inputs(history.take(chosen))
+        batch = next(batches(drawn, size=rows, form=learner.form, label=learner.label))
         model = learner.model
         parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         device = next(iter(parameters.values())).device

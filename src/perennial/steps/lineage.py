@@ -92,8 +92,8 @@ class Lineage:
         return found
 
     @property
-    def sources(self) -> dict[str, str]:
-        """Name of each cycle to the path its rows came from, where they came from a path."""
+    def sources(self) -> dict[str, Any]:
+        """Name of each cycle to the source of its rows, where that can be read again."""
         found = {}
         for name, (version, stem) in self.cycles.items():
             path = version.manifest["sources"].get(stem)

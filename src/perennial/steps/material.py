@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from perennial.data.learned import Learned
+from perennial.data.learned import ROLES, Learned
+from perennial.data.rows import concatenate
 from perennial.data.split import independent
 from perennial.errors import MethodError
 from perennial.methods.base import Method
@@ -94,6 +95,7 @@ def collect(cycle: Cycle, champion: Version) -> Material:
         DataError: The rows cannot be used, or too few are left to train on.
         ConfigError: A setting would give the lineage another identity.
     """
+    cycle.stored_preprocess(champion)  # a declared one that differs is refused before any reading
     refuse_another_identity(champion, identity=cycle.data.identity, labels=cycle.task.labels)
     lineage = lineage_of(cycle.registry, champion)
     given = collect_given(cycle.data, lineage=lineage)
@@ -159,10 +161,18 @@ def refuse_what_cannot_work(
         )
 
 
+def _unknown(new: Parts, learner: Learner) -> list[str]:
+    """Lines about new rows that the fitted preprocessing does not know."""
+    if learner.preprocess is None:
+        return []
+    rows = concatenate([getattr(new, kind) for kind in ROLES])
+    return learner.preprocess.notes(rows.features, name="new")
+
+
 def announce(cycle: Cycle, material: Material, methods: Sequence[Method], learner: Learner) -> None:
     """Tell the user what is about to be trained."""
     history = material.history
-    for note in (*history.notes, *learner.notes):
+    for note in (*history.notes, *learner.notes, *_unknown(material.new, learner)):
         cycle.say(note)
     cycle.say(
         f"Retraining {material.lineage.champion.id} on {len(material.new.train)} new rows"

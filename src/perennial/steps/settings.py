@@ -11,6 +11,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from perennial.data.opening import remembered
+from perennial.data.partitions import resolved
+from perennial.data.preprocess import Preprocessor, check_same, describe, restored
 from perennial.data.split import split_salt
 from perennial.environment import capture
 from perennial.errors import ConfigError, MethodError
@@ -89,11 +92,47 @@ class Cycle:
         """Set every generator; called before each phase, so that a resumed run draws the same."""
         pl.seed_everything(self.seed, workers=True, verbose=False)
 
-    def learner(self, champion: Version | None = None) -> Learner:
-        """A fresh model in its module, as wide as the champion where there is one.
+    def on(self, known: Sequence[Any]) -> Cycle:
+        """With dated partitions made explicit.
+
+        Args:
+            known: Sources of the lineage's cycles; none where it is to be founded.
 
         Raises:
-            ConfigError: The champion is of another adapter.
+            DataError: A folder of partitions is not right.
+        """
+        history = resolved(self.data.history, known, new=False)
+        new = resolved(self.data.new, [*known, history], new=True)
+        return replace(self, data=replace(self.data, history=history, new=new))
+
+    def stored_preprocess(self, champion: Version) -> Preprocessor | None:
+        """What the champion was trained with.
+
+        Raises:
+            ConfigError: The configuration declares another preprocessing.
+        """
+        given = self.data.preprocess
+        own = type(given)
+        stored = restored(
+            champion.manifest["preprocess"],
+            lambda path: champion.open(path).read_bytes(),
+            allow=() if given is None else [f"{own.__module__}.{own.__qualname__}"],
+            ref=champion.id,
+        )
+        check_same(given, stored, ref=champion.id, where="data.preprocess")
+        return stored
+
+    def learner(
+        self, champion: Version | None = None, *, preprocess: Preprocessor | None = None
+    ) -> Learner:
+        """A fresh model in its module.
+
+        Args:
+            champion: Makes it as wide as itself, and brings its preprocessing.
+            preprocess: Fitted, where there is no champion yet.
+
+        Raises:
+            ConfigError: The champion is of another adapter or preprocessing.
             MethodError: A method weighs factors that no version keeps.
         """
         if self.model.adapter is not None and self.model.adapter.store == "merged":
@@ -112,6 +151,7 @@ class Cycle:
             device=self.training.device(),
             form=self.data.form,
             label=self.data.label,
+            preprocess=self.stored_preprocess(champion) if champion else preprocess,
         )
 
     def _as_served(self, champion: Version) -> Constructor:
@@ -156,7 +196,7 @@ class Cycle:
         source: Any,
         cycle: str,
         parent: Version | None,
-        sources: Mapping[str, str],
+        sources: Mapping[str, Any],
         metrics: Mapping[str, Any],
         matrix: Sequence[Any],
         initial: Mapping[str, float],
@@ -165,11 +205,13 @@ class Cycle:
         learner: Learner,
     ) -> dict[str, Any]:
         """``version.yaml``: constructor names and arguments as data, and where it all came from."""
-        own = {cycle: str(source)} if isinstance(source, str | Path) else {}
+        kept = remembered(source)
+        own = {} if kept is None else {cycle: kept}
         return {
             "how": how,
             "parent": parent.number if parent else None,
             "model": learner.constructor.describe(),
+            "preprocess": describe(learner.preprocess),
             "task": {
                 "target": f"{type(self.task).__module__}.{type(self.task).__qualname__}",
                 "arguments": {"label": self.data.label, "labels": list(parts.label_names)},

@@ -1,0 +1,81 @@
+"""Rows to content hashes: what a row is, whatever file it came from.
+
+Shapes: N rows; a feature column is (N, ...).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from perennial.data.columns import TEXT, Column
+from perennial.types import Strings
+
+_HASH_CHUNK_BYTES = 1 << 24
+
+
+def content_hashes(features: Mapping[str, Column], label_names: Strings) -> Strings:
+    """Content hashes (N,) of rows: BLAKE2b with 128 bits, as 32 hex digits.
+
+    Columns enter sorted by name, in canonical dtypes (whole numbers int64, floats float64,
+    booleans uint8) with their shapes, then text columns, each with its length, then the *name* of
+    the label: a row hashes the same from every file format and under every numbering of the
+    classes.
+
+    Args:
+        features: Column name to values (N, ...).
+        label_names: Each row's label, by name (N,).
+    """
+    ordered = sorted(features)
+    texts = [name for name in ordered if features[name].dtype == TEXT]
+    numbers = [name for name in ordered if name not in texts]
+    layout = [
+        (name, "text" if name in texts else _canonical(features[name][:0]).dtype.str, shape)
+        for name in ordered
+        for shape in [features[name].shape[1:]]
+    ]
+    start = hashlib.blake2b(repr(layout).encode(), digest_size=16)
+    width = sum(8 * int(np.prod(features[name].shape[1:])) for name in numbers)
+    step = max(1, _HASH_CHUNK_BYTES // max(width, 1))
+    hashes: list[str] = []
+    for first in range(0, len(label_names), step):
+        part = slice(first, first + step)
+        names = label_names[part].tolist()
+        rows = _packed([features[name][part] for name in numbers], len(names))
+        words = [features[name][part].tolist() for name in texts]
+        for position, (row, name) in enumerate(zip(rows, names, strict=True)):
+            digest = start.copy()
+            digest.update(row)
+            for column in words:
+                word = column[position].encode()
+                digest.update(len(word).to_bytes(8, "little"))
+                digest.update(word)
+            digest.update(name.encode())
+            hashes.append(digest.hexdigest())
+    return np.array(hashes, dtype="<U32")
+
+
+def _packed(columns: Sequence[Column], rows: int) -> list[bytes]:
+    """The numbers of each row, one after another, as bytes."""
+    if not columns:
+        return [b""] * rows
+    blocks = [
+        np.ascontiguousarray(_canonical(column)).reshape(rows, -1).view(np.uint8)
+        for column in columns
+    ]
+    packed = np.concatenate(blocks, axis=1)
+    found: list[bytes] = packed.view(f"V{packed.shape[1]}").ravel().tolist()
+    return found
+
+
+def _canonical(values: Column) -> Column:
+    if values.dtype.kind == "b":
+        return values.astype("u1")
+    if values.dtype.kind == "f":
+        # -0.0 equals 0.0 and has to hash alike, as do all the ways to write NaN
+        canonical: Column = values.astype("<f8") + 0.0
+        canonical[np.isnan(canonical)] = np.nan
+        return canonical
+    return values.astype("<i8")
