@@ -175,11 +175,23 @@ def _check(config: Mapping[str, Any]) -> None:
                 where=group,
                 mend="write method=none" if group == "method" else f"choose one: {group}=NAME",
             )
+    _require_target(config)
     for group in groups:
         check_node(config[group], where=group)
     _check_data(config)
     for method, node in config["method"].items():
         check_node(node, where=f"method.{method}")
+
+
+def _require_target(config: Mapping[str, Any]) -> None:
+    """A task with a target column, and no column named."""
+    if config["data"].get("label") is None and "label" in config["task"]:
+        raise ConfigError(
+            f"{str(config['task'].get('_target_')).rpartition('.')[2]} needs targets, and "
+            "data.label is null.",
+            where="data.label",
+            mend="name the target column",
+        )
 
 
 def _check_data(config: Mapping[str, Any]) -> None:
