@@ -44,13 +44,13 @@ class SeenClasses(Categorical):
         """One-hot label minus probabilities (B, C)."""
         return super().gradient(self._masked(outputs), target)
 
-    def draw(self, outputs: Tensor, ids: Any, seed: int) -> Tensor:
+    def draw(self, outputs: Tensor, ids: Any, seed: int, observed: Tensor | None = None) -> Tensor:
         """Labels (B,) of the classes seen."""
-        return super().draw(self._masked(outputs), ids, seed)
+        return super().draw(self._masked(outputs), ids, seed, observed)
 
-    def expectation(self, outputs: Tensor) -> Iterator[Tensor]:
+    def expectation(self, outputs: Tensor, observed: Tensor | None = None) -> Iterator[Tensor]:
         """√p_c (e_c − p), (B, C), nothing for a class not seen."""
-        return super().expectation(self._masked(outputs))
+        return super().expectation(self._masked(outputs), observed)
 
 
 class SeenSoFar(Classification):

@@ -179,6 +179,7 @@ def _check(config: Mapping[str, Any]) -> None:
                 where=group,
                 mend="write method=none" if group == "method" else f"choose one: {group}=NAME",
             )
+    _require_target(config)
     for group in groups:
         node = _given(config) if group == "model" else config[group]
         check_node(constructed(node, group), where=group)
@@ -211,6 +212,17 @@ def _given(config: Mapping[str, Any]) -> Any:
     if not isinstance(node, Mapping) or config["data"].get("preprocess") is None:
         return node
     return {key: value for key, value in node.items() if value is not None}
+
+
+def _require_target(config: Mapping[str, Any]) -> None:
+    """A task with a target column, and no column named."""
+    if config["data"].get("label") is None and "label" in config["task"]:
+        raise ConfigError(
+            f"{str(config['task'].get('_target_')).rpartition('.')[2]} needs targets, and "
+            "data.label is null.",
+            where="data.label",
+            mend="name the target column",
+        )
 
 
 def _check_data(config: Mapping[str, Any]) -> None:

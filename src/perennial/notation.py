@@ -25,6 +25,30 @@ def points(fraction: float, places: int = 1) -> str:
     return shown if float(shown) else f"{0:.{places}f}"
 
 
+def level(value: float, unit: str) -> str:
+    """A score, or a mean of scores, in its unit: a share in percent, else a number.
+
+    Args:
+        value: The score.
+        unit: ``points`` for shares, else empty.
+
+    >>> level(0.9083, "points"), level(-0.51234, "")
+    ('90.8%', '-0.5123')
+    """
+    return percent(value) if unit == "points" else f"{value:.4g}"
+
+
+def gain(value: float, unit: str) -> str:
+    """A difference of two scores with its sign, in points or as a number.
+
+    >>> gain(0.01, "points"), gain(-0.0512, ""), gain(0.0, "")
+    ('+1.0 points', '-0.0512', '0')
+    """
+    if unit == "points":
+        return f"{points(value)} points"
+    return f"{value:+.3g}" if value else "0"
+
+
 def places_apart(values: Sequence[float], threshold: float, *, least: int = 1) -> int:
     """Decimals of `points` with which no value looks like a threshold that it is not.
 

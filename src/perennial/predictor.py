@@ -1,6 +1,6 @@
 """How a promoted version is used: loaded from the registry, ready to predict.
 
-Shapes: N rows, C classes.
+Shapes: N rows, C classes, K items.
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from perennial.errors import EvaluationError
 from perennial.paths import home
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from perennial.data.preprocess import Preprocessor
+    from perennial.tasks.base import Task
 
 
 class Predictor:
@@ -21,7 +23,7 @@ class Predictor:
 
     Attributes:
         model: The module itself.
-        label_names: Class names in the order of its outputs.
+        label_names: Class names in the order of its outputs; none for a task without classes.
         id: ``name@number``.
         schema: Feature column to dtype and shape of a row.
     """
@@ -34,24 +36,24 @@ class Predictor:
         id: str,
         schema: Mapping[str, str],
         form: str,
-        label: str,
+        task: Task,
         preprocess: Preprocessor | None = None,
     ) -> None:
         self.model = model.eval()
         self.label_names = label_names
         self.id = id
         self.schema = dict(schema)
-        self._form, self._label = form, label
+        self._form, self._task = form, task
         self._preprocess = preprocess
 
     def __repr__(self) -> str:
+        classes = f", classes {', '.join(self.label_names)}" if self.label_names else ""
         return (
-            f"<{self.id}: {type(self.model).__name__}, columns {', '.join(self.schema)}, "
-            f"classes {', '.join(self.label_names)}>"
+            f"<{self.id}: {type(self.model).__name__}, columns {', '.join(self.schema)}{classes}>"
         )
 
     def probabilities(self, inputs: Any) -> Tensor:
-        """Class probabilities (N, C).
+        """Class probabilities (N, C); of several labels a row, that of each.
 
         Args:
             inputs: A table (pandas, Arrow, or a mapping of columns), matched by name; a list of
@@ -60,7 +62,36 @@ class Predictor:
 
         Raises:
             DataError: A column is missing, or has another dtype or shape.
+            EvaluationError: The task has no probabilities.
         """
+        found = self._task.probabilities(self._outputs(inputs))
+        if found is None:
+            raise EvaluationError(
+                f"{self.id} has no class probabilities.",
+                where="probabilities",
+                mend="use predict, or the module itself, model",
+            )
+        return found
+
+    def predict(self, inputs: Any) -> list[Any]:
+        """What is predicted for each row; inputs as `probabilities` takes them.
+
+        The most probable class by name; of several labels those that are on, by name; a number;
+        the class of each position by name, or the token of each next one; the K first items of a
+        ranking, best first.
+        """
+        found = self._task.predictions(self._outputs(inputs)).tolist()
+        names, kind = self.label_names, self._task.target_kind
+        if kind == "class":
+            return [names[winner] for winner in found]
+        if kind == "classes":
+            return [[name for name, on in zip(names, row, strict=True) if on] for row in found]
+        if kind == "tokens":
+            return [[names[one] for one in row] for row in found]
+        rows: list[Any] = found
+        return rows
+
+    def _outputs(self, inputs: Any) -> Tensor:
         import numpy as np
         import torch
 
@@ -68,29 +99,20 @@ class Predictor:
         from perennial.data.inputs import to_columns
         from perennial.data.preprocess.base import applied
         from perennial.data.rows import Rows
-        from perennial.tasks.classification import Classification
 
         columns = to_columns(inputs, self.schema, preprocess=self._preprocess)
         count = len(next(iter(columns.values())))
         none = np.zeros(count, dtype=np.str_)
-        rows = Rows(
-            features=columns,
-            label=np.zeros(count, dtype=np.int64),
-            id=none,
-            content=none,
-            cluster=none,
-        )
+        kind = self._task.target_kind
+        # a sequence may be as long as it likes: what is given has no targets to be cut to
+        label = np.zeros((count, 0) if kind == "tokens" else count, dtype=np.int64)
+        rows = Rows(features=columns, label=label, id=none, content=none, cluster=none)
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         rows = applied(self._preprocess, rows)
-        data = move(to_data(rows, form=self._form, label=self._label), device)
-        task = Classification(label=self._label)
+        key = None if kind == "none" else self._task.arguments["label"]
+        data = move(to_data(rows, form=self._form, label=key), device)
         with torch.no_grad():
-            return task.probabilities(task.outputs(self.model, data))
-
-    def predict(self, inputs: Any) -> list[str]:
-        """The most probable class of each row, by name; inputs as `probabilities` takes them."""
-        winners: list[int] = self.probabilities(inputs).argmax(dim=1).tolist()
-        return [self.label_names[winner] for winner in winners]
+            return self._task.outputs(self.model, data)
 
 
 def load(
@@ -116,6 +138,7 @@ def load(
     from perennial.models.checkpoint import version_weights
     from perennial.models.rebuild import rebuild
     from perennial.promotion.registry import Registry
+    from perennial.tasks.by_kind import task_of
 
     registry = Registry(url=url or f"sqlite:///{home() / 'registry.db'}", files=files)
     version = registry.version(ref)
@@ -127,14 +150,14 @@ def load(
         ref=version.id,
         how=f'perennial.load("{ref}", allow=["{{target}}"])',
     )
-    columns = version.manifest["columns"]
+    columns, stored = version.manifest["columns"], version.manifest["task"]
     return Predictor(
         model=model,
         label_names=tuple(version.manifest["label_names"]),
         id=version.id,
         schema=version.manifest["schema"],
         form=columns["form"],
-        label=columns["label"],
+        task=task_of(stored["kind"], stored["arguments"]),
         preprocess=restored(
             version.manifest["preprocess"],
             lambda path: version.open(path).read_bytes(),

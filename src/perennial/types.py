@@ -20,6 +20,12 @@ Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.integer[Any]]
 Booleans = npt.NDArray[np.bool_]
 
+# what a row's target is: a class; several of them; a number; a class at each position; an item of
+# a catalogue; or nothing beside the inputs
+TARGET_KINDS = ("class", "classes", "number", "tokens", "item", "none")
+# kinds whose outputs are classes with names
+NAMED_KINDS = ("class", "classes", "tokens")
+
 
 class Show(Protocol):
     """Shows a person how far a phase is."""
@@ -169,12 +175,21 @@ class Likelihood(Protocol):
         """Of the log density at each row's target, by the outputs, in their shape."""
         ...
 
-    def draw(self, outputs: Tensor, ids: Strings, seed: int) -> Tensor:
-        """Targets (B, ...) from the density, each fixed by its outputs, row id (B,) and seed."""
+    def draw(
+        self, outputs: Tensor, ids: Strings, seed: int, observed: Tensor | None = None
+    ) -> Tensor:
+        """Targets (B, ...) from the density, each fixed by its outputs, row id (B,) and seed.
+
+        Of the observed targets (B, ...) it takes which of a row's values there are, nothing else;
+        None is all.
+        """
         ...
 
-    def expectation(self, outputs: Tensor) -> Iterator[Tensor]:
-        """Terms v, each in the outputs' shape, with Σ v vᵀ the expected outer gradient product."""
+    def expectation(self, outputs: Tensor, observed: Tensor | None = None) -> Iterator[Tensor]:
+        """Terms v, each in the outputs' shape, with Σ v vᵀ the expected outer gradient product.
+
+        Observed targets as for `draw`.
+        """
         ...
 
     def terms(self, outputs: Tensor) -> int:
@@ -244,13 +259,14 @@ class Predictions:
     """One model over N rows.
 
     Attributes:
-        prediction: Predicted label (N,), index into the label names.
+        prediction: What is predicted (N, ...), in the form of the target: an index into the label
+            names, for a ranking the first items.
         score: Per-example score (N,), higher is better; 0/1 for classification.
         loss: Per-example loss (N,), in nats for classification.
         probabilities: (N, C), or None for a task without classes.
     """
 
-    prediction: Integers
+    prediction: npt.NDArray[Any]
     score: Floats
     loss: Floats
     probabilities: Floats | None = None
@@ -315,18 +331,21 @@ class EvaluationReport:
         row_id: (N,); unique within a holdout.
         cluster: Rows with one cluster (N,) are dependent: duplicates, or one user's.
         holdout: ``new``, or ``history/<cycle>`` for the holdout that cycle added (N,).
-        label: True label (N,), index into ``label_names``.
+        label: Target (N, ...), of the dtype of its kind: for a class an index into
+            ``label_names``.
         seen_by_champion: Rows that the adopted champion was trained on (N,); False in general.
         champion: The serving version's predictions.
         candidate: The trained version's predictions.
-        label_names: Class names in the order of the labels; the champion may know only the first
-            of them, and its predictions are over all nevertheless.
+        label_names: Class names in the order of the labels, none for a task without classes; the
+            champion may know only the first of them, and its predictions are over all nevertheless.
         cycle_name: Of the cycle that held the new rows out, ``cycle-<number>``.
         slices: Slice column to each row's value (N,), empty text where it is not known.
         best: Score (N,) that the best champion ever on the row's holdout gave it, NaN for new
             rows; None where the present champion is the only one there was.
         best_versions: Holdout to the id of that champion.
         score_name: What the mean score is called, ``accuracy``.
+        score_unit: ``points`` for scores that are shares, else empty.
+        target_kind: What the targets are, one of `TARGET_KINDS`.
         fitted: Both models on new training rows; None where they were not scored.
         serving: ``champion`` and ``candidate`` to what serving them costs; empty where it was not
             measured.
@@ -336,7 +355,7 @@ class EvaluationReport:
     row_id: Strings
     cluster: Strings
     holdout: Strings
-    label: Integers
+    label: npt.NDArray[Any]
     seen_by_champion: Booleans
     champion: Predictions
     candidate: Predictions
@@ -346,12 +365,19 @@ class EvaluationReport:
     best: Floats | None = None
     best_versions: Mapping[str, str] = field(default_factory=dict)
     score_name: str = "accuracy"
+    score_unit: str = "points"
+    target_kind: str = "class"
     fitted: Fitted | None = None
     serving: Mapping[str, Serving] = field(default_factory=dict)
     measured: Mapping[str, Measured] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.row_id)
+
+    @property
+    def has_one_class(self) -> bool:
+        """Whether each row is of one class, which a prediction meets or misses."""
+        return self.target_kind == "class" and bool(self.label_names)
 
     @property
     def is_new(self) -> Booleans:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from perennial.errors import ConfigError, RegistryError
-from perennial.notation import percent
+from perennial.notation import level
 from perennial.paths import home
 from perennial.reporting.console import print_table
 
@@ -79,8 +79,8 @@ def _list(registry: Any, name: str | None, console: Console) -> None:
                     version.id,
                     version.created[:16].replace("T", " "),
                     _how(version, registry),
-                    _percent(metrics.get("new")),
-                    _percent(old),
+                    _level(version, metrics.get("new")),
+                    _level(version, old),
                     ", ".join(sorted(alias for alias, n in aliases.items() if n == version.number)),
                 ]
             )
@@ -116,5 +116,6 @@ def _show(registry: Any, ref: str, console: Console) -> None:
     console.print_json(json.dumps(shown, default=str))
 
 
-def _percent(metrics: dict[str, float] | None) -> str:
-    return percent(metrics["accuracy"]) if metrics and "accuracy" in metrics else ""
+def _level(version: Any, metrics: dict[str, float] | None) -> str:
+    score = version.manifest["task"]["score"]
+    return level(metrics[score["name"]], score["unit"]) if metrics else ""

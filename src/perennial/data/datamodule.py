@@ -23,18 +23,19 @@ FORMS = ("tuple", "dict")
 MASK = "attention_mask"
 
 
-def to_data(rows: Rows, *, form: str, label: str) -> Any:
+def to_data(rows: Rows, *, form: str, label: str | None) -> Any:
     """Rows to a batch in a module's own form.
 
     Columns of one number per row become one float32 tensor (B, F), in the order of the columns;
     uint8 columns of three and more dimensions a row are images and become float32 in [0, 1]; other
     floats become float32, whole numbers int64. Texts (B, L), which have an ``attention_mask``, are
-    cut at the longest of the batch, since what is masked for all rows only costs time.
+    cut at the longest of the batch, since what is masked for all rows only costs time. Targets come
+    last, numbers as float32, others int64.
 
     Args:
         rows: B rows.
-        form: ``tuple`` gives (inputs, ..., labels), ``dict`` gives tensors by column name.
-        label: Key of the labels in a dict.
+        form: ``tuple`` gives (inputs, ..., targets), ``dict`` gives tensors by column name.
+        label: Key of the targets in a dict; None where there are none beside the inputs.
 
     Raises:
         ConfigError: The form is neither.
@@ -43,19 +44,21 @@ def to_data(rows: Rows, *, form: str, label: str) -> Any:
         raise ConfigError(
             f"{form!r} is not a form of batch.", where="data.form", mend="use tuple or dict"
         )
-    target = torch.from_numpy(np.asarray(rows.label, dtype=np.int64).copy())
+    dtype = np.float32 if rows.label.dtype.kind == "f" else np.int64
+    target = torch.from_numpy(np.asarray(rows.label, dtype=dtype).copy())
     features = _cut(rows.features) if target.ndim == 1 else rows.features
     columns = {name: _tensor(column) for name, column in features.items()}
     if form == "dict":
-        return {**columns, label: target}
+        return columns if label is None else {**columns, label: target}
+    targets = () if label is None else (target,)
     if len(columns) > 1 and all(column.ndim == 1 for column in columns.values()):
         table = torch.stack([column.float() for column in columns.values()], dim=1)
-        return table, target
-    return (*columns.values(), target)
+        return table, *targets
+    return (*columns.values(), *targets)
 
 
 def batches(
-    rows: Rows, *, size: int, form: str, label: str, is_new: Booleans | bool = True
+    rows: Rows, *, size: int, form: str, label: str | None, is_new: Booleans | bool = True
 ) -> Iterator[Batch]:
     """Rows in order, in batches of ``size``, the last one smaller."""
     origin = np.broadcast_to(np.asarray(is_new), len(rows))
@@ -89,7 +92,7 @@ class TrainLoader:
         new_per_batch: int,
         replayed_per_batch: int,
         form: str,
-        label: str,
+        label: str | None,
         seed: int,
         sampling: str = "passes",
     ) -> None:
@@ -154,7 +157,7 @@ class TrainLoader:
 class ValidationLoader:
     """New and history validation rows in order, with the origin of each in `current`."""
 
-    def __init__(self, *, new: Rows, history: Rows | None, size: int, form: str, label: str):
+    def __init__(self, *, new: Rows, history: Rows | None, size: int, form: str, label: str | None):
         parts = [new] if history is None else [new, history]
         self.rows = concatenate(parts)
         self.is_new = np.arange(len(self.rows)) < len(new)
@@ -202,7 +205,7 @@ class CycleData(pl.LightningDataModule):
         batch_size: int,
         new_fraction: float | None,
         form: str,
-        label: str,
+        label: str | None,
         seed: int,
         sampling: str = "passes",
     ) -> None:

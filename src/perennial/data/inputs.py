@@ -182,6 +182,9 @@ def _array(values: Any) -> npt.NDArray[Any]:
     try:
         # a copy: arrays from Arrow are read-only, and a tensor would promise otherwise
         found = np.array(values)
+        if found.dtype == object and found.ndim == 1 and all(map(_is_list, found)):
+            # a table's column of lists
+            found = np.array([np.asarray(one) for one in found])
     except (TypeError, ValueError) as error:
         raise DataError(
             f"The inputs are no array: {error}.", where=WHERE, mend="give rows of equal length"
@@ -193,6 +196,10 @@ def _array(values: Any) -> npt.NDArray[Any]:
             mend="give numbers, a table of them, or opened images (PIL.Image.open)",
         )
     return found
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, np.ndarray | list | tuple)
 
 
 def _pixels(image: Any) -> npt.NDArray[np.uint8]:

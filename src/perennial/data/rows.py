@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from perennial.data.targets import padded
 from perennial.types import Floats, Integers, Strings
 
 UNKNOWN = -1
@@ -25,7 +26,8 @@ class Rows:
     Attributes:
         features: Column name to values (N, ...), dtype as they came; memory-mapped where the
             source is.
-        label: Index into the lineage's label names (N,), int64.
+        label: Target (N, ...), see `perennial.data.targets`: of a class its index in the lineage's
+            label names, int64.
         id: Row id (N,): an id column's value, else the content hash.
         content: Content hash (N,): features and label in canonical dtypes, 32 hex digits.
         cluster: Group column's value, else the content hash (N,); one cluster lies on one side
@@ -39,7 +41,7 @@ class Rows:
     """
 
     features: Mapping[str, npt.NDArray[Any]]
-    label: Integers
+    label: npt.NDArray[Any]
     id: Strings
     content: Strings
     cluster: Strings
@@ -67,6 +69,8 @@ class Rows:
 def concatenate(parts: Sequence[Rows]) -> Rows:
     """Rows of several parts, in order; at least one part, all of one schema.
 
+    Targets of positions are filled up to the longest of them.
+
     Where some parts have logits and others none, those of the others are unknown.
     """
     if len(parts) == 1:
@@ -74,10 +78,19 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
     names = list(parts[0].features)
     merged = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("label", "id", "content", "cluster")
+        for name in ("id", "content", "cluster")
     }
+    merged["label"] = joined_labels([part.label for part in parts])
     features = {name: np.concatenate([part.features[name] for part in parts]) for name in names}
     return Rows(features=features, **merged, **_logits(parts), slices=sliced(parts))
+
+
+def joined_labels(labels: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Targets (N, ...) of several parts, in order; those of positions as wide as the widest."""
+    if labels[0].ndim == 2:
+        width = max(values.shape[1] for values in labels)
+        labels = [padded(values, width) for values in labels]
+    return np.concatenate(labels)
 
 
 def sliced(parts: Sequence[Rows]) -> dict[str, Strings]:

@@ -29,10 +29,11 @@ from perennial.data.columns import (
     to_times,
 )
 from perennial.data.content import content_hashes
-from perennial.data.labels import is_text, read_labels
+from perennial.data.labels import is_text
 from perennial.data.opening import open_source
 from perennial.data.preprocess.base import Preprocessor, nature
 from perennial.data.rows import Rows
+from perennial.data.targets import read_target, target_text
 from perennial.errors import DataError
 from perennial.types import Strings
 
@@ -68,7 +69,8 @@ def read_rows(
     dataset: datasets.Dataset,
     *,
     name: str,
-    label: str = "label",
+    label: str | None = "label",
+    kind: str = "class",
     features: Sequence[str] | None = None,
     id_column: str | None = None,
     group_column: str | None = None,
@@ -85,7 +87,8 @@ def read_rows(
     Args:
         dataset: N rows, at least 1.
         name: The source's name, for messages.
-        label: Label column: class labels, text or whole numbers from 0.
+        label: Target column; None for the kind ``none``.
+        kind: What the targets are, see `perennial.data.targets`.
         features: Feature columns; None takes all that have no other purpose.
         id_column: Column of row ids, or None for content hashes.
         group_column: Column of split keys, or None for content hashes.
@@ -136,17 +139,19 @@ def read_rows(
     columns = {}
     for column in chosen:
         _require(column, table.column_names, name, "data.features")
-        kind = known.get(column)
-        read = _reader(dataset.features[column], table[column].type, column, kind, preprocess)
-        columns[column] = converted(read(table[column], where=_where(name, column)), kind)
-    target, names = read_labels(
-        table[label],
-        class_names=getattr(dataset.features[label], "names", None),
+        nature_ = known.get(column)
+        read = _reader(dataset.features[column], table[column].type, column, nature_, preprocess)
+        columns[column] = converted(read(table[column], where=_where(name, column)), nature_)
+    target = read_target(
+        table,
+        label,
+        kind=kind,
+        feature=None if label is None else dataset.features[label],
         label_names=label_names,
-        where=_where(name, label),
+        where=f"data.{name}" if label is None else _where(name, label),
         new_classes=new_classes,
     )
-    content = content_hashes(columns, np.array(names, dtype=np.str_)[target])
+    content = content_hashes(columns, target_text(target.values, target.names, kind))
 
     def keys(column: str | None) -> Strings | None:
         return None if column is None else to_strings(table[column], where=_where(name, column))
@@ -162,7 +167,7 @@ def read_rows(
     )
     rows = Rows(
         features=columns,
-        label=target,
+        label=target.values,
         id=content if ids is None else ids,
         content=content,
         cluster=content if groups is None else groups,
@@ -174,13 +179,11 @@ def read_rows(
         rows=rows,
         declared_role=role,
         time=time,
-        label_names=names,
+        label_names=target.names,
         schema={key: _kind(value) for key, value in columns.items()},
         fingerprint=_fingerprint(rows, role, time),
-        sorted_names=label_names is None and is_text(table[label].type),
-        numbered=label_names is None
-        and not is_text(table[label].type)
-        and names == tuple(str(number) for number in range(len(names))),
+        sorted_names=target.sorted_names,
+        numbered=target.numbered,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perennial.data.rows import Rows
+from perennial.types import Integers
 
 
 def standing(sample: Rows, whole: Mapping[str, Rows]) -> npt.NDArray[np.float64]:
@@ -33,7 +34,7 @@ def standing(sample: Rows, whole: Mapping[str, Rows]) -> npt.NDArray[np.float64]
     if not len(sample) or not sum(sizes):
         return np.zeros(len(sample))
     ids = np.concatenate([rows.id for rows in whole.values()])
-    label = np.concatenate([rows.label for rows in whole.values()])
+    label = np.concatenate([_strata(rows) for rows in whole.values()])
     cycle = np.repeat(np.arange(len(sizes)), sizes)
     distinct, first, counts = np.unique(ids, return_index=True, return_counts=True)
     place = np.minimum(np.searchsorted(distinct, sample.id), len(distinct) - 1)
@@ -46,7 +47,7 @@ def standing(sample: Rows, whole: Mapping[str, Rows]) -> npt.NDArray[np.float64]
         keys = np.concatenate(
             [
                 np.stack([by_cycle * cycle, by_class * label], axis=1),
-                np.stack([by_cycle * own, by_class * sample.label], axis=1),
+                np.stack([by_cycle * own, by_class * _strata(sample)], axis=1),
             ]
         )
         strata, inverse = np.unique(keys, axis=0, return_inverse=True)
@@ -58,3 +59,9 @@ def standing(sample: Rows, whole: Mapping[str, Rows]) -> npt.NDArray[np.float64]
         weight += copies * share[drawn]
         unshared &= there[stratum] == 0
     return weight
+
+
+def _strata(rows: Rows) -> Integers:
+    """The class of each row (N,); where a row has none of its own, all are of one."""
+    plain = rows.label.ndim == 1 and rows.label.dtype.kind == "i"
+    return rows.label if plain else np.zeros(len(rows), dtype=np.int64)

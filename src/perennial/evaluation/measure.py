@@ -19,12 +19,18 @@ import torchmetrics
 from torch import Tensor
 from torchmetrics import Metric
 
+from perennial.data.targets import IGNORED
 from perennial.errors import ConfigError, EvaluationError
-from perennial.types import Booleans, EvaluationReport, Integers, Measured, Predictions, Strings
+from perennial.types import Booleans, EvaluationReport, Measured, Predictions, Strings
 
 REPLICATES = 200
 
-_MULTICLASS = "multiclass"
+_ROOMS = {
+    "class": ("classification", "nominal"),
+    "classes": ("classification",),
+    "tokens": ("classification",),
+    "number": ("regression",),
+}
 
 
 class Asked(Protocol):
@@ -61,10 +67,11 @@ def measured(report: EvaluationReport, asked: Iterable[Asked]) -> dict[str, Meas
             found[one.key] = measure(
                 one.metric,
                 one.arguments,
-                predictions=_taken(report.candidate, mask),
+                predictions=taken(report.candidate, mask),
                 label=report.label[mask],
                 cluster=report.cluster[mask],
                 classes=len(report.label_names),
+                kind=report.target_kind,
             )
     return found
 
@@ -74,9 +81,10 @@ def measure(
     arguments: Mapping[str, Any],
     *,
     predictions: Predictions,
-    label: Integers,
+    label: npt.NDArray[Any],
     cluster: Strings,
     classes: int,
+    kind: str = "class",
     replicates: int = REPLICATES,
 ) -> Measured:
     """A metric over all rows, and over resampled clusters.
@@ -87,18 +95,19 @@ def measure(
 
     Args:
         name: Class name, ``MulticlassF1Score``.
-        arguments: Of its constructor; ``task`` and ``num_classes`` are filled in.
-        predictions: Of one model (N,).
-        label: True labels (N,).
+        arguments: Of its constructor; ``task`` and the number of classes are filled in.
+        predictions: Of one model (N, ...).
+        label: Targets (N, ...).
         cluster: Rows with one cluster (N,) are dependent.
         classes: C; 0 for a task without classes.
+        kind: What the targets are.
         replicates: R.
 
     Raises:
         ConfigError: As `build_metric`, or it does not take the predictions.
         EvaluationError: The rows are one group, or give no finite number.
     """
-    metric = build_metric(name, arguments, classes=classes)
+    metric = build_metric(name, arguments, classes=classes, kind=kind)
     target = torch.from_numpy(np.ascontiguousarray(label))
     with warnings.catch_warnings():
         # of what is absent from the rows: a class, a positive example
@@ -124,33 +133,49 @@ def measure(
     )
 
 
-def build_metric(name: str, arguments: Mapping[str, Any], *, classes: int) -> Metric:
-    """The metric, with ``task`` and ``num_classes`` filled in where its constructor takes them.
+def build_metric(
+    name: str, arguments: Mapping[str, Any], *, classes: int, kind: str = "class"
+) -> Metric:
+    """The metric, with ``task`` and the number of classes filled in where its constructor takes it.
 
     Args:
         name: Class name.
         arguments: Of its constructor.
         classes: Number of them; 0 for a task without classes.
+        kind: What the targets are.
 
     Raises:
         ConfigError: There is no such metric for the task, it has no direction, or it refuses the
             arguments.
     """
-    known = _metrics(classes)
+    known = _metrics(kind, classes)
+    words = _kind(kind, classes)
+    if not known:
+        raise ConfigError(
+            f"Bounds are asked, and predictions of {words} are kept in no form that a metric "
+            "takes.",
+            where="gate.bounds",
+            mend="leave gate.bounds empty; the task's own score is compared anyway",
+        )
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3)
         raise ConfigError(
-            f"There is no metric {name!r} for {_kind(classes)}.",
+            f"There is no metric {name!r} for {words}.",
             where="gate.bounds",
             mend=(f"did you mean {' or '.join(close)}? " if close else "")
-            + f"give the name of a class of torchmetrics for {_kind(classes)}",
+            + f"give the name of a class of torchmetrics for {words}",
         )
     filled = dict(arguments)
     parameters = inspect.signature(known[name]).parameters
+    own, count = (
+        ("multilabel", "num_labels") if kind == "classes" else ("multiclass", "num_classes")
+    )
     if "task" in parameters:
-        filled.setdefault("task", _MULTICLASS)
-    if "num_classes" in parameters and filled.get("task", _MULTICLASS) == _MULTICLASS:
-        filled.setdefault("num_classes", classes)
+        filled.setdefault("task", own)
+    if count in parameters and filled.get("task", own) == own:
+        filled.setdefault(count, classes)
+    if kind == "tokens" and "ignore_index" in parameters:
+        filled.setdefault("ignore_index", IGNORED)
     try:
         with warnings.catch_warnings():
             # that it keeps all rows, which are here anyway
@@ -174,10 +199,14 @@ def build_metric(name: str, arguments: Mapping[str, Any], *, classes: int) -> Me
     return metric
 
 
-def _metrics(classes: int) -> dict[str, Any]:
-    """Name to class, of what fits one label of ``classes``, or a number."""
-    rooms = ("classification", "nominal") if classes else ("regression",)
-    unfit = ("Multilabel",) if classes == 2 else ("Multilabel", "Binary")
+def _metrics(kind: str, classes: int) -> dict[str, Any]:
+    """Name to class, of what fits the targets."""
+    rooms = _ROOMS.get(kind, ())
+    unfit: tuple[str, ...] = ("Multilabel", "Binary")
+    if kind == "class" and classes == 2:
+        unfit = ("Multilabel",)
+    elif kind == "classes":
+        unfit = ("Multiclass", "Binary")
     return {
         name: found
         for room in rooms
@@ -186,8 +215,16 @@ def _metrics(classes: int) -> dict[str, Any]:
     }
 
 
-def _kind(classes: int) -> str:
-    return f"classification into {classes} classes" if classes else "regression"
+def _kind(kind: str, classes: int) -> str:
+    words = {
+        "class": f"classification into {classes} classes",
+        "classes": f"{classes} labels",
+        "tokens": f"positions of {classes} classes",
+        "number": "regression",
+        "item": "a ranking",
+        "none": "a language model",
+    }
+    return words[kind]
 
 
 def _first_value(
@@ -265,7 +302,13 @@ def _rows(report: EvaluationReport, on: str) -> Booleans:
     return mask
 
 
-def _taken(predictions: Predictions, mask: Booleans) -> Predictions:
+def taken(predictions: Predictions, mask: Booleans) -> Predictions:
+    """Those of some rows.
+
+    Args:
+        predictions: Over N rows.
+        mask: Which (N,).
+    """
     probabilities = predictions.probabilities
     return Predictions(
         prediction=predictions.prediction[mask],

@@ -23,7 +23,7 @@ class Method:
     Attributes:
         name: Key in the configuration, in logs and in a version's ``methods/<name>.safetensors``.
         requires: Capabilities that the module must give: ``per_example_loss``, ``logits``,
-            ``features``, ``stored_logits``.
+            ``features``, ``stored_logits``, ``softmax`` (the logits are those of one class a row).
         needs_history: Whether the method has nothing to work with where there is no history.
         needs_all_history: Whether a sample of it, as a memory is, would make it another method.
         learns_from_training: Whether `finish` needs to have seen the training that leads to a
@@ -91,7 +91,10 @@ class Method:
         """Restore what `state_dict` gave."""
 
 
-_MENDS = {"stored_logits": "use replay without stored logits"}
+_MENDS = {
+    "stored_logits": "use replay without stored logits",
+    "softmax": "use another method, such as replay or ewc",
+}
 _ALONE = {
     "project_gradients": "project gradients",
     "new_share": "say what a batch is made of",

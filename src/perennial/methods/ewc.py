@@ -240,5 +240,5 @@ class EWC(Method):
 
 
 def _first(logits: Tensor, classes: int | None) -> Tensor:
-    """Logits (B, classes) of (B, C)."""
-    return logits if classes in (None, logits.shape[1]) else logits[:, :classes]
+    """Logits (B, ..., classes) of (B, ..., C)."""
+    return logits if classes in (None, logits.shape[-1]) else logits[..., :classes]

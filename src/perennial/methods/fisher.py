@@ -67,7 +67,8 @@ def diagonal_fisher(
             classes or output dimensions; ``empirical`` the observed target.
         seed: Of the draws.
         max_classes: Largest number of classes or output dimensions for ``true``.
-        targets: Batch data to observed targets (B, ...), for ``empirical``.
+        targets: Batch data to observed targets (B, ...), for ``empirical``, and for any kind where
+            a row has targets of several values, which say which of them there are.
         weight: How much each row (N,) counts in the mean, in the order of the batches, at least 0;
             None is all alike.
         warn: Told which parameters go through the whole model, and how.
@@ -160,16 +161,17 @@ def _directions(
 ) -> Iterator[Tensor]:
     """Gradients at the outputs, in their shape, whose per-example squares are to be summed."""
     fixed = outputs.detach()
+    observed = None if targets is None else targets(batch.data)
     if kind == "empirical":
-        if targets is None:
+        if observed is None:
             raise MethodError(
                 "The empirical Fisher needs observed labels, and none are given.",
                 where="method.ewc.fisher",
                 mend="use method.ewc.fisher=sampled",
             )
-        yield likelihood.gradient(fixed, targets(batch.data))
+        yield likelihood.gradient(fixed, observed)
     elif kind == "sampled":
-        yield likelihood.gradient(fixed, likelihood.draw(fixed, batch.ids, seed))
+        yield likelihood.gradient(fixed, likelihood.draw(fixed, batch.ids, seed, observed))
     else:
         terms = likelihood.terms(fixed)
         if terms > max_classes:
@@ -178,4 +180,4 @@ def _directions(
                 where="method.ewc.max_classes",
                 mend="use method.ewc.fisher=sampled, or raise the limit",
             )
-        yield from likelihood.expectation(fixed)
+        yield from likelihood.expectation(fixed, observed)

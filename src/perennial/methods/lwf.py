@@ -29,7 +29,8 @@ class LwF(Method):
     per step, one copy of the model; for a module that keeps its logits to itself one more forward.
     Choose it where rows of the past may not be kept and the new rows still look like them: on rows
     that the champion gets wrong it teaches the mistake. Of new classes the teacher says nothing:
-    both distributions are over the champion's classes.
+    both distributions are over the champion's classes. Numbers, several labels at once and tokens
+    have no softmax over a row's classes, and are refused.
 
     Args:
         strength: Weight of the term, at least 0.
@@ -41,7 +42,7 @@ class LwF(Method):
     """
 
     name: ClassVar[str] = "lwf"
-    requires: ClassVar[frozenset[str]] = frozenset({"logits"})
+    requires: ClassVar[frozenset[str]] = frozenset({"logits", "softmax"})
     holds_champion: ClassVar[bool] = True
 
     def __init__(

@@ -28,8 +28,17 @@ FACTS = "predictions/report.json"
 
 _MODELS = ("champion", "candidate")
 _TEXT = ("row_id", "cluster", "holdout", "cycle")
-_NUMBERS = {"label": np.int64, "seen_by_champion": np.bool_, "best_score": np.float64}
-_PREDICTED = {"prediction": np.int64, "score": np.float64, "loss": np.float64}
+_NUMBERS = {"seen_by_champion": np.bool_, "best_score": np.float64}
+_PREDICTED = {"score": np.float64, "loss": np.float64}
+# kind of target to the dtypes of a row's target and prediction
+_TARGETS: dict[str, tuple[Any, Any]] = {
+    "class": (np.int64, np.int64),
+    "classes": (np.int8, np.int8),
+    "number": (np.float32, np.float32),
+    "tokens": (np.int64, np.int64),
+    "item": (np.int64, np.int64),
+    "none": (np.int64, np.int64),
+}
 _SLICE = "slice_"
 _FORMAT = 1
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -37,6 +46,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "cycle_name": (str,),
     "best_versions": (dict,),
     "score_name": (str,),
+    "score_unit": (str,),
+    "target_kind": (str,),
     "fitted": (dict, type(None)),
     "serving": (dict,),
     "measured": (dict,),
@@ -70,16 +81,18 @@ def read(rows: Path, facts: Path) -> EvaluationReport:
             row_id=text["row_id"],
             cluster=text["cluster"],
             holdout=text["holdout"],
-            label=numbers["label"],
+            label=_values(table, "label", _TARGETS[kept["target_kind"]][0], rows),
             seen_by_champion=numbers["seen_by_champion"],
-            champion=_predictions(table, "champion", rows),
-            candidate=_predictions(table, "candidate", rows),
+            champion=_predictions(table, "champion", kept["target_kind"], rows),
+            candidate=_predictions(table, "candidate", kept["target_kind"], rows),
             label_names=tuple(kept["label_names"]),
             cycle_name=kept["cycle_name"],
             slices={name.removeprefix(_SLICE): _strings(table[name]) for name in slices},
             best=best,
             best_versions=kept["best_versions"],
             score_name=kept["score_name"],
+            score_unit=kept["score_unit"],
+            target_kind=kept["target_kind"],
             fitted=None if kept["fitted"] is None else _fitted(kept["fitted"]),
             serving={who: _serving(value) for who, value in kept["serving"].items()},
             measured={key: _measured(value) for key, value in kept["measured"].items()},
@@ -97,7 +110,7 @@ def table_to_bytes(columns: Mapping[str, Any]) -> bytes:
 
 def _rows(report: EvaluationReport) -> bytes:
     columns: dict[str, Any] = {name: _text(getattr(report, name)) for name in _TEXT}
-    columns["label"] = report.label
+    columns["label"] = _column(report.label)
     columns["seen_by_champion"] = report.seen_by_champion
     assert (report.best is None) == (not report.best_versions)
     best = np.full(len(report), np.nan) if report.best is None else report.best
@@ -105,12 +118,10 @@ def _rows(report: EvaluationReport) -> bytes:
     columns |= {f"{_SLICE}{name}": _text(values) for name, values in report.slices.items()}
     for who in _MODELS:
         predictions: Predictions = getattr(report, who)
+        columns[f"{who}_prediction"] = _column(predictions.prediction)
         columns |= {f"{who}_{name}": getattr(predictions, name) for name in _PREDICTED}
-        if (probabilities := predictions.probabilities) is not None:
-            flat = pa.array(np.ascontiguousarray(probabilities).reshape(-1))
-            columns[f"{who}_probabilities"] = pa.FixedSizeListArray.from_arrays(
-                flat, probabilities.shape[1]
-            )
+        if predictions.probabilities is not None:
+            columns[f"{who}_probabilities"] = _column(predictions.probabilities)
     return table_to_bytes(columns)
 
 
@@ -121,6 +132,8 @@ def _facts(report: EvaluationReport) -> bytes:
         "cycle_name": report.cycle_name,
         "best_versions": dict(report.best_versions),
         "score_name": report.score_name,
+        "score_unit": report.score_unit,
+        "target_kind": report.target_kind,
         "fitted": None if report.fitted is None else _plain(asdict(report.fitted)),
         "serving": {who: _plain(asdict(cost)) for who, cost in report.serving.items()},
         "measured": {key: _plain(asdict(found)) for key, found in report.measured.items()},
@@ -155,7 +168,9 @@ def _kept(path: Path) -> dict[str, Any]:
 
 
 def _refuse_odd_columns(table: pa.Table, path: Path) -> None:
-    wanted = [*_TEXT, *_NUMBERS, *(f"{who}_{name}" for who in _MODELS for name in _PREDICTED)]
+    predicted = ("prediction", *_PREDICTED)
+    wanted = [*_TEXT, "label", *_NUMBERS]
+    wanted += [f"{who}_{name}" for who in _MODELS for name in predicted]
     if missing := [name for name in wanted if name not in table.column_names]:
         raise _damaged(path, f"there is no column {', '.join(missing)}")
     if empty := [name for name in table.column_names if table[name].null_count]:
@@ -171,20 +186,38 @@ def _refuse_twice(holdout: npt.NDArray[np.str_], row_id: npt.NDArray[np.str_], p
         raise _damaged(path, f"{len(again)} rows are there twice, {named}")
 
 
-def _predictions(table: pa.Table, who: str, path: Path) -> Predictions:
+def _predictions(table: pa.Table, who: str, kind: str, path: Path) -> Predictions:
     fields = {
-        name: _numbers(table[f"{who}_{name}"], kind, path) for name, kind in _PREDICTED.items()
+        name: _numbers(table[f"{who}_{name}"], dtype, path) for name, dtype in _PREDICTED.items()
     }
+    fields["prediction"] = _values(table, f"{who}_prediction", _TARGETS[kind][1], path)
     name, probabilities = f"{who}_probabilities", None
     if name in table.column_names:
-        column = table[name].combine_chunks()
-        if isinstance(column, pa.ChunkedArray):  # of no rows
-            column = pa.array([], type=column.type)
-        if not pa.types.is_fixed_size_list(column.type):
+        if not pa.types.is_fixed_size_list(table[name].type):
             raise _damaged(path, f"column {name} has rows of different lengths")
-        flat = column.flatten().to_numpy(zero_copy_only=False)
-        probabilities = flat.reshape(-1, column.type.list_size)
+        probabilities = _values(table, name, None, path)
     return Predictions(**fields, probabilities=probabilities)
+
+
+def _column(values: npt.NDArray[Any]) -> pa.Array:
+    """Values (N,) or (N, M) as a column."""
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    if values.ndim == 1:
+        return flat
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _values(table: pa.Table, name: str, dtype: Any, path: Path) -> npt.NDArray[Any]:
+    """What `_column` took, of a dtype; None is any."""
+    column = table[name].combine_chunks()
+    if isinstance(column, pa.ChunkedArray):  # of no rows
+        column = pa.array([], type=column.type)
+    lists = pa.types.is_fixed_size_list(column.type)
+    flat = (column.flatten() if lists else column).to_numpy(zero_copy_only=False)
+    if dtype is not None and flat.dtype != np.dtype(dtype):
+        raise _damaged(path, f"a column holds {flat.dtype} where {np.dtype(dtype)} belongs")
+    found: npt.NDArray[Any] = flat.reshape(-1, column.type.list_size) if lists else flat
+    return found
 
 
 def _numbers(column: pa.ChunkedArray, kind: Any, path: Path) -> npt.NDArray[Any]:

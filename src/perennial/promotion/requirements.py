@@ -18,7 +18,9 @@ from perennial.promotion.policy import Policy, level, total_level
 __all__ = ["require_decidable", "require_slices"]
 
 
-def require_decidable(rows: Mapping[str, int], policy: Policy, *, decision_number: int = 1) -> None:
+def require_decidable(
+    rows: Mapping[str, int], policy: Policy, *, decision_number: int = 1, binary: bool = True
+) -> None:
     """Refuse holdouts too small to decide anything.
 
     Args:
@@ -26,6 +28,7 @@ def require_decidable(rows: Mapping[str, int], policy: Policy, *, decision_numbe
             counting once. Without any history holdout, retention is not asked for.
         policy: What must be shown.
         decision_number: The how-manieth decision on this new holdout it will be.
+        binary: Whether the task's scores are 0 or 1.
 
     Raises:
         DataError: Even no discordant row could not clear the margin, z² / (n + z²) >= margin; even
@@ -40,7 +43,7 @@ def require_decidable(rows: Mapping[str, int], policy: Policy, *, decision_numbe
         else ""
     )
     # margins of other scores are not shares, and no number of rows follows from them alone
-    if policy.score == "task":
+    if policy.score == "task" and binary:
         _history(rows, policy, alpha, repeated)
         _effect(rows["new"], policy, alpha, repeated)
     else:

@@ -6,8 +6,10 @@ Shapes: N rows, C classes.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perennial.errors import EvaluationError
 from perennial.types import EvaluationReport, Floats, Integers, Predictions
@@ -36,22 +38,22 @@ def scored(report: EvaluationReport, kind: str) -> EvaluationReport:
     )
 
 
-def row_scores(kind: str, predictions: Predictions, label: Integers) -> Floats:
+def row_scores(kind: str, predictions: Predictions, label: npt.NDArray[Any]) -> Floats:
     """Per-example scores (N,) of one kind.
 
     Args:
         kind: As in `scored`.
         predictions: One model over N rows.
-        label: True labels (N,).
+        label: True labels (N,), of one class a row where their rank is asked.
     """
     if kind == "task":
         return predictions.score
     if kind == "loss":
         return -predictions.loss
-    if predictions.probabilities is None:
+    if predictions.probabilities is None or label.ndim != 1:
         raise EvaluationError(
             f"gate.score={kind} ranks the true label among the probabilities, and the task has "
-            "none.",
+            "none of one class a row.",
             where="gate.score",
             mend="set gate.score=task or gate.score=loss",
         )
@@ -89,7 +91,4 @@ def ndcg(ranks: Floats) -> Floats:
 
 def unit(report: EvaluationReport, kind: str) -> str:
     """How differences of the score are shown: ``points`` for shares of rows, else empty."""
-    if kind != "task":
-        return ""
-    scores = np.concatenate([report.champion.score, report.candidate.score])
-    return "points" if bool(np.isin(scores, (0.0, 1.0)).all()) else ""
+    return report.score_unit if kind == "task" else ""

@@ -90,7 +90,7 @@ def _labels(report: EvaluationReport) -> Iterator[str]:
     classes = len(report.label_names)
     if not classes:
         return
-    columns = {"label": report.label}
+    columns = {"label": report.label} if report.target_kind != "tokens" else {}
     for who, one in _models(report):
         columns[f"prediction of the {who}"] = one.prediction
         if one.probabilities is not None and one.probabilities.shape[1:] != (classes,):

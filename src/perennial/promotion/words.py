@@ -31,7 +31,8 @@ def change(case: Case, mask: Booleans, *, weight: Floats | None = None) -> str:
     if case.unit == "points":
         return f"{percent(before)} → {percent(after)}, {points(after - before)} points {rows}"
     sign = -1 if case.policy.score == "loss" else 1
-    return f"{report.score_name} {sign * before:.4g} → {sign * after:.4g} {rows}"
+    name = report.score_name.replace("_", " ")
+    return f"{name} {sign * before:.4g} → {sign * after:.4g} {rows}"
 
 
 def amount(value: float, unit: str, *, apart: float | None = None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from perennial.notation import percent, points
+from perennial.notation import gain, level
 from perennial.reporting import verdict
 from perennial.reporting.forest import ranked
 from perennial.reporting.layout import columns, paragraph
@@ -39,7 +39,7 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
     status = str(result["status"])
     if result["metrics"]:
         _line(console)
-        print_table(_table(result["metrics"]), align="lrrrr", console=console)
+        print_table(_table(result["metrics"], result["task"]), align="lrrrr", console=console)
         _checks(result["decision"], console)
     _line(console)
     style = HELD_BACK if verdict.held_back(result) else COLOURS[status]
@@ -129,15 +129,17 @@ def _paragraph(text: str, console: Console, *, indent: int, style: str = "") -> 
         _line(console, line, style=style)
 
 
-def _table(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """Accuracy before and after: new, history, and of many single holdouts the worst changes."""
-    rows = [["accuracy on", "rows", "champion", "candidate", "difference"]]
+def _table(metrics: Mapping[str, Any], task: Mapping[str, str]) -> list[list[str]]:
+    """The score before and after: new, history, and of many single holdouts the worst changes."""
+    score, unit = task["score"], task["unit"]
+    shown = score.replace("_", " ")
+    rows = [[f"{shown} on", "rows", "champion", "candidate", "difference"]]
     parts = [name for name in metrics["champion"] if name in ("new", "history")]
     single = [name for name in metrics["champion"] if name.startswith("history/")]
 
     def change(name: str) -> float:
         before, after = (metrics[who][name] for who in ("champion", "candidate"))
-        return float(after["accuracy"] - before["accuracy"])
+        return float(after[score] - before[score])
 
     if len(single) > HOLDOUTS:
         worst = sorted(single, key=change)[: HOLDOUTS - 1]
@@ -151,12 +153,12 @@ def _table(metrics: Mapping[str, Any]) -> list[list[str]]:
             [
                 name,
                 f"{before['n']:,}",
-                percent(before["accuracy"]),
-                percent(after["accuracy"]),
-                f"{points(change(name))} points",
+                level(before[score], unit),
+                level(after[score], unit),
+                gain(change(name), unit),
             ]
         )
     if folded:
-        least = points(min(map(change, folded)))
-        rows.append([f"{len(folded)} more holdouts", "", "", "", f"from {least} points up"])
+        least = gain(min(map(change, folded)), unit)
+        rows.append([f"{len(folded)} more holdouts", "", "", "", f"from {least} up"])
     return rows

@@ -18,10 +18,14 @@ WIDEST = 92.0
 def counts(report: EvaluationReport) -> list[dict[str, Any]]:
     """Rows lost (right before, wrong now) and gained, for new and for history.
 
+    None where a row is not of one class, which is met or missed.
+
     Returns:
         ``part``, ``n``, ``lost``, ``gained``, ``net``, and ``width`` of both bars in percent of
         half the picture, on one scale of shares.
     """
+    if report.target_kind != "class":
+        return []
     change = report.candidate.score - report.champion.score
     found: list[dict[str, Any]] = []
     for part, rows in (("new", report.is_new), ("history", ~report.is_new)):
@@ -52,7 +56,9 @@ def examples(
         features: Row id to the row's columns.
         label_names: In the order of the labels.
     """
-    groups = []
+    groups: list[dict[str, Any]] = []
+    if report.target_kind != "class":
+        return groups
     change = report.candidate.score - report.champion.score
     for part, rows in (("history", ~report.is_new), ("new", report.is_new)):
         for title, mask in (("right → wrong", change < 0), ("wrong → right", change > 0)):

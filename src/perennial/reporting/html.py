@@ -9,7 +9,7 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from perennial.notation import confidence, percent, points
+from perennial.notation import confidence, gain, level, percent, points
 from perennial.reporting import flips, forest, past, plots, verdict
 from perennial.reporting.advice import to_try, what_would_change
 from perennial.types import EvaluationReport
@@ -68,6 +68,8 @@ def render_report(
     environment.filters |= {
         "percent": percent,
         "points": points,
+        "level": lambda value: level(value, result["task"]["unit"]),
+        "gain": lambda value: gain(value, result["task"]["unit"]),
         "amount": _amount,
         "certainty": _certainty,
         "confidence": confidence,
@@ -77,7 +79,8 @@ def render_report(
     decision, checks = result["decision"], result["decision"]["checks"]
     untested = forest.untested(checks)
     forgetting = result["forgetting"] or {}
-    rows = _rows(result["metrics"])
+    score, unit = result["task"]["score"], result["task"]["unit"]
+    rows = _rows(result["metrics"], score)
     folded = _folded(rows)
     return environment.get_template("report.html.j2").render(
         result=result,
@@ -93,12 +96,16 @@ def render_report(
         changes=what_would_change(decision),
         tries=to_try(decision),
         charge=verdict.charge(decision),
-        figures=_figures(result["metrics"], curve, report),
+        figures=_figures(
+            result["metrics"], curve, report, plots.Score(score.replace("_", " "), unit)
+        ),
+        score=score.replace("_", " "),
+        one_class=report.has_one_class,
         flips=flips.counts(report),
         examples=flips.examples(report, features, label_names),
-        heat=past.heat_map(forgetting) if forgetting.get("versions") else None,
-        measures=past.measures(forgetting),
-        course=_course(versions),
+        heat=past.heat_map(forgetting, unit) if forgetting.get("versions") else None,
+        measures=past.measures(forgetting, result["task"]),
+        course=_course(versions, plots.Score(score.replace("_", " "), unit)),
         origins=ORIGINS,
         serving=_serving(result["serving"]),
         cost=result["cost"],
@@ -107,12 +114,16 @@ def render_report(
 
 
 def _figures(
-    metrics: Mapping[str, Any], curve: Sequence[Mapping[str, float]], report: EvaluationReport
+    metrics: Mapping[str, Any],
+    curve: Sequence[Mapping[str, float]],
+    report: EvaluationReport,
+    score: plots.Score,
 ) -> list[dict[str, Any]]:
     """Title, note, key of the colours and drawing of each plot."""
     classes = "Champion to candidate. A red line is a loss; the largest stand on top."
     parts = [("new", True, "new data"), ("history", False, "history")]
-    figures = _learning(curve)
+    figures = _learning(curve, score)
+    parts = parts if report.has_one_class else []
     for part, new, words in parts:
         if part in metrics["champion"]:
             drawing = plots.per_class(report, new=new)
@@ -134,11 +145,11 @@ def _ece(measured: Mapping[str, float]) -> str:
     return f", ECE {percent(measured['ece'])}" if "ece" in measured else ""
 
 
-def _course(versions: Sequence[Mapping[str, Any]]) -> Markup | None:
+def _course(versions: Sequence[Mapping[str, Any]], score: plots.Score) -> Markup | None:
     """The line of the scores over versions; None where there is one version only."""
     if len(versions) < 2:
         return None
-    return Markup(plots.course(versions[-past.LATEST :]))  # noqa: S704
+    return Markup(plots.course(versions[-past.LATEST :], score))  # noqa: S704
 
 
 def _serving(serving: Mapping[str, Mapping[str, float]] | None) -> list[dict[str, str]]:
@@ -157,22 +168,22 @@ def _serving(serving: Mapping[str, Mapping[str, float]] | None) -> list[dict[str
     ]
 
 
-def _learning(curve: Sequence[Mapping[str, float]]) -> list[tuple[Any, ...]]:
+def _learning(curve: Sequence[Mapping[str, float]], score: plots.Score) -> list[tuple[Any, ...]]:
     if not curve:  # nothing was validated
         return []
-    note = "Validation accuracy; dashed is where the champion stood."
-    return [("While it learned", note, ORIGINS, plots.learning_curve(curve))]
+    note = f"{score.title} of validation rows; dashed is where the champion stood."
+    return [("While it learned", note, ORIGINS, plots.learning_curve(curve, score))]
 
 
-def _rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _rows(metrics: Mapping[str, Any], score: str) -> list[dict[str, Any]]:
     # what is pooled first, then what it is pooled from
     names = sorted(metrics["champion"], key=lambda name: name.startswith("history/"))
     return [
         {
             "name": name,
             "n": metrics["champion"][name]["n"],
-            "champion": metrics["champion"][name]["accuracy"],
-            "candidate": metrics["candidate"][name]["accuracy"],
+            "champion": metrics["champion"][name][score],
+            "candidate": metrics["candidate"][name][score],
             "sub": name.startswith("history/"),
         }
         for name in names

@@ -1,4 +1,4 @@
-"""What became of a lineage: its accuracy matrix as coloured cells, and its measures in words.
+"""What became of a lineage: its matrix of scores as coloured cells, and its measures in words.
 
 Shapes: T versions by H holdouts.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from perennial.notation import percent, points
+from perennial.notation import gain, level
 
 LATEST = 40
 ROOMY, TIGHT = 8, 16
@@ -22,21 +22,29 @@ MEASURES = (
 )
 
 
-def measures(forgetting: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Those that are known, each with its name, its value and what it means."""
+def measures(forgetting: Mapping[str, Any], task: Mapping[str, str]) -> list[dict[str, str]]:
+    """Those that are known, each with its name, its value and what it means.
+
+    Args:
+        forgetting: Of a result.
+        task: Likewise: name and unit of the score.
+    """
+    unit = task["unit"]
     told = []
     for key, name, meaning in MEASURES:
         if (amount := forgetting.get(key)) is not None:
-            shown = percent(amount) if key == "average_accuracy" else f"{points(amount)} points"
+            shown = (level if key == "average_accuracy" else gain)(amount, unit)
+            name = name.replace("accuracy", task["score"].replace("_", " "))
             told.append({"name": name, "value": shown, "meaning": meaning})
     return told
 
 
-def heat_map(forgetting: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The accuracy matrix, its newest rows and columns; None where there is but one version.
+def heat_map(forgetting: Mapping[str, Any], unit: str = "points") -> dict[str, Any] | None:
+    """The matrix of scores, its newest rows and columns; None where there is but one version.
 
     Args:
         forgetting: ``matrix`` (T, H), a number or None a cell, with ``versions`` and ``holdouts``.
+        unit: Of the score.
 
     Returns:
         ``holdouts``, and ``rows`` of ``version`` and ``cells``: text, words and colours.
@@ -46,12 +54,18 @@ def heat_map(forgetting: Mapping[str, Any]) -> dict[str, Any] | None:
     holdouts = list(forgetting["holdouts"])[-LATEST:]
     matrix = [row[-LATEST:] for row in forgetting["matrix"][-LATEST:]]
     known = [value for row in matrix for value in row if value is not None]
-    low, high = _span(known)
+    low, high = _span(known, unit)
     rows = [
         {
             "version": version,
             "cells": [
-                _cell(value, (low, high), count=len(holdouts), where=f"{version} on {holdout}")
+                _cell(
+                    value,
+                    (low, high),
+                    count=len(holdouts),
+                    where=f"{version} on {holdout}",
+                    unit=unit,
+                )
                 for holdout, value in zip(holdouts, row, strict=True)
             ],
         }
@@ -61,9 +75,14 @@ def heat_map(forgetting: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"holdouts": holdouts, "rows": rows, "left_out": left_out, "ends": (low, high)}
 
 
-def _span(known: Sequence[float]) -> tuple[float, float]:
-    """Ends of the colours, 20 points apart at the least: a point lost must not look like a fall."""
+def _span(known: Sequence[float], unit: str) -> tuple[float, float]:
+    """Ends of the colours, 20 points apart at the least: a point lost must not look like a fall.
+
+    Of a score in another unit the least is a fifth of the largest.
+    """
     low, high = min(known, default=0.0), max(known, default=1.0)
+    if unit != "points":
+        return (low, max(high, low + (LEAST_SPAN * max(abs(low), abs(high)) or 1.0)))
     if high - low < LEAST_SPAN:
         low = max(0.0, high - LEAST_SPAN)
         high = low + LEAST_SPAN
@@ -71,7 +90,7 @@ def _span(known: Sequence[float]) -> tuple[float, float]:
 
 
 def _cell(
-    value: float | None, ends: tuple[float, float], *, count: int, where: str
+    value: float | None, ends: tuple[float, float], *, count: int, where: str, unit: str
 ) -> dict[str, str]:
     if value is None:
         return {"text": "", "words": f"{where}: not measured", "fill": "", "ink": ""}
@@ -79,9 +98,13 @@ def _cell(
     mixed = [round(a + share * (b - a)) for a, b in zip(LIGHT, DARK, strict=True)]
     places = 1 if count <= ROOMY else 0
     return {
-        "text": f"{100 * value:.{places}f}" if count <= TIGHT else "",
-        "words": f"{where}: {percent(value)}",
+        "text": _short(value, unit, places) if count <= TIGHT else "",
+        "words": f"{where}: {level(value, unit)}",
         "fill": "#{:02x}{:02x}{:02x}".format(*mixed),
         # whichever of the two stands out more on the fill
         "ink": "#ffffff" if share > 0.625 else "#000000",
     }
+
+
+def _short(value: float, unit: str, places: int) -> str:
+    return f"{100 * value:.{places}f}" if unit == "points" else f"{value:.3g}"

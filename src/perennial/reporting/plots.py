@@ -14,12 +14,14 @@ import math
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from markupsafe import escape
 
+from perennial.notation import level
 from perennial.types import EvaluationReport
 
 CHAMPION, CANDIDATE = "#8a94a6", "#2f6fed"
@@ -32,23 +34,51 @@ _INK = "#7b8494"
 _WIDTH, _HEIGHT = 3.8, 2.3
 
 
-def learning_curve(curve: Sequence[Mapping[str, float]]) -> str:
+@dataclass(frozen=True)
+class Score:
+    """What the per-example score's mean is called and shown in.
+
+    Attributes:
+        name: In words.
+        unit: ``points`` for shares, which are drawn in percent, else empty.
+    """
+
+    name: str = "accuracy"
+    unit: str = "points"
+
+    @property
+    def title(self) -> str:
+        """The name at the start of a sentence."""
+        return self.name[:1].upper() + self.name[1:]
+
+    @property
+    def factor(self) -> int:
+        """From the score to what is drawn."""
+        return 100 if self.unit == "points" else 1
+
+    @property
+    def axis(self) -> str:
+        """What stands at its axis."""
+        return f"{self.name}, %" if self.unit == "points" else self.name
+
+
+def learning_curve(curve: Sequence[Mapping[str, float]], score: Score) -> str:
     """Validation scores of new and history rows; dashed is where the champion stood."""
     figure, axes = _axes(_WIDTH, _HEIGHT)
     drawn: list[float] = []
     for name, colour in (("new", NEW), ("history", HISTORY)):
-        points = [(point["step"], 100 * point[name]) for point in curve if name in point]
+        points = [(point["step"], score.factor * point[name]) for point in curve if name in point]
         if not points:
             continue
         steps, values = zip(*points, strict=True)
         axes.plot(steps, values, color=colour, linewidth=1.8)
         axes.axhline(values[0], color=colour, linewidth=1, linestyle=(0, (4, 3)), alpha=0.8)
         drawn += values
-    axes.set_ylim(*_window(drawn))
-    axes.yaxis.set_major_locator(_whole_numbers())
+    _scaled(axes, drawn, score)
     axes.set_xlabel("optimizer step")
-    axes.set_ylabel("validation accuracy, %")
-    return _svg(figure, "Validation accuracy of new and history rows over the optimizer's steps")
+    axes.set_ylabel(f"validation {score.axis}")
+    words = f"{score.title} of new and history validation rows over the optimizer's steps"
+    return _svg(figure, words)
 
 
 def per_class(report: EvaluationReport, *, new: bool) -> str:
@@ -123,32 +153,41 @@ def confidence_bins(
     return first, second, rows[used]
 
 
-def course(versions: Sequence[Mapping[str, Any]]) -> str:
+def course(versions: Sequence[Mapping[str, Any]], score: Score) -> str:
     """Scores of each version on its own new rows and on history; hollow where it never served."""
     figure, axes = _axes(2 * _WIDTH, _HEIGHT)
     drawn: list[float] = []
     for name, colour, mark in (("new", NEW, "s"), ("history", HISTORY, "o")):
         known = [(i, one) for i, one in enumerate(versions) if one[name] is not None]
-        served = [(i, 100 * one[name]) for i, one in known if one["served"]]
+        served = [(i, score.factor * one[name]) for i, one in known if one["served"]]
         axes.plot(*zip(*served, strict=True) if served else ([], []), color=colour, linewidth=1.6)
         for i, one in known:
             face = colour if one["served"] else "none"
-            axes.plot(i, 100 * one[name], mark, color=colour, markerfacecolor=face, markersize=6)
-        drawn += [100 * one[name] for _, one in known]
+            at = score.factor * one[name]
+            axes.plot(i, at, mark, color=colour, markerfacecolor=face, markersize=6)
+        drawn += [score.factor * one[name] for _, one in known]
     step = -(-len(versions) // 12)
     axes.set_xticks(range(0, len(versions), step), [str(v["number"]) for v in versions[::step]])
     axes.set_xlim(-0.4, len(versions) - 0.6)
-    axes.set_ylim(*_window(drawn))
-    axes.yaxis.set_major_locator(_whole_numbers())
+    _scaled(axes, drawn, score)
     axes.set_xlabel("version")
-    axes.set_ylabel("accuracy, %")
+    axes.set_ylabel(score.axis)
     told = "; ".join(
         f"version {one['number']}"
-        + "".join(f", {n} {100 * one[n]:.1f}%" for n in ("new", "history") if one[n] is not None)
+        + "".join(
+            f", {n} {level(one[n], score.unit)}" for n in ("new", "history") if one[n] is not None
+        )
         + ("" if one["served"] else ", never served")
         for one in versions
     )
-    return _svg(figure, f"Accuracy of the versions on new rows and on history: {told}")
+    return _svg(figure, f"{score.title} of the versions on new rows and on history: {told}")
+
+
+def _scaled(axes: Any, values: Sequence[float], score: Score) -> None:
+    """The axis of a score: of percentages in whole ones, of others as the library has it."""
+    if score.unit == "points":
+        axes.set_ylim(*_window(values))
+        axes.yaxis.set_major_locator(_whole_numbers())
 
 
 def _window(values: Sequence[float]) -> tuple[float, float]:

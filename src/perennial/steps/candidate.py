@@ -19,6 +19,7 @@ from perennial.data.rows import OWN, Rows, concatenate
 from perennial.data.store import write_rows
 from perennial.methods.base import Method, arrange, check_capabilities
 from perennial.models.checkpoint import read_safetensors, to_bytes, version_weights
+from perennial.notation import level
 from perennial.promotion.registry import Version
 from perennial.steps.collect import Parts
 from perennial.steps.given import Given
@@ -158,7 +159,7 @@ def train(
     for name, value in result.tuned.items():
         warn(f"tuner: {name} = {value:g}")
     learner.model.to(learner.device)
-    if line := _kept_line(result):
+    if line := _kept_line(result, learner.task.score_unit):
         warn(line)
         for method in methods:
             if method.learns_from_training:
@@ -173,14 +174,16 @@ def train(
     return Trained(fit=result, methods=kept, history=history)
 
 
-def _kept_line(result: FitResult) -> str:
+def _kept_line(result: FitResult, unit: str) -> str:
     """Which weights are judged, where they are not the last ones."""
     last = result.curve[-1] if result.curve else None
     step = int(result.kept.removesuffix(".safetensors").rpartition("-")[2])
     best = next((point for point in result.curve if point["step"] == step), None)
     if last is None or best is None or best is last:
         return ""
-    scores = ", ".join(f"{name} {best[name]:.1%}" for name in ("new", "history") if name in best)
+    scores = ", ".join(
+        f"{name} {level(best[name], unit)}" for name in ("new", "history") if name in best
+    )
     return f"Kept the weights of step {step}: {scores} on validation rows (trainer.keep=best)"
 
 

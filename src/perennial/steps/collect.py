@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +26,7 @@ from perennial.data.source import SourceRows, check_schema, open_source, read_ro
 from perennial.data.split import assign_roles
 from perennial.errors import ConfigError, DataError
 from perennial.steps.lineage import Lineage
+from perennial.tasks.base import Task
 from perennial.types import Booleans
 
 
@@ -37,7 +39,7 @@ class Data:
             those after the last one that the lineage has met. None where a lineage is only founded.
         history: Source of what the champion has learned, or None.
         history_holdout: A test set of the user's own, which the lineage then holds out for good.
-        label: Label column.
+        label: Target column; None for a task whose targets are the inputs themselves.
         features: Feature columns; None takes all others.
         id_column: Column of row ids, or None for content hashes.
         group_column: Rows of one group (a user, a session) fall on one side of the split.
@@ -57,6 +59,9 @@ class Data:
         new_classes: What becomes of a label in ``new`` that the lineage does not know: ``refuse``,
             or ``grow`` to append it to the lineage's classes.
 
+    Attributes:
+        kind: What the targets are, as the task has it; see `for_task`.
+
     Raises:
         ConfigError: ``new_classes`` is neither, or ``features`` lack what is preprocessed.
     """
@@ -65,7 +70,7 @@ class Data:
     new: Any = None
     history: Any = None
     history_holdout: Any = None
-    label: str = "label"
+    label: str | None = "label"
     features: Sequence[str] | None = None
     id_column: str | None = None
     group_column: str | None = None
@@ -79,6 +84,7 @@ class Data:
     sampling: str = "passes"
     new_classes: str = "refuse"
     preprocess: Preprocessor | None = None
+    kind: str = field(default="class", init=False)
 
     def __post_init__(self) -> None:
         if self.new_classes not in NEW_CLASSES:
@@ -92,6 +98,37 @@ class Data:
                 object.__setattr__(self, name, (given,))
         if self.preprocess is not None:
             refuse_lacking(self.preprocess.columns, self.features)
+
+    def for_task(self, task: Task) -> Data:
+        """The same, with targets read as the task takes them.
+
+        Raises:
+            ConfigError: A setting makes sense for other tasks only.
+        """
+        kind = task.target_kind
+        if (self.label is None) != (kind == "none"):
+            raise ConfigError(
+                f"data.label is {'null' if self.label is None else self.label}, and "
+                f"{type(task).__name__} "
+                + ("takes its targets from the inputs." if kind == "none" else "needs targets."),
+                where="data.label",
+                mend="set data.label=null" if kind == "none" else "name the target column",
+            )
+        asked = {
+            "data.new_classes=grow": self.new_classes == "grow",
+            "data.memory.selection=class_balanced": self.memory.selection == "class_balanced",
+        }
+        for setting, is_asked in asked.items():
+            if is_asked and kind != "class":
+                raise ConfigError(
+                    f"{setting} is for rows of one class each; those of {type(task).__name__} are "
+                    "not.",
+                    where=setting.partition("=")[0],
+                    mend="leave it out",
+                )
+        found = copy.copy(self)
+        object.__setattr__(found, "kind", kind)
+        return found
 
     @property
     def ties(self) -> Ties:
@@ -132,6 +169,7 @@ class Data:
             dataset,
             name=name,
             label=self.label,
+            kind=self.kind,
             features=self.features,
             id_column=self.id_column,
             group_column=self.group_column,
@@ -259,6 +297,8 @@ def collect_new(data: Data, *, lineage: Lineage, learned: Learned) -> Parts:
     check_schema(schema, source.schema, "history", "new")
     salt = str(manifest["lineage"]["salt"])
     parts = split(source, data, salt=salt, name="new", learned=learned)
+    if data.kind != "class":
+        return parts
     # rows left out may have been the only ones of a class
     highest = max(int(getattr(parts, kind).label.max(initial=-1)) for kind in ROLES)
     names = source.label_names[: max(len(known), highest + 1)]

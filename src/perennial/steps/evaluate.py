@@ -11,15 +11,17 @@ from rich.console import Console
 
 from perennial.data.preprocess import check_same, restored
 from perennial.data.source import check_schema
+from perennial.errors import ConfigError
 from perennial.models.checkpoint import version_weights
 from perennial.models.rebuild import rebuild
-from perennial.notation import percent
-from perennial.promotion.registry import Registry
+from perennial.notation import level
+from perennial.promotion.registry import Registry, Version
 from perennial.reporting.console import print_table
 from perennial.steps.collect import Data
 from perennial.steps.judge import aggregate
 from perennial.steps.learner import Constructor, build_learner
 from perennial.steps.lineage import learned_rows
+from perennial.tasks.base import Task
 from perennial.training.settings import Training
 
 
@@ -29,7 +31,7 @@ def evaluate(
     ref: str,
     data: Data,
     allow: Sequence[str],
-    task: Any,
+    task: Task,
     accelerator: str,
     console: Console,
 ) -> dict[str, dict[str, float]]:
@@ -54,6 +56,8 @@ def evaluate(
     version = registry.version(ref)
     known = tuple(version.manifest["label_names"])
     schema = dict(version.manifest["schema"])
+    data = data.for_task(task)
+    _refuse_another_kind(version, task)
     stored = restored(
         version.manifest["preprocess"],
         lambda path: version.open(path).read_bytes(),
@@ -100,33 +104,51 @@ def evaluate(
         if mask.any()
     }
     print_table(
-        table(result, title=f"{version.id} on data.new"),
+        table(result, title=f"{version.id} on data.new", unit=task.score_unit),
         align="l" + "r" * len(result["all"]),
         console=console,
     )
     return result
 
 
-def table(result: Mapping[str, Mapping[str, float]], *, title: str) -> list[list[str]]:
+def table(
+    result: Mapping[str, Mapping[str, float]], *, title: str, unit: str = "points"
+) -> list[list[str]]:
     """Cells of metrics by part of the rows, the header first: rows, then each metric.
 
     Args:
         result: As `evaluate` returns it.
         title: Heads the first column.
+        unit: ``points`` shows metrics but the loss in percent.
     """
     metrics = [name for name in result["all"] if name != "n"]
     header = [title, "rows", *(name.replace("_", " ") for name in metrics)]
     return [
         header,
         *(
-            [part, f"{int(values['n']):,}", *(_number(name, values[name]) for name in metrics)]
+            [
+                part,
+                f"{int(values['n']):,}",
+                *(_number(name, values[name], unit) for name in metrics),
+            ]
             for part, values in result.items()
         ),
     ]
 
 
-def _number(name: str, value: float) -> str:
-    return f"{value:.4f}" if name == "loss" else percent(value)
+def _refuse_another_kind(version: Version, task: Task) -> None:
+    kind = version.manifest["task"]["kind"]
+    if kind != task.target_kind:
+        raise ConfigError(
+            f"{version.id} was trained for targets of the kind {kind!r}, and "
+            f"{type(task).__name__} takes {task.target_kind!r}.",
+            where="task",
+            mend="choose the task that the version was trained with",
+        )
+
+
+def _number(name: str, value: float, unit: str) -> str:
+    return f"{value:.4f}" if name in ("loss", "perplexity") else level(value, unit)
 
 
 def _no_optimizer(*_: Any, **__: Any) -> Any:

@@ -95,7 +95,7 @@ def gather(
         candidate=candidate.held,
         label_names=material.new.label_names,
         cycle_name=material.name,
-        score_name=cycle.task.score_name,
+        task=cycle.task,
     )
     known = _best(material, report)
     costs, initial = _beside(cycle, material, learner)

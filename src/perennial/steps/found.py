@@ -19,6 +19,7 @@ from perennial.data.split import independent, split_salt
 from perennial.errors import ConfigError, DataError, MethodError
 from perennial.methods.base import arrange, check_capabilities
 from perennial.models.checkpoint import match
+from perennial.notation import level
 from perennial.promotion.registry import Version
 from perennial.promotion.requirements import require_decidable
 from perennial.steps.candidate import train, version_files
@@ -37,7 +38,7 @@ from perennial.steps.probing import capabilities
 from perennial.steps.remember import stored_dtype
 from perennial.steps.settings import Cycle
 from perennial.tracking.base import plain
-from perennial.types import VersionView
+from perennial.types import NAMED_KINDS, VersionView
 
 FIRST = "cycle-1"
 
@@ -232,6 +233,8 @@ def _met(parts: Parts) -> Learned:
 def _label_names(cycle: Cycle, learner: Learner, parts: Parts, probe: Rows) -> tuple[str, ...]:
     """The first version's class names, one for each of its outputs."""
     names, width = parts.label_names, output_width(learner, probe)
+    if cycle.task.target_kind not in NAMED_KINDS:
+        return ()
     if cycle.data.history is None and cycle.data.new_classes == "grow":
         # the names are those of the new rows, and what the checkpoint does not know comes last
         names = names[: len(cycle.task.labels or ()) or width]
@@ -261,9 +264,11 @@ def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
         rows = {"new": independent(divided.holdout)}
         if len(parts.train) or len(parts.holdout):
             rows["history"] = independent(parts.holdout)
-        require_decidable(rows, cycle.policy)
+        require_decidable(rows, cycle.policy, binary=cycle.task.binary)
     classes = max(len(new.label_names), len(parts.label_names))
-    require_measurable(cycle.policy, [new.rows, parts.holdout], classes=classes)
+    require_measurable(
+        cycle.policy, [new.rows, parts.holdout], classes=classes, kind=cycle.task.target_kind
+    )
     if len(new.label_names) > len(parts.label_names):
         learner.find_head(new.rows)
 
@@ -356,8 +361,11 @@ def _register(
         values = aggregate(predicted, parts.holdout.label, everywhere, cycle.task, len(names))
         scores = {f"history/{FIRST}": values}
         mean = float(predicted.score.mean())
-        _doubt_labels(cycle, mean, parts, names)
-        cycle.say(f"Version 1: {mean:.1%} on {len(parts.holdout)} held-out history rows")
+        if cycle.task.target_kind == "class":
+            _doubt_labels(cycle, mean, parts, names)
+        told = level(mean, cycle.task.score_unit)
+        name = cycle.task.score_name.replace("_", " ")
+        cycle.say(f"Version 1: {name} {told} on {len(parts.holdout)} held-out history rows")
         matrix = [row(1, {FIRST: mean}, [FIRST])]
     else:
         matrix = [row(1, {}, [])]

@@ -242,7 +242,7 @@ def recall(
     rows = remembered(version, kind, names)
     if rows is None:
         return None
-    rows = relabelled(rows, version.manifest["label_names"], names)
+    rows, _ = relabelled(rows, version.manifest["label_names"], names)
     return rows.take(~tied(rows, held, ties))
 
 

@@ -11,30 +11,42 @@ from typing import Any
 import numpy as np
 
 from perennial import statistics
-from perennial.data.rows import Rows, sliced
+from perennial.data.rows import Rows, joined_labels, sliced
 from perennial.data.split import components
-from perennial.evaluation.measure import build_metric
+from perennial.errors import ConfigError
+from perennial.evaluation.measure import build_metric, taken
 from perennial.promotion.policy import Policy
 from perennial.promotion.requirements import require_slices
+from perennial.tasks.base import Task
 from perennial.types import Booleans, EvaluationReport, Predictions, Strings
 
 Held = Mapping[str, tuple[Rows, Booleans]]
 
 
-def require_measurable(policy: Policy, rows: Sequence[Rows], *, classes: int) -> None:
+def require_measurable(
+    policy: Policy, rows: Sequence[Rows], *, classes: int, kind: str = "class"
+) -> None:
     """Refuse, before any training, what a policy asks and the rows cannot answer.
 
     Args:
         policy: Names metrics and slice columns.
         rows: The new ones, and others that will be judged on.
         classes: Number of them.
+        kind: What the targets are.
 
     Raises:
         ConfigError: A metric does not exist or refuses its arguments; a slice column is absent or
-            has too many values.
+            has too many values; or a row has no class of its own to rank.
     """
+    if policy.score in ("reciprocal_rank", "ndcg") and kind != "class":
+        raise ConfigError(
+            f"gate.score={policy.score} ranks a row's class, and the task's rows have none of "
+            "their own.",
+            where="gate.score",
+            mend="set gate.score=task or gate.score=loss",
+        )
     for bound in policy.bounds:
-        build_metric(bound.metric, bound.arguments, classes=classes)
+        build_metric(bound.metric, bound.arguments, classes=classes, kind=kind)
     known = {name: np.unique(values) for name, values in sliced(rows).items()}
     require_slices(policy, {name: known[name] for name in rows[0].slices})
 
@@ -57,7 +69,7 @@ def join(
     candidate: Mapping[str, Predictions],
     label_names: tuple[str, ...],
     cycle_name: str = "new",
-    score_name: str = "accuracy",
+    task: Task,
 ) -> EvaluationReport:
     """One report over all holdouts.
 
@@ -69,7 +81,7 @@ def join(
         candidate: Likewise.
         label_names: In the order of the labels.
         cycle_name: Of the cycle that held the new rows out.
-        score_name: What the mean score is called.
+        task: Says what targets and scores are.
     """
     names = list(held)
     rows = [held[name][0] for name in names]
@@ -81,14 +93,16 @@ def join(
             np.concatenate([part.content for part in rows]),
         ),
         holdout=np.repeat(np.array(names), [len(part) for part in rows]),
-        label=np.concatenate([part.label for part in rows]),
+        label=joined_labels([part.label for part in rows]),
         seen_by_champion=np.concatenate([held[name][1] for name in names]),
         champion=stack([champion[name] for name in names]),
         candidate=stack([candidate[name] for name in names]),
         label_names=label_names,
         cycle_name=cycle_name,
         slices={name: values for name, values in sliced(rows).items() if name in new.slices},
-        score_name=score_name,
+        score_name=task.score_name,
+        score_unit=task.score_unit,
+        target_kind=task.target_kind,
     )
 
 
@@ -96,14 +110,14 @@ def stack(parts: list[Predictions]) -> Predictions:
     """Predictions over several sets, in order."""
     probabilities = [part.probabilities for part in parts if part.probabilities is not None]
     return Predictions(
-        prediction=np.concatenate([part.prediction for part in parts]),
+        prediction=joined_labels([part.prediction for part in parts]),
         score=np.concatenate([part.score for part in parts]),
         loss=np.concatenate([part.loss for part in parts]),
         probabilities=np.concatenate(probabilities) if probabilities else None,
     )
 
 
-def metrics(report: EvaluationReport, task: Any) -> dict[str, dict[str, dict[str, float]]]:
+def metrics(report: EvaluationReport, task: Task) -> dict[str, dict[str, dict[str, float]]]:
     """Aggregates of both models on ``new``, ``history`` (pooled by rows) and each holdout.
 
     Returns:
@@ -123,27 +137,22 @@ def metrics(report: EvaluationReport, task: Any) -> dict[str, dict[str, dict[str
 
 
 def aggregate(
-    predictions: Predictions, label: Any, mask: Booleans, task: Any, classes: int
+    predictions: Predictions, label: Any, mask: Booleans, task: Task, classes: int
 ) -> dict[str, float]:
     """Metrics of one model over the rows of a mask, with ``loss``, ``n``, and ``ece``.
 
-    The expected calibration error is there where the model gives probabilities.
+    The expected calibration error is there where the model gives probabilities of one class a row.
     """
-    import torch
-
-    collection = task.metrics(classes)
-    predicted = torch.from_numpy(np.asarray(predictions.prediction[mask]))
-    values = collection(predicted, torch.from_numpy(np.asarray(label[mask])))
+    kept = taken(predictions, mask)
     return {
-        **{name: float(value) for name, value in values.items()},
-        "loss": float(predictions.loss[mask].mean()),
-        **_calibration(predictions, label, mask),
+        **task.measure(kept, label[mask], classes),
+        "loss": float(kept.loss.mean()),
+        **(_calibration(kept, label[mask]) if task.target_kind == "class" else {}),
         "n": int(mask.sum()),
     }
 
 
-def _calibration(predictions: Predictions, label: Any, mask: Booleans) -> dict[str, float]:
+def _calibration(predictions: Predictions, label: Any) -> dict[str, float]:
     if predictions.probabilities is None:
         return {}
-    probabilities = predictions.probabilities[mask]
-    return {"ece": statistics.expected_calibration_error(probabilities, label[mask])}
+    return {"ece": statistics.expected_calibration_error(predictions.probabilities, label)}

@@ -103,7 +103,7 @@ class Learner:
     constructor: Constructor
     device: torch.device
     form: str
-    label: str
+    label: str | None
     eval_batch: int = 512
     notes: tuple[str, ...] = ()
     preprocess: Preprocessor | None = None
@@ -210,7 +210,7 @@ def build_learner(
     optimizer: OptimizerFactory,
     device: torch.device,
     form: str,
-    label: str,
+    label: str | None,
     preprocess: Preprocessor | None = None,
 ) -> Learner:
     """Build the model and, unless it is a LightningModule already, the module around it.
@@ -276,7 +276,7 @@ def _rank(model: Constructor) -> int:
 
 
 def output_width(learner: Learner, rows: Rows) -> int:
-    """Number of classes C that the model gives.
+    """Number of classes C that the model gives; 1 where an output is one number.
 
     Raises:
         ConfigError: The model's forward fails on the data's batches; the message shows both.
@@ -286,7 +286,7 @@ def output_width(learner: Learner, rows: Rows) -> int:
     try:
         with eval_mode(learner.module):
             outputs = learner.task.outputs(learner.module, batch.data)
-            return int(outputs.shape[1])
+            return int(outputs.shape[-1]) if outputs.ndim > 1 else 1
     except PerennialError:
         raise
     except Exception as error:

@@ -62,7 +62,7 @@ class Lineage:
         for name, (version, stem) in self.cycles.items():
             rows, extra = read_rows_file(version.open(f"rows/{stem}.arrow"))
             own = version.manifest["label_names"]
-            rows = relabelled(rows.take(extra["role"] == kind), own, names)
+            rows, _ = relabelled(rows.take(extra["role"] == kind), own, names)
             rows = rows.take(~tied(rows, held, ties))
             for earlier in found.values():
                 rows = rows.take(~np.isin(rows.id, earlier.id))
@@ -85,8 +85,7 @@ class Lineage:
             if version is not self.champion:
                 # decided beside each other, two cycles may have trained and held out one row
                 seen = seen | np.isin(rows.id, own.id)
-                known = np.isin(np.array(version.manifest["label_names"])[rows.label], names)
-                rows = relabelled(rows, version.manifest["label_names"], names)
+                rows, known = relabelled(rows, version.manifest["label_names"], names)
                 seen = seen[known]
             found[f"history/{name}"] = (rows, seen)
         return found
@@ -154,17 +153,24 @@ def holdouts(version: Version) -> dict[str, Rows]:
     return {stem: held[0] for stem, held in found.items() if held is not None}
 
 
-def relabelled(rows: Rows, own: Sequence[str], names: Sequence[str]) -> Rows:
+def relabelled(rows: Rows, own: Sequence[str], names: Sequence[str]) -> tuple[Rows, Booleans]:
     """Rows whose labels count among other class names; those of classes without a name leave.
+
+    Only a lineage whose rows are of one class each may get other names.
 
     Args:
         rows: N rows.
         own: Class names in the order of their labels.
         names: Class names wanted.
+
+    Returns:
+        The rows, and which of the given ones they are (N,).
     """
+    if tuple(own) == tuple(names):
+        return rows, np.ones(len(rows), dtype=bool)
     known = {name: position for position, name in enumerate(names)}
     label = np.array([known.get(name, -1) for name in own], dtype=np.int64)[rows.label]
-    return replace(rows, label=label).take(label >= 0)
+    return replace(rows, label=label).take(label >= 0), label >= 0
 
 
 def number_of(name: str) -> int:

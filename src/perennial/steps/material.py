@@ -127,13 +127,19 @@ def refuse_what_cannot_work(
         MethodError: A method needs history, and there is none.
     """
     held = [rows for rows, _ in material.held.values()]
-    require_measurable(cycle.policy, held, classes=len(material.new.label_names))
+    require_measurable(
+        cycle.policy,
+        held,
+        classes=len(material.new.label_names),
+        kind=cycle.task.target_kind,
+    )
     if cycle.promotion == "gate":
         rows = {name: independent(rows) for name, (rows, _) in material.held.items()}
         require_decidable(
             {name: count for name, count in rows.items() if count or name == "new"},
             cycle.policy,
             decision_number=decision_number,
+            binary=cycle.task.binary,
         )
     whole = [method.name for method in methods if method.needs_all_history]
     missing = material.history.missing

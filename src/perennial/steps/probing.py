@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -51,8 +50,13 @@ def capabilities(learner: Learner, rows: Rows, methods: Sequence[Method]) -> dic
         with eval_mode(learner.module):
             outputs = learner.task.outputs(learner.module, _copied(batch.data))
             learner.task.per_example_loss(outputs, batch.data)
+        if learner.task.target_kind not in ("class", "item"):
+            missing["softmax"] = (
+                f"a target of the kind {learner.task.target_kind!r} is not one class by a softmax "
+                "over its row's outputs"
+            )
         if any("stored_logits" in method.requires for method in methods):
-            reason = _no_stored_logits(learner.module, outputs, len(batch))
+            reason = _no_stored_logits(learner, outputs, len(batch))
             if reason is None and _draws(learner, batch.data):
                 reason = "its forward changes rows at random in training (augmentation, noise)"
             if reason:
@@ -93,11 +97,14 @@ def _copied(data: Any) -> Any:
     return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, data)
 
 
-def _no_stored_logits(module: pl.LightningModule, outputs: Tensor, rows: int) -> str | None:
+def _no_stored_logits(learner: Learner, outputs: Tensor, rows: int) -> str | None:
     """Why a row's logits could not be compared with the ones it was stored with."""
+    module = learner.module
     for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
         if is_overridden(hook, module):
             return f"its {hook} may change batches, so that stored logits are of another input"
+    if learner.task.target_kind not in ("class", "classes"):
+        return "its outputs are no classes with names, by which stored ones are kept"
     if outputs.ndim != 2 or len(outputs) != rows:
         return f"its outputs {tuple(outputs.shape)} for {rows} rows are not one vector per row"
     return None

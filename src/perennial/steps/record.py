@@ -205,7 +205,7 @@ def _page(cycle: Cycle, outcome: Outcome, result: Mapping[str, Any], *, number: 
             {
                 "number": number,
                 "served": result["decision"]["applied"],
-                **_course(outcome.metrics["candidate"]),
+                **_course(outcome.metrics["candidate"], cycle.task.score_name),
             },
         ],
     ).encode()
@@ -218,16 +218,16 @@ def _versions(cycle: Cycle, *, before: int) -> list[dict[str, Any]]:
         {
             "number": version.number,
             "served": decided.get(version.number, True),
-            **_course(version.manifest["metrics"]),
+            **_course(version.manifest["metrics"], cycle.task.score_name),
         }
         for version in cycle.registry.versions(cycle.name)
         if version.number < before
     ]
 
 
-def _course(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+def _course(metrics: Mapping[str, Any], score: str) -> dict[str, float | None]:
     """Scores on new rows and on history; a founding version's history is its own holdout."""
-    scores = {part: measured.get("accuracy") for part, measured in metrics.items()}
+    scores = {part: measured.get(score) for part, measured in metrics.items()}
     first = next((value for part, value in scores.items() if part.startswith("history/")), None)
     return {"new": scores.get("new"), "history": scores.get("history", first)}
 
@@ -275,6 +275,7 @@ def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> di
         "candidate": None,
         "bootstrap": False,
         "trigger": {"kind": "manual", "reason": reason},
+        "task": None,
         "metrics": None,
         "decision": None,
         "forgetting": None,
@@ -301,6 +302,11 @@ def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
         "cycle_id": outcome.cycle_id,
         "champion": {"id": outcome.champion.id},
         "bootstrap": outcome.bootstrap,
+        "task": {
+            "kind": cycle.task.target_kind,
+            "score": cycle.task.score_name,
+            "unit": cycle.task.score_unit,
+        },
         "metrics": outcome.metrics,
         "decision": {**outcome.decided, "applied": applied},
         "forgetting": _forgetting(cycle.name, outcome),

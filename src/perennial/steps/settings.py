@@ -88,6 +88,9 @@ class Cycle:
     say: Callable[[str], None] = lambda line: None
     progress: Callable[[str], Show] = lambda phase: show_nothing
 
+    def __post_init__(self) -> None:
+        self.data = self.data.for_task(self.task)
+
     def seed_everything(self) -> None:
         """Set every generator; called before each phase, so that a resumed run draws the same."""
         pl.seed_everything(self.seed, workers=True, verbose=False)
@@ -214,7 +217,9 @@ class Cycle:
             "preprocess": describe(learner.preprocess),
             "task": {
                 "target": f"{type(self.task).__module__}.{type(self.task).__qualname__}",
-                "arguments": {"label": self.data.label, "labels": list(parts.label_names)},
+                "arguments": plain(self.task.arguments),
+                "kind": self.task.target_kind,
+                "score": {"name": self.task.score_name, "unit": self.task.score_unit},
             },
             "label_names": list(parts.label_names),
             "schema": dict(parts.schema),

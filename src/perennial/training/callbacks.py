@@ -15,7 +15,7 @@ from torch import nn
 
 from perennial import files
 from perennial.models.checkpoint import write_safetensors
-from perennial.notation import percent
+from perennial.notation import level
 from perennial.training.attach import ValidationScores
 from perennial.types import Show
 
@@ -150,8 +150,8 @@ class Progress(pl.Callback):
     The last step is told of once it has been validated: never with the scores of an earlier one.
     """
 
-    def __init__(self, *, show: Show, scores: ValidationScores) -> None:
-        self.show, self.scores = show, scores
+    def __init__(self, *, show: Show, scores: ValidationScores, unit: str = "points") -> None:
+        self.show, self.scores, self.unit = show, scores, unit
 
     def on_train_batch_end(
         self,
@@ -178,7 +178,11 @@ class Progress(pl.Callback):
     def _report(self, trainer: pl.Trainer, *, last: bool = False) -> None:
         step, steps = trainer.global_step, trainer.max_steps
         found = self.scores.curve[-1] if self.scores.curve else {}
-        words = [f"{name} {percent(found[name])}" for name in ("new", "history") if name in found]
+        words = [
+            f"{name} {level(found[name], self.unit)}"
+            for name in ("new", "history")
+            if name in found
+        ]
         if last and step < steps:
             self.show(step, steps, ", ".join(words), stopped=True)
         else:

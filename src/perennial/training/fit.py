@@ -139,7 +139,13 @@ def fit(
         training,
         folder=folder,
         logger=logger,
-        callbacks=[callback, scores, kept, point, Progress(show=show, scores=scores)],
+        callbacks=[
+            callback,
+            scores,
+            kept,
+            point,
+            Progress(show=show, scores=scores, unit=task.score_unit),
+        ],
         validates=len(data.validation_loader) > 0,
     )
     check_optimizer(module, trainer)

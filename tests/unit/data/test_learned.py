@@ -109,7 +109,8 @@ def test_ids_that_stand_for_other_rows():
 def test_labels_are_matched_by_name_and_rows_of_unknown_classes_leave():
     given = rows(list("123"), list("abc"), list("abc"))
     given = Rows({"x": np.arange(3)}, np.array([2, 0, 1]), given.id, given.content, given.cluster)
-    found = relabelled(given, ("cat", "dog", "eel"), ("eel", "cat"))
+    found, kept = relabelled(given, ("cat", "dog", "eel"), ("eel", "cat"))
     assert found.id.tolist() == ["1", "2"]
+    assert given.take(kept).id.tolist() == ["1", "2"]
     assert found.label.tolist() == [0, 1]
     assert found.features["x"].tolist() == [0, 1]

@@ -93,7 +93,13 @@ def test_a_task_without_classes_has_metrics_of_numbers():
     truth, given = generator.normal(size=N), generator.normal(size=N)
     predictions = Predictions(given, -np.abs(given - truth), (given - truth) ** 2)
     found = measure(
-        "MeanAbsoluteError", {}, predictions=predictions, label=truth, cluster=alone(), classes=0
+        "MeanAbsoluteError",
+        {},
+        predictions=predictions,
+        label=truth,
+        cluster=alone(),
+        classes=0,
+        kind="number",
     )
     assert found.value == pytest.approx(np.abs(given - truth).mean())
     assert found.higher_is_better is False
@@ -166,7 +172,15 @@ def test_one_group_and_rows_without_a_number_are_refused():
     nothing = Predictions(np.zeros(N), np.zeros(N), np.zeros(N))
     unknown = np.full(N, np.nan)
     with pytest.raises(EvaluationError, match="no finite number"):
-        measure("R2Score", {}, predictions=nothing, label=unknown, cluster=alone(), classes=0)
+        measure(
+            "R2Score",
+            {},
+            predictions=nothing,
+            label=unknown,
+            cluster=alone(),
+            classes=0,
+            kind="number",
+        )
 
 
 class Bound:

@@ -233,7 +233,10 @@ def test_scores_that_are_not_zero_or_one_are_judged_by_their_mean() -> None:
     difference = generator.normal(0.1, 0.2, 50)
     before = generator.random(50)
     report = replace(
-        report, champion=predictions(before), candidate=predictions(before + difference)
+        report,
+        champion=predictions(before),
+        candidate=predictions(before + difference),
+        score_unit="",
     )
     policy = Policy(retention="waived", improvement={"minimum_effect": 0.01, "alternative": 0.05})
     improvement = check_of(decide(report, policy), "improvement")

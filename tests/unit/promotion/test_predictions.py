@@ -118,6 +118,43 @@ def test_the_columns_that_were_promised(tmp_path):
     assert json.loads(facts.read_text())["cycle_name"] == "cycle-2"
 
 
+@pytest.mark.parametrize(
+    ("kind", "dtype", "shape", "unit"),
+    [
+        ("classes", np.int8, (3,), "points"),
+        ("number", np.float32, (), ""),
+        ("tokens", np.int64, (5,), "points"),
+        ("item", np.int64, (), ""),
+        ("none", np.int64, (), "points"),
+    ],
+)
+def test_every_kind_of_target_comes_back(kind, dtype, shape, unit, tmp_path):
+    generator = np.random.default_rng(1)
+    shown = {"item": (4,), "none": (5,)}.get(kind, shape)
+
+    def values(form):
+        return (generator.random((N, *form)) * (2 if kind == "classes" else 9)).astype(dtype)
+
+    def model():
+        score = -generator.random(N)
+        return Predictions(values(shown), score, score**2, None)
+
+    names = ("a", "b", "c") if kind in ("classes", "tokens") else ()
+    report = made(
+        target_kind=kind, score_unit=unit, score_name="s", label_names=names, label=values(shape),
+        champion=model(), candidate=model(),
+    )  # fmt: skip
+    found = read(*stored(report, tmp_path))
+    assert (found.target_kind, found.score_unit) == (kind, unit)
+    for one, other in (
+        (found.label, report.label),
+        (found.champion.prediction, report.champion.prediction),
+        (found.candidate.prediction, report.candidate.prediction),
+    ):
+        assert one.dtype == other.dtype
+        assert np.array_equal(one, other)
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_damaged_files_are_refused(which, tmp_path):
     paths = stored(made(), tmp_path)

@@ -71,7 +71,10 @@ def test_a_point_lost_does_not_look_like_a_fall() -> None:
 
 
 def test_measures_are_those_that_are_known() -> None:
-    told = {one["name"]: one["value"] for one in measures(forgetting(2))}
+    told = {
+        one["name"]: one["value"]
+        for one in measures(forgetting(2), {"score": "accuracy", "unit": "points"})
+    }
     assert told == {
         "average accuracy": "93.0%",
         "forgetting": "-0.4 points",

@@ -47,7 +47,9 @@ def test_one_language_of_colours() -> None:
         label_names=("a", "b"),
     )
     models, origins = {plots.CHAMPION, plots.CANDIDATE}, {plots.NEW, plots.HISTORY}
-    curve = plots.learning_curve([{"step": i, "new": 0.1 * i, "history": 0.9} for i in range(3)])
+    curve = plots.learning_curve(
+        [{"step": i, "new": 0.1 * i, "history": 0.9} for i in range(3)], plots.Score()
+    )
     shown = {
         "new": plots.per_class(report, new=True),
         "history": plots.per_class(report, new=False),
@@ -58,7 +60,7 @@ def test_one_language_of_colours() -> None:
         assert not origins & colours(svg), name
         assert plots.LOSS not in colours(svg), name
     versions = [{"number": i, "served": i > 1, "new": 0.9, "history": 0.8} for i in range(3)]
-    for svg in (curve, plots.course(versions)):
+    for svg in (curve, plots.course(versions, plots.Score())):
         assert origins <= colours(svg)
         assert not models & colours(svg)
     worse = dataclasses.replace(report, champion=report.candidate, candidate=report.champion)
@@ -86,11 +88,11 @@ def test_confidence_bins_are_those_of_a_loop(rows: int) -> None:
 
 
 def test_what_cannot_be_seen_is_said() -> None:
-    curve = plots.learning_curve([{"step": i, "new": 0.1 * i} for i in range(3)])
-    assert 'role="img" aria-label="Validation accuracy' in curve
+    curve = plots.learning_curve([{"step": i, "new": 0.1 * i} for i in range(3)], plots.Score())
+    assert 'role="img" aria-label="Accuracy of new and history validation rows' in curve
     versions = [
         {"number": 1, "served": True, "new": None, "history": 0.8},
         {"number": 2, "served": False, "new": 0.5, "history": 0.7},
     ]
     told = "version 1, history 80.0%; version 2, new 50.0%, history 70.0%, never served"
-    assert told in plots.course(versions)
+    assert told in plots.course(versions, plots.Score())

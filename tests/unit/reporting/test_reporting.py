@@ -77,6 +77,7 @@ def result(status: str = "promoted") -> dict[str, Any]:
         "candidate": {"id": "m@2"} if judged else None,
         "bootstrap": False,
         "trigger": {"kind": "manual", "reason": "nothing new to learn from"},
+        "task": {"kind": "class", "score": "accuracy", "unit": "points"} if judged else None,
         "metrics": {"champion": both, "candidate": both} if judged else None,
         "decision": {**decision, "verdict": status, "applied": status == "promoted"}
         if judged

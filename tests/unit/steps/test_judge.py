@@ -26,7 +26,7 @@ def test_copies_join_clusters_over_all_holdouts():
         prediction=np.zeros(2, dtype=np.int64), score=np.ones(2), loss=np.zeros(2)
     )
     both = dict.fromkeys(held, predicted)
-    report = join(held, champion=both, candidate=both, label_names=("x",))
+    report = join(held, champion=both, candidate=both, label_names=("x",), task=Classification())
     assert report.cluster.tolist() == ["u1", "u2", "u1", "u4"]
     assert report.row_id.tolist() == ["1", "2", "3", "4"]
     assert report.holdout.tolist() == ["new", "new", "history/cycle-1", "history/cycle-1"]
@@ -45,7 +45,14 @@ def test_slice_columns_are_those_of_the_new_rows_and_empty_where_an_older_holdou
     }
     predicted = Predictions(np.zeros(2, dtype=np.int64), np.ones(2), np.zeros(2))
     both = dict.fromkeys(held, predicted)
-    report = join(held, champion=both, candidate=both, label_names=("x",), cycle_name="cycle-3")
+    report = join(
+        held,
+        champion=both,
+        candidate=both,
+        label_names=("x",),
+        cycle_name="cycle-3",
+        task=Classification(),
+    )
     assert {name: values.tolist() for name, values in report.slices.items()} == {
         "country": ["de", "", "", "", "fr", "x"]
     }

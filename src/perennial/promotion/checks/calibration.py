@@ -29,8 +29,10 @@ def _veto(case: Case, measure: str, limit: float, part: str, mask: Booleans) -> 
     why = ""
     if case.independent(mask) < 2:
         why = "its rows are all in one group"
-    elif measure == "ece" and any(each is None for each in probabilities):
-        why = "the task has no probabilities"
+    elif measure == "ece" and (
+        not case.given.has_one_class or any(each is None for each in probabilities)
+    ):
+        why = "the task has no probabilities of one class a row"
     if why:
         return Check(
             name, "not_evaluable", None, None, limit, rows, None, None, None,

@@ -19,11 +19,11 @@ def flips(case: Case) -> list[Check]:
     ceiling, report = case.policy.flips, case.given
     if ceiling is None:
         return []
-    if not report.label_names:
+    if not report.has_one_class:
         return [
             Check(
                 "flips", "not_evaluable", None, None, ceiling, 0, None, None, None,
-                "The task has no classes, so no row can flip: set gate.flips=null.",
+                "The task's rows are not of one class each, so none can flip: set gate.flips=null.",
                 side="below",
             )
         ]  # fmt: skip
@@ -59,7 +59,7 @@ def flips(case: Case) -> list[Check]:
 
 def counted(report: EvaluationReport) -> dict[str, dict[str, int]]:
     """Rows gained and lost on ``new`` and on ``history``; empty for a task without classes."""
-    if not report.label_names:
+    if not report.has_one_class:
         return {}
     before, now = right(report, "champion"), right(report, "candidate")
     parts = {"new": report.is_new, "history": ~report.is_new}

@@ -64,7 +64,7 @@ def suspects(case: Case) -> tuple[list[Suspect], list[Suspect]]:
     columns: dict[str, Strings] = {
         name: report.slices[name] for name in wanted(case.policy, report.slices)
     }
-    if settings.classes and report.label_names:
+    if settings.classes and report.has_one_class:
         columns["class"] = np.array(report.label_names)[report.label]
     tested: list[Suspect] = []
     small: list[Suspect] = []
