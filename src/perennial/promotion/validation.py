@@ -99,7 +99,9 @@ def _labels(report: EvaluationReport) -> Iterator[str]:
                 f"{one.probabilities.shape}."
             )
         elif one.probabilities is not None:
-            yield from _shares(who, one.probabilities)
+            # several classes at once have a probability each
+            sums = report.target_kind == "class"
+            yield from _shares(who, one.probabilities, sums=sums)
     for name, values in columns.items():
         wrong = (values < 0) | (values >= classes)
         if wrong.any():
@@ -109,12 +111,14 @@ def _labels(report: EvaluationReport) -> Iterator[str]:
             )
 
 
-def _shares(who: str, probabilities: Floats) -> Iterator[str]:
+def _shares(who: str, probabilities: Floats, *, sums: bool) -> Iterator[str]:
     wrong = ((probabilities < 0) | (probabilities > 1)).any(axis=1)
-    wrong |= np.abs(probabilities.sum(axis=1) - 1) > _SUM
+    if sums:
+        wrong |= np.abs(probabilities.sum(axis=1) - 1) > _SUM
     if wrong.any():
         rows = several(int(wrong.sum()), "row")
-        yield f"The probabilities of the {who} are not shares that sum to 1, on {rows}."
+        what = "shares that sum to 1" if sums else "between 0 and 1"
+        yield f"The probabilities of the {who} are not {what}, on {rows}."
 
 
 def _best(report: EvaluationReport) -> Iterator[str]:
