@@ -59,6 +59,9 @@ class WandbServer:
         viewer = {"id": "u", "entity": "team", "username": "team", "email": "a@example.org"}
         return {"viewer": {**viewer, "flags": "{}", "teams": {"edges": []}}}
 
+    def _GetDefaultEntity(self, sent):
+        return self._Viewer(sent)
+
     def _ServerFeaturesQuery(self, _):
         return {"serverInfo": {"features": []}}
 
@@ -117,7 +120,10 @@ class WandbServer:
 
     def _artifact(self, identity):
         given = self.artifacts[int(identity)]
-        project = {"name": "models", "id": "p", "entity": {"name": "team", "id": "e"}}
+        project = {
+            "name": "models", "id": "p", "internalId": "UHJvamVjdEludGVybmFsSWQ6MQ==",
+            "entity": {"name": "team", "id": "e"},
+        }  # fmt: skip
         name = given["artifactCollectionName"]
         collection = {"__typename": "ArtifactSequence", "name": name, "project": project}
         called = [alias["alias"] for alias in given.get("aliases") or []]
