@@ -77,3 +77,42 @@ def test_a_misspelt_setting_of_an_adapter_is_named(run: Run) -> None:
     assert "model.adapter.rank" in result["error"]["mend"]
     result = run("model.adapter={layers:['layers.2']}", *SHORT)
     assert "no linear layer" in result["error"]["what"]
+
+
+def test_interpolation_leaves_the_product_and_not_the_factors(home: Path) -> None:
+    from types import SimpleNamespace
+
+    from torch import nn
+
+    from perennial.methods.interpolation import Interpolation
+    from perennial.models.adapter import Adapter, adapt
+
+    def filled(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
+        adapt(model, Adapter(layers=("0",), rank=6))  # as wide as the layer: nothing is left out
+        for name, parameter in model.named_parameters():
+            if is_factor(name):
+                nn.init.normal_(parameter)
+        return model
+
+    def product(state: dict[str, torch.Tensor]) -> torch.Tensor:
+        return state["0.lora_B.default.weight"] @ state["0.lora_A.default.weight"]
+
+    champion = {name: value.clone() for name, value in filled(0).state_dict().items()}
+    model = filled(1)
+    candidate = {name: value.clone() for name, value in model.state_dict().items()}
+    scores = iter([{"new": 0.9}, {"new": 0.1}])
+    told: list[str] = []
+    method = Interpolation(points=2)
+    context: Any = SimpleNamespace(
+        model=model, champion=SimpleNamespace(weights=champion), champion_scores={"new": 0.0},
+        validate=lambda: next(scores), warn=told.append, logits=None,
+    )  # fmt: skip
+    method.adjust(context)
+    assert method.alpha == 0.5
+    found = product(model.state_dict())
+    torch.testing.assert_close(
+        found, (product(champion) + product(candidate)) / 2, rtol=1e-4, atol=1e-4
+    )
+    assert len(told) == 1

@@ -59,6 +59,9 @@ class WandbServer:
         viewer = {"id": "u", "entity": "team", "username": "team", "email": "a@example.org"}
         return {"viewer": {**viewer, "flags": "{}", "teams": {"edges": []}}}
 
+    def _GetDefaultEntity(self, sent):
+        return self._Viewer(sent)
+
     def _ServerFeaturesQuery(self, _):
         return {"serverInfo": {"features": []}}
 
@@ -115,6 +118,59 @@ class WandbServer:
         self.artifacts[int(sent["artifactID"])]["committed"] = True
         return {"commitArtifact": {"artifact": {"id": sent["artifactID"], "digest": "d"}}}
 
+    def _artifact(self, identity):
+        given = self.artifacts[int(identity)]
+        project = {
+            "name": "models", "id": "p", "internalId": "UHJvamVjdEludGVybmFsSWQ6MQ==",
+            "entity": {"name": "team", "id": "e"},
+        }  # fmt: skip
+        name = given["artifactCollectionName"]
+        collection = {"__typename": "ArtifactSequence", "name": name, "project": project}
+        called = [alias["alias"] for alias in given.get("aliases") or []]
+        aliases = [
+            {"__typename": "ArtifactAlias", "id": f"{identity}-{alias}", "alias": alias,
+             "artifactCollection": collection}
+            for alias in (*called, "v0")
+        ]  # fmt: skip
+        return {
+            "__typename": "Artifact", "id": identity, "artifactSequence": collection,
+            "versionIndex": 0, "artifactType": {"name": given["artifactTypeName"]},
+            "description": None, "metadata": "{}", "ttlDurationSeconds": -1,
+            "ttlIsInherited": False, "tags": [], "historyStep": None, "state": "COMMITTED",
+            "size": 1, "digest": given["digest"], "commitHash": "c", "fileCount": 1,
+            "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
+            "aliases": aliases,
+        }  # fmt: skip
+
+    def _ArtifactByID(self, sent):
+        return {"artifact": self._artifact(sent["id"])}
+
+    def _ArtifactMembershipByName(self, sent):
+        found = self._artifact(str(len(self.artifacts) - 1))
+        member = {
+            "__typename": "ArtifactCollectionMembership", "id": "m", "artifact": found,
+            "artifactCollection": found["artifactSequence"],
+            **{key: found[key] for key in ("versionIndex", "createdAt", "aliases")},
+        }  # fmt: skip
+        return {"project": {"artifactCollectionMembership": member}}
+
+    def _FetchArtifactManifest(self, sent):
+        url = f"{self.url}/put/manifest/{sent['id']}"
+        return {"artifact": {"currentManifest": {"file": {"directUrl": url}}}}
+
+    def _GetArtifactMembershipFileUrls(self, sent):
+        prefix = f"/put/{len(self.artifacts) - 1}/"
+        edges = [
+            {"node": {"__typename": "File", "name": path.removeprefix(prefix),
+                      "directUrl": f"{self.url}{path}"}}
+            for path in self.uploads
+            if path.startswith(prefix)
+        ]  # fmt: skip
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        member = {"files": {"pageInfo": page, "edges": edges}}
+        collection = {"__typename": "ArtifactSequence", "artifactMembership": member}
+        return {"project": {"artifactCollection": collection}}
+
 
 def _handler(server):
     class Handler(BaseHTTPRequestHandler):
@@ -141,7 +197,14 @@ def _handler(server):
             self.wfile.write(content)
 
         def do_GET(self):
-            self._reply({}, 404)
+            content = server.uploads.get(self.path)
+            if content is None:
+                return self._reply({}, 404)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+            return None
 
         def do_PUT(self):
             server.uploads[self.path] = self._body()

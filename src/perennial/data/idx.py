@@ -10,11 +10,12 @@ import gzip
 import re
 from pathlib import Path
 
+import datasets
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from perennial.errors import DataError
+from perennial.errors import ConfigError, DataError
 
 _NAME = re.compile(r"(?P<part>.*?)[-_.]?(?P<kind>images|labels)[-_.]idx[13]-ubyte(\.gz)?")
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -100,3 +101,50 @@ def _lists(values: npt.NDArray[np.generic]) -> pa.Array:
     for size in values.shape[:0:-1]:
         nested = pa.FixedSizeListArray.from_arrays(nested, size)
     return nested
+
+
+def idx_classes(
+    *, path: str, classes: list[int], names: list[str] | None = None, fraction: float = 1.0
+) -> datasets.Dataset:
+    """The rows of some classes of a folder of IDX files: a world that meets the others later.
+
+    Args:
+        path: The folder.
+        classes: Labels to keep.
+        names: Of all labels, in their order; None calls them by their numbers.
+        fraction: Share of the rows of each part and class to keep, in (0, 1], the first ones.
+
+    Returns:
+        Columns ``image``, ``label`` (a name) and, as `read_folder` says, ``split``.
+
+    Raises:
+        DataError: The folder is missing or malformed, or lacks a class.
+        ConfigError: A fraction out of range, or a label without a name.
+    """
+    if not 0 < fraction <= 1 or (names is not None and max(classes) >= len(names)):
+        raise ConfigError(
+            f"fraction is {fraction}, classes are {classes}, and {len(names or [])} have names.",
+            where="data (fraction, classes, names)",
+            mend="give a share from above 0 to 1, and a name for each label",
+        )
+    files = sorted(file for file in Path(path).glob("*") if is_idx(file))
+    if not files:
+        raise DataError(
+            "There are no IDX files.", where=path, mend="name the folder with images and labels"
+        )
+    table = read_folder(files, where=path)
+    label = table["label"].to_numpy()
+    parts = table["split"].to_numpy() if "split" in table.column_names else np.zeros(len(label))
+    kept = np.zeros(len(label), dtype=bool)
+    for one in classes:
+        for part in np.unique(parts):
+            rows = np.flatnonzero((label == one) & (parts == part))
+            if not len(rows):
+                raise DataError(
+                    f"There is no image of class {one}.", where=path, mend=f"it has {set(label)}"
+                )
+            kept[rows[: max(1, round(fraction * len(rows)))]] = True
+    chosen = table.filter(pa.array(kept))
+    called = [str(n) if names is None else names[n] for n in chosen["label"].to_pylist()]
+    at = chosen.column_names.index("label")
+    return datasets.Dataset(chosen.set_column(at, "label", pa.array(called)))

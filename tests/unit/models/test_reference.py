@@ -32,6 +32,7 @@ def test_the_convolutional_net_takes_images_of_any_size_and_channels() -> None:
     image = torch.randint(0, 256, (5, 28, 28), dtype=torch.uint8)
     assert torch.equal(grey(image), grey(image[:, None]))
     assert grey(image).shape == (5, 7)
+    torch.testing.assert_close(grey(image), grey(image.float() / 255))
     assert colour(torch.rand(2, 3, 64, 48)).shape == (2, 2)
     assert grey.double()(image).dtype == torch.float64
     with pytest.raises(ConfigError):
@@ -143,7 +144,7 @@ def test_the_fisher_of_each_is_that_of_a_loop_over_rows() -> None:
     items = torch.tensor([[0, 1, 2, 3, 4, 3], [5, 6, 7, 8, 1, 1], [0, 0, 0, 0, 2, 2]])
     cases: list[tuple[nn.Module, dict[str, Tensor]]] = [
         (_recommender(), {"items": items}),
-        (ConvNet(classes=3, widths=[2], hidden=4), {"image": torch.rand(3, 28, 28) * 255}),
+        (ConvNet(classes=3, widths=[2], hidden=4), {"image": torch.rand(3, 28, 28)}),
         (
             Tabular(numerical=2, cardinalities=[4, 3], hidden=[5]),
             {"numerical": torch.randn(3, 2), "categorical": torch.tensor([[1, 2], [1, 0], [3, 1]])},

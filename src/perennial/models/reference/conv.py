@@ -25,7 +25,6 @@ class ConvNet(nn.Module):
         widths: Channels after each block; each of them halves height and width.
         hidden: Width of the linear layer before the output.
         dropout: Probability before the output, in [0, 1).
-        scale: Pixels are divided by it, 255 for bytes.
 
     Raises:
         ConfigError: A value out of range.
@@ -39,10 +38,9 @@ class ConvNet(nn.Module):
         widths: Sequence[int] = (32, 64),
         hidden: int = 128,
         dropout: float = 0.0,
-        scale: float = 255.0,
     ) -> None:
         super().__init__()
-        if not widths or min(channels, classes, hidden, *widths) < 1 or scale <= 0:
+        if not widths or min(channels, classes, hidden, *widths) < 1:
             raise ConfigError(
                 "A convolutional net takes at least one width, and sizes above 0.",
                 where="model",
@@ -53,15 +51,19 @@ class ConvNet(nn.Module):
         for width in widths:
             layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
             before = width
-        self.channels, self.scale = channels, scale
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten())
         self.hidden = nn.Linear(before * 16, hidden)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden, classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, C, H, W), or (B, H, W) of one channel."""
+        """Logits (B, classes) of images (B, C, H, W), or (B, H, W) of one channel.
+
+        Numbers are taken as they are, bytes as shares of 255, as the data give them to a model.
+        """
         pixels = image if image.ndim == 4 else image.unsqueeze(1)
-        features = self.features(pixels.to(self.output.weight.dtype) / self.scale)
+        if pixels.dtype == torch.uint8:
+            pixels = pixels / 255
+        features = self.features(pixels.to(self.output.weight.dtype))
         logits: Tensor = self.output(self.dropout(torch.relu(self.hidden(features))))
         return logits
