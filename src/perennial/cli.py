@@ -1,4 +1,4 @@
-"""Every command: ``train``, ``adopt``, ``evaluate``, ``decide`` and ``registry``.
+"""Every command: ``train``, ``adopt``, ``evaluate``, ``decide``, ``data`` and ``registry``.
 
 Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg job`` answer at once.
 """
@@ -31,6 +31,7 @@ USAGE = """perennial: retrain deployed PyTorch models without forgetting
   perennial train [overrides]              one retraining cycle, the same as python train.py
   perennial adopt checkpoint=PATH ...      the model that serves today becomes the champion
   perennial evaluate [data.new=PATH] ...   score the champion on any data set, without training
+  perennial data check [data.new=PATH] ... validate and describe data, without training
   perennial decide REF [gate=...] ...      decide again on a version's stored predictions
   perennial registry list                  lineages and their versions
   perennial registry show REF              one version: metrics, decision, files
@@ -48,6 +49,7 @@ def main() -> None:
         "adopt": adopt,
         "evaluate": evaluate,
         "decide": decide,
+        "data": data,
         "registry": registry,
     }
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
@@ -124,6 +126,33 @@ def decide() -> None:
         given[0] = f"version={given[0]}"
     sys.argv[1:] = given
     _run(_hydra("decide", job), "decide")
+    raise SystemExit(max(codes, default=0))
+
+
+def data() -> None:
+    """``perennial data check``: validate and describe data; exits with 0, or 30 for bad data."""
+    codes: list[int] = []
+    if sys.argv[1:2] != ["check"] and not asks_for_help(sys.argv[1:]):
+        asked = sys.argv[1] if len(sys.argv) > 1 else "nothing"
+        _stop(
+            ConfigError(
+                f"{asked!r} is no verb for data.",
+                where="command line",
+                mend="perennial data check data.new=PATH",
+            )
+        )
+
+    def job(config: DictConfig) -> None:
+        from perennial.launch import check_job
+
+        codes.append(check_job(_plain(config)))
+
+    sys.argv[1:] = [
+        "json=-" if argument == "--json" else argument
+        for argument in sys.argv[1:]
+        if argument != "check"
+    ]
+    _run(_hydra("check", job), "check")
     raise SystemExit(max(codes, default=0))
 
 

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from rich.console import Console
 
 from perennial.config import check_node, check_patterns, check_types
-from perennial.errors import ConfigError, PerennialError
+from perennial.errors import EXIT_BAD_DATA, ConfigError, DataError, PerennialError
 from perennial.reporting.progress import Display
 from perennial.tracking.base import plain
 
@@ -326,6 +326,42 @@ def evaluate_job(config: dict[str, Any]) -> None:
         accelerator=str(config["accelerator"]),
         console=Console(),
     )
+
+
+def check_job(config: dict[str, Any]) -> int:
+    """Validate and describe ``data.new``; returns the exit code."""
+    from perennial.files import write_json
+    from perennial.reporting.check import print_check
+    from perennial.reporting.result import json_safe
+    from perennial.steps.check import check_data
+    from perennial.steps.collect import Data
+
+    check_types(config)
+    for group in ("task", "gate", "registry"):
+        check_node(config[group], where=group)
+    _check_data(config)
+    try:
+        found = check_data(
+            registry=build(config["registry"], where="registry"),
+            name=str(config["model_name"]),
+            data=Data(**{key: _source(value, key) for key, value in config["data"].items()}),
+            policy=build(config["gate"], where="gate"),
+            labels=build(config["task"], where="task").labels,
+            seed=int(config["seed"]),
+        )
+    except DataError as error:
+        if config["json"] is None:
+            raise
+        found = {"error": {"what": error.what, "where": error.where, "mend": error.mend}}
+    bad = bool(found.get("error") or found.get("decides"))
+    found = json_safe({"exit_code": EXIT_BAD_DATA if bad else 0, "error": None, **found})
+    if config["json"] == "-":
+        Console().print_json(data=found)
+    elif found["error"] is None:
+        print_check(found, Console())
+    if config["json"] not in (None, "-"):
+        write_json(Path(str(config["json"])), found)
+    return int(found["exit_code"])
 
 
 def decide_job(config: dict[str, Any], *, multirun: bool) -> int:

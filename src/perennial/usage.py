@@ -29,7 +29,7 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
     """Purpose, groups, settings and flags of a main configuration.
 
     Args:
-        name: ``train``, ``evaluate``, ``adopt`` or ``decide``.
+        name: ``train``, ``evaluate``, ``adopt``, ``check`` or ``decide``.
         folders: Where the groups lie; the first holds the main configuration.
     """
     text = (folders[0] / f"{name}.yaml").read_text()
@@ -51,7 +51,8 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
             mark = "*" if option == choice else " "
             example = next(iter(_opening(path.read_text().splitlines())), "")
             if name != "train":
-                own = f"perennial {name}" + (" digits@2" if name == "decide" else "")
+                verb = "data check" if name == "check" else name
+                own = f"perennial {verb}" + (" digits@2" if name == "decide" else "")
                 example = example.replace("python train.py", own, 1)
             parts.append(f"    {mark} {option:{width}}  {example}")
     parts += ["", "Settings of the run:", *(f"  {line}" for line in _settings(lines))]

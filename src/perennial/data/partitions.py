@@ -45,7 +45,8 @@ def resolved(spec: Any, known: Iterable[Any], *, new: bool) -> Any:
     last = _last(given["partitions"], known)
     if last is not None:
         given.setdefault("after" if new else "until", last)
-    met = _in_range(given, where=given["partitions"])
+    where = f"data.{'new' if new else 'history'}: {given['partitions']}"
+    met = _in_range(given, where=where)
     until = met[-1] if met else given.get("after", given.get("until"))
     return {**given, "until": until}
 
@@ -54,7 +55,7 @@ def is_exhausted(spec: Any) -> bool:
     """Whether a resolved source has no partition left."""
     if not isinstance(spec, Mapping) or "partitions" not in spec:
         return False
-    return not _in_range(_checked(spec), where=str(spec["partitions"]))
+    return not _in_range(_checked(spec), where=f"data.new: {spec['partitions']}")
 
 
 def covers(whole: Any, part: Any) -> bool:

@@ -18,10 +18,10 @@ from perennial.data.learned import (
     settle,
 )
 from perennial.data.memory import Memory
-from perennial.data.partitions import is_exhausted
+from perennial.data.partitions import is_exhausted, resolved
 from perennial.data.preprocess import Preprocessor
 from perennial.data.preprocess.base import refuse_lacking
-from perennial.data.rows import Rows
+from perennial.data.rows import Rows, concatenate
 from perennial.data.source import SourceRows, check_schema, open_source, read_rows
 from perennial.data.split import assign_roles
 from perennial.errors import ConfigError, DataError
@@ -145,6 +145,15 @@ class Data:
             "data.memory.seed": self.memory.seed,
         }
 
+    def on(self, known: Sequence[Any]) -> Data:
+        """With dated partitions made explicit; see `perennial.data.partitions.resolved`.
+
+        Args:
+            known: Sources of the lineage's cycles; none where it is to be founded.
+        """
+        history = resolved(self.history, known, new=False)
+        return replace(self, history=history, new=resolved(self.new, [*known, history], new=True))
+
     def read(
         self,
         spec: Any,
@@ -261,6 +270,12 @@ def split(
         unmet=int(unmet.sum()),
         numbered=source.numbered,
     )
+
+
+def met(parts: Parts) -> Learned:
+    """The rows of a source with their roles."""
+    divided = [getattr(parts, kind) for kind in ROLES]
+    return Learned.of(concatenate(divided), np.repeat(ROLES, [len(rows) for rows in divided]))
 
 
 def _split_notes(name: str, *, met: int, tied: int) -> list[str]:

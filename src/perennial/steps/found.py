@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from perennial.data.learned import ROLES, Learned, refuse_changed_ids, tied
+from perennial.data.learned import Learned, refuse_changed_ids, tied
 from perennial.data.partitions import is_exhausted
 from perennial.data.preprocess import fitted
-from perennial.data.rows import Rows, concatenate
+from perennial.data.rows import Rows
 from perennial.data.source import SourceRows, check_schema
 from perennial.data.split import independent, split_salt
 from perennial.errors import ConfigError, DataError, MethodError
@@ -24,7 +24,7 @@ from perennial.promotion.registry import Version
 from perennial.promotion.requirements import require_decidable
 from perennial.steps.candidate import train, version_files
 from perennial.steps.checkpoint import check_checkpoint, open_checkpoint
-from perennial.steps.collect import Parts, require_training_rows, split
+from perennial.steps.collect import Parts, met, require_training_rows, split
 from perennial.steps.judge import aggregate, require_measurable
 from perennial.steps.learner import (
     Learner,
@@ -202,7 +202,7 @@ def _with_own_test(cycle: Cycle, parts: Parts) -> Parts:
         data.history_holdout, name=name, label_names=parts.label_names, schema=parts.schema
     )
     check_schema(parts.schema, read.schema, "history", name)
-    everything = _met(parts)
+    everything = met(parts)
     refuse_changed_ids(read.rows, everything, name=name, column=data.id_column)
     held = Learned.of(read.rows, np.full(len(read.rows), "holdout"))
     train, validation = (
@@ -222,12 +222,6 @@ def _with_own_test(cycle: Cycle, parts: Parts) -> Parts:
     return replace(
         parts, train=train, validation=validation, holdout=read.rows, seen=seen, notes=notes
     )
-
-
-def _met(parts: Parts) -> Learned:
-    """The rows of a source with their roles."""
-    divided = [getattr(parts, kind) for kind in ROLES]
-    return Learned.of(concatenate(divided), np.repeat(ROLES, [len(rows) for rows in divided]))
 
 
 def _label_names(cycle: Cycle, learner: Learner, parts: Parts, probe: Rows) -> tuple[str, ...]:
@@ -258,7 +252,7 @@ def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
     data = cycle.data
     new = data.read(data.new, name="new", label_names=parts.label_names, schema=parts.schema)
     check_schema(dict(parts.schema), new.schema, "history", "new")
-    divided = split(new, data, salt=salt, name="new", learned=_met(parts))
+    divided = split(new, data, salt=salt, name="new", learned=met(parts))
     require_training_rows(divided)
     if cycle.promotion == "gate" and divided.unmet:
         rows = {"new": independent(divided.holdout)}

@@ -12,7 +12,6 @@ from typing import Any
 import lightning.pytorch as pl
 
 from perennial.data.opening import remembered
-from perennial.data.partitions import resolved
 from perennial.data.preprocess import Preprocessor, check_same, describe, restored
 from perennial.data.split import split_salt
 from perennial.environment import capture
@@ -104,9 +103,7 @@ class Cycle:
         Raises:
             DataError: A folder of partitions is not right.
         """
-        history = resolved(self.data.history, known, new=False)
-        new = resolved(self.data.new, [*known, history], new=True)
-        return replace(self, data=replace(self.data, history=history, new=new))
+        return replace(self, data=self.data.on(known))
 
     def stored_preprocess(self, champion: Version) -> Preprocessor | None:
         """What the champion was trained with.

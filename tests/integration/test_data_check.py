@@ -1,0 +1,117 @@
+"""`perennial data check` says of made data what was made wrong with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+Verb = Callable[..., tuple[int, str, str]]
+Run = Callable[..., dict[str, Any]]
+
+
+def frame(rows: int, seed: int) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    label = generator.integers(0, 2, rows)
+    age, city = generator.normal(40 + 5 * label, 5), generator.choice(["bonn", "ulm"], rows)
+    names = np.array(["no", "yes"])[label]
+    return pd.DataFrame(
+        {"age": age, "city": city, "debt": generator.normal(size=rows), "label": names}
+    )
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> tuple[Path, Path]:
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    frame(2000, 0).to_csv(old, index=False)
+    made = frame(1000, 1)
+    made["age"] += 10
+    made.loc[:99, "city"] = "köln"
+    made.loc[100:119, "age"] = np.nan
+    contradiction = made.iloc[[500]].assign(label={"no": "yes", "yes": "no"}[made["label"][500]])
+    pd.concat([made, made.iloc[200:230], contradiction]).to_csv(new, index=False)
+    return old, new
+
+
+def checked(verb: Verb, *arguments: str) -> tuple[int, dict[str, Any]]:
+    code, out, err = verb("data", "check", *arguments, "--json")
+    assert not err, err
+    return code, json.loads(out)
+
+
+def test_what_is_found(verb: Verb, tables: tuple[Path, Path]) -> None:
+    old, new = tables
+    given = ("data=table", "model_name=shop", f"data.new={new}", f"data.history={old}")
+    code, found = checked(verb, *given)
+    assert (code, found["exit_code"], found["decides"], found["champion"]) == (0, 0, None, None)
+    columns = {one["name"]: one for one in found["columns"]}
+    assert [columns[name]["kind"] for name in ("age", "city")] == ["float64 ()", "category"]
+    assert columns["age"]["missing"] == 20
+    assert columns["age"]["shift"]["ks"] > 0.4
+    assert columns["city"]["shift"]["unseen"] == pytest.approx(100 / 1031)
+    assert (found["duplicates"], found["contradictions"]) == (30, 1)
+    assert sum(found["labels"]["new"].values()) == found["rows"] == 1031
+    assert sum(found["split"].values()) == 1031
+    code, out, err = verb("data", "check", *given)
+    assert (code, err) == (0, "")
+    assert "IN ORDER" in out
+    assert "9.7% never seen" in out
+    assert "contradictions: 1" in out
+
+
+def test_rows_of_a_holdout_are_leaks(run: Run, verb: Verb, tables: tuple[Path, Path]) -> None:
+    old, new = tables
+    net = (
+        "model=custom",
+        "model._target_=support.nets.Mixed",
+        "+model.numerical=null",
+        "+model.cardinalities=null",
+        "+model.classes=2",
+    )
+    short = ("trainer.max_steps=4", "trainer.validate_every=2")
+    given = ("data=table", "model_name=shop", f"data.history={old}", f"data.new={new}")
+    result = run(*given, *net, *short)
+    assert result["error"] is None, result["error"]
+    again = old.with_name("again.csv")
+    known, fresh = pd.read_csv(old)[:500], frame(1000, 5)
+    known.loc[0, "label"] = "yes" if known["label"][0] == "no" else "no"
+    pd.concat([known, fresh]).to_csv(again, index=False)
+    code, found = checked(verb, *given[:3], f"data.new={again}")
+    assert code == 0
+    assert found["champion"] == "shop@1"
+    # a fifth of history was held out; of its first 500 rows all but one are known as they are
+    leak = found["leaks"]["cycle-1"]
+    assert 60 < leak["tied"] < 140
+    assert leak["same_features"] - leak["tied"] in (0, 1)
+    assert leak["tied"] + found["learned"] == 499
+    assert found["split"]["left_out"] >= 499
+
+
+def test_too_few_rows_to_decide(verb: Verb, tables: tuple[Path, Path], tmp_path: Path) -> None:
+    old, _ = tables
+    few = tmp_path / "few.csv"
+    frame(12, 3).to_csv(few, index=False)
+    given = ("data=table", "model_name=shop", f"data.new={few}", f"data.history={old}")
+    code, found = checked(verb, *given)
+    assert (code, found["exit_code"]) == (30, 30)
+    assert "no result on them could be significant" in found["decides"]["what"]
+    code, out, _ = verb("data", "check", *given)
+    assert code == 30
+    assert "THE GATE COULD NOT DECIDE" in out
+
+
+def test_bad_data_are_said(verb: Verb, tables: tuple[Path, Path], tmp_path: Path) -> None:
+    code, _, err = verb("data", "check", "data=files", f"data.new={tmp_path / 'nowhere.csv'}")
+    assert code == 30
+    assert "nowhere.csv" in err
+    code, found = checked(verb, "data=files", f"data.new={tmp_path / 'nowhere.csv'}")
+    assert (code, found["exit_code"]) == (30, 30)
+    assert "nowhere.csv" in found["error"]["where"]
+    code, _, err = verb("data", "chek")
+    assert code == 1
+    assert "perennial data check" in err
