@@ -1,4 +1,4 @@
-"""Every command: ``train``, ``adopt``, ``evaluate``, ``decide`` and ``registry``.
+"""Every command: ``init``, ``train``, ``adopt``, ``evaluate``, ``decide`` and ``registry``.
 
 Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg job`` answer at once.
 """
@@ -28,6 +28,7 @@ from perennial.usage import asks_for_help, help_text
 _HYDRA = Path(hydra.__file__).parent
 USAGE = """perennial: retrain deployed PyTorch models without forgetting
 
+  perennial init [FOLDER]                  a small project of your own that runs at once
   perennial train [overrides]              one retraining cycle, the same as python train.py
   perennial adopt checkpoint=PATH ...      the model that serves today becomes the champion
   perennial evaluate [data.new=PATH] ...   score the champion on any data set, without training
@@ -44,6 +45,7 @@ REF is NAME@champion, NAME@previous or NAME@NUMBER. More: perennial VERB --help
 def main() -> None:
     """The console script ``perennial``."""
     verbs = {
+        "init": init,
         "train": train,
         "adopt": adopt,
         "evaluate": evaluate,
@@ -73,6 +75,28 @@ def main() -> None:
     del sys.argv[1]
     sys.path.insert(0, str(Path.cwd()))
     verbs[verb]()
+
+
+def init() -> None:
+    """``perennial init [FOLDER]``: write an example project, by default into this folder."""
+    from perennial.starter import next_steps, write_project
+
+    arguments = sys.argv[1:]
+    if asks_for_help(arguments):
+        print("perennial init [FOLDER]: a small project of your own that runs at once")  # noqa: T201
+        raise SystemExit(0)
+    try:
+        if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
+            raise ConfigError(
+                f"init takes one folder, not {' '.join(arguments)!r}.",
+                where="command line",
+                mend="write perennial init FOLDER",
+            )
+        folder = Path(*arguments)
+        write_project(folder)
+    except PerennialError as error:
+        _stop(error)
+    print(next_steps(folder))  # noqa: T201
 
 
 def train() -> None:

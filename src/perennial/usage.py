@@ -44,8 +44,9 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
     }
     parts = [command, *purpose, "", "Groups (* is the default), each with a command that uses it:"]
     for group, choice in chosen.items():
-        parts.append(f"  {group}")
         options = {p.stem: p for folder in folders for p in sorted((folder / group).glob("*.yaml"))}
+        if options:
+            parts.append(f"  {group}")
         width = max(map(len, options), default=0)
         for option, path in options.items():
             mark = "*" if option == choice else " "
