@@ -81,6 +81,8 @@ def _commands(block: Block) -> list[str] | None:
     if block.mark == "composed":
         joined = re.sub(r"\\\n\s*", " ", block.text)
         lines = [re.sub(r" +#.*", "", line) for line in joined.splitlines() if line[:1] != "#"]
+        # Hydra composes no sweep: the first of several values stands for them all
+        lines = [re.sub(r"(=[^\s,\[{']+),\S+", r"\1", line).replace(" -m ", " ") for line in lines]
         assert all(line.startswith("perennial ") for line in lines), lines
         whole = "\n".join(f"{line} --cfg job > /dev/null" for line in lines)
         return ["bash", "-euo", "pipefail", "-c", whole]
