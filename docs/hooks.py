@@ -18,6 +18,18 @@ ROOT = Path(__file__).parents[1]
 CONF, NOTEBOOKS = ROOT / "conf", ROOT / "notebooks"
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Fill the navigation's decisions with the pages there are, named by their first lines."""
+    assert config.nav is not None
+    understand = next(entry["Understand"] for entry in config.nav if "Understand" in entry)
+    decisions = next(e for e in understand if isinstance(e, dict) and "Decisions" in e)
+    decisions["Decisions"] = [
+        {path.read_text().splitlines()[0].lstrip("# ").partition(":")[0]: f"adr/{path.name}"}
+        for path in sorted((ROOT / "docs" / "adr").glob("*.md"))
+    ]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages before navigation and links are checked."""
     files.append(File.generated(config, "reference/settings.md", content=settings()))

@@ -6,7 +6,7 @@ import base64
 import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -32,6 +32,14 @@ def test_the_page_of_settings_has_every_line_of_every_file(hooks: ModuleType) ->
         for line in path.read_text().splitlines():
             told = re.sub(" +", " ", line.removeprefix("# ").removeprefix("@package _global_"))
             assert told in page, f"{path}: {line}"
+
+
+def test_every_decision_is_in_the_navigation(hooks: ModuleType) -> None:
+    config = SimpleNamespace(nav=[{"Home": "index.md"}, {"Understand": [{"Decisions": []}]}])
+    (decisions,) = hooks.on_config(config).nav[1]["Understand"]
+    found = [path for entry in decisions["Decisions"] for path in entry.values()]
+    assert found == sorted(f"adr/{path.name}" for path in (ROOT / "docs" / "adr").glob("*.md"))
+    assert next(iter(decisions["Decisions"][0])) == "1 · The house"
 
 
 def test_the_page_of_commands_has_every_verb(hooks: ModuleType) -> None:
