@@ -283,7 +283,8 @@ def _explain(error: Exception, name: str) -> ConfigError:
         return _unknown_setting(key, text, name)
     if found := re.search(r"find '([^']+)'", text):
         group, _, choice = found.group(1).rpartition("/")
-        options = sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+        folders = [CONF_DIR, *_own_folders(sys.argv[1:])]
+        options = sorted(p.stem for one in folders for p in (one / group).glob("*.yaml"))
         if not group or not options:
             groups = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir())
             close = nearest(choice, groups)

@@ -65,6 +65,16 @@ def test_init_takes_a_folder_that_has_other_files(
         write_project(tmp_path)
 
 
+def test_an_experiment_that_is_not_there_is_told_with_the_nearest(
+    verb: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    write_project(tmp_path)
+    code, _, errors = verb("train", "--config-dir", "conf", "experiment=chrn")
+    assert (code, "did you mean experiment=churn?" in errors) == (1, True), errors
+    code, shown, _ = verb("train", "--config-dir", "conf", "--help")
+    assert (code, "churn  perennial train --config-dir conf" in shown) == (0, True), shown
+
+
 def test_the_data_check_tells_what_is_wrong() -> None:
     spec = importlib.util.spec_from_file_location("check_data", PROJECT / "check_data.py")
     assert spec
