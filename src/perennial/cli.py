@@ -1,4 +1,5 @@
-"""Every command: ``train``, ``adopt``, ``evaluate``, ``decide``, ``data`` and ``registry``.
+"""Every command: ``init``, ``train``, ``adopt``, ``evaluate``, ``decide``, ``data`` and
+``registry``.
 
 Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg job`` answer at once.
 """
@@ -28,6 +29,7 @@ from perennial.usage import asks_for_help, help_text
 _HYDRA = Path(hydra.__file__).parent
 USAGE = """perennial: retrain deployed PyTorch models without forgetting
 
+  perennial init [FOLDER]                  a small project of your own that runs at once
   perennial train [overrides]              one retraining cycle, the same as python train.py
   perennial adopt checkpoint=PATH ...      the model that serves today becomes the champion
   perennial evaluate [data.new=PATH] ...   score the champion on any data set, without training
@@ -45,6 +47,7 @@ REF is NAME@champion, NAME@previous or NAME@NUMBER. More: perennial VERB --help
 def main() -> None:
     """The console script ``perennial``."""
     verbs = {
+        "init": init,
         "train": train,
         "adopt": adopt,
         "evaluate": evaluate,
@@ -75,6 +78,28 @@ def main() -> None:
     del sys.argv[1]
     sys.path.insert(0, str(Path.cwd()))
     verbs[verb]()
+
+
+def init() -> None:
+    """``perennial init [FOLDER]``: write an example project, by default into this folder."""
+    from perennial.starter import next_steps, write_project
+
+    arguments = sys.argv[1:]
+    if asks_for_help(arguments):
+        print("perennial init [FOLDER]: a small project of your own that runs at once")  # noqa: T201
+        raise SystemExit(0)
+    try:
+        if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
+            raise ConfigError(
+                f"init takes one folder, not {' '.join(arguments)!r}.",
+                where="command line",
+                mend="write perennial init FOLDER",
+            )
+        folder = Path(*arguments)
+        write_project(folder)
+    except PerennialError as error:
+        _stop(error)
+    print(next_steps(folder))  # noqa: T201
 
 
 def train() -> None:
@@ -288,7 +313,8 @@ def _explain(error: Exception, name: str) -> ConfigError:
         return _unknown_setting(key, text, name)
     if found := re.search(r"find '([^']+)'", text):
         group, _, choice = found.group(1).rpartition("/")
-        options = sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+        folders = [CONF_DIR, *_own_folders(sys.argv[1:])]
+        options = sorted(p.stem for one in folders for p in (one / group).glob("*.yaml"))
         if not group or not options:
             groups = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir())
             close = nearest(choice, groups)

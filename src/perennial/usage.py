@@ -34,7 +34,7 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
     """
     text = (folders[0] / f"{name}.yaml").read_text()
     lines = text.splitlines()
-    command, *purpose = _opening(lines)
+    command, *purpose = opening(lines)
     chosen = {
         group: choice
         for entry in yaml.safe_load(text)["defaults"]
@@ -44,12 +44,13 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
     }
     parts = [command, *purpose, "", "Groups (* is the default), each with a command that uses it:"]
     for group, choice in chosen.items():
-        parts.append(f"  {group}")
         options = {p.stem: p for folder in folders for p in sorted((folder / group).glob("*.yaml"))}
+        if options:
+            parts.append(f"  {group}")
         width = max(map(len, options), default=0)
         for option, path in options.items():
             mark = "*" if option == choice else " "
-            example = next(iter(_opening(path.read_text().splitlines())), "")
+            example = next(iter(opening(path.read_text().splitlines())), "")
             if name != "train":
                 verb = "data check" if name == "check" else name
                 own = f"perennial {verb}" + (" digits@2" if name == "decide" else "")
@@ -69,15 +70,15 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _opening(lines: Sequence[str]) -> list[str]:
+def opening(lines: Sequence[str]) -> list[str]:
     """The comment that a file opens with, without Hydra's directive."""
-    opening = []
+    found = []
     for line in lines:
         if not line.startswith("#"):
             break
         if not line.startswith("# @"):
-            opening.append(line.removeprefix("#").strip())
-    return opening
+            found.append(line.removeprefix("#").strip())
+    return found
 
 
 def _settings(lines: Sequence[str]) -> list[str]:
