@@ -1,5 +1,4 @@
-"""Every command: ``init``, ``train``, ``adopt``, ``evaluate``, ``decide``, ``data`` and
-``registry``.
+"""Every command: init, train, adopt, evaluate, decide, data and registry.
 
 Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg job`` answer at once.
 """
