@@ -112,7 +112,8 @@ def check_data(
 def _founding(data: Data, labels: Sequence[str] | None, salt: str) -> _Standing:
     data = data.on([])
     if data.history is None:
-        return _Standing(data, None, labels, Learned.joined([]), None, {}, salt)
+        note = "history: none is given and there is no champion, so nothing was compared"
+        return _Standing(data, None, labels, Learned.joined([]), None, {}, salt, (note,))
     source = data.read(data.history, name="history", label_names=labels)
     own_test = data.history_holdout is not None
     parts = split(source, data, salt=salt, name="history", holdout=not own_test)

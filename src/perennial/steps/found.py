@@ -407,12 +407,15 @@ def _doubt_labels(cycle: Cycle, mean: float, parts: Parts, names: tuple[str, ...
     """A model that serves and is worse than a constant has its labels in another order."""
     counts = np.bincount(parts.holdout.label, minlength=len(names))
     constant = float(counts.max() / counts.sum())
+    fits = cycle.data.preprocess is not None  # fitted to data.history, which may not be its own
     if cycle.checkpoint is not None and mean < constant:
         cycle.say(
             f"Always answering {names[int(counts.argmax())]!r} would be right on {constant:.1%}, "
             f"the checkpoint is on {mean:.1%}: are its outputs in the order of task.labels "
             f"({', '.join(names[:5])}{', …' if len(names) > 5 else ''}), and its columns in that "
-            "of data.features?"
+            "of data.features"
+            + (", and was it trained on what data.preprocess makes of these rows" if fits else "")
+            + "?"
         )
 
 

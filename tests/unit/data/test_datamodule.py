@@ -127,3 +127,20 @@ def test_a_share_that_whole_rows_cannot_make_is_told(size: int, share: float, to
         fresh = split_batch_size(enough, share)
         for kind, asked in ((fresh, share), (enough - fresh, 1 - share)):
             assert abs(kind / enough - asked) <= 0.1 * asked * (1 + 1e-9)
+
+
+def test_masked_texts_are_cut_at_the_longest_of_the_batch():
+    ids = np.array([[5, 6, 0, 0], [5, 6, 7, 0], [8, 0, 0, 0]], dtype=np.int32)
+    none = np.zeros(3, dtype=np.str_)
+    rows = Rows(
+        features={"input_ids": ids, "attention_mask": (ids > 0).astype(np.uint8), "n": np.ones(3)},
+        label=np.zeros(3, dtype=np.int64),
+        id=none,
+        content=none,
+        cluster=none,
+    )
+    data = to_data(rows, form="dict", label="y")
+    assert data["input_ids"].tolist() == ids[:, :3].tolist()
+    assert data["attention_mask"].tolist() == (ids > 0)[:, :3].tolist()
+    assert data["n"].tolist() == [1, 1, 1]
+    assert to_data(rows.take([2]), form="dict", label="y")["input_ids"].tolist() == [[8]]
