@@ -68,7 +68,9 @@ def composed(*overrides: str) -> dict[str, Any]:
     return dict(config)
 
 
-def latest_alone(overrides: list[str], *, folder: Path, last: int = WINDOWS) -> list[dict[str, Any]]:
+def latest_alone(
+    overrides: list[str], *, folder: Path, last: int = WINDOWS
+) -> list[dict[str, Any]]:
     """The same where every model is fine-tuned on the latest window alone, and serves."""
     from functools import partial
 

@@ -25,3 +25,15 @@ def test_attacks_of_types_never_seen_are_found_after_one_cycle(
     assert unseen["estimate"] > 0.3
     assert "%" in unseen["reason"]  # before and after
     assert result["metrics"]["candidate"]["history"]["accuracy"] > 0.99
+
+
+def test_windows_of_calls_are_learned_one_after_another(run: Callable[..., dict[str, Any]]) -> None:
+    for window in (2, 3, 4):
+        result = run("experiment=campaigns", f"window={window}", "trainer.max_steps=60")
+        assert result["error"] is None, result["error"]
+        names = {check["name"] for check in result["decision"]["checks"]}
+        assert {"retention", "improvement"} <= names
+    # of the three windows that it reads, no row that a version has learned is new again
+    assert result["data"]["new"]["rows"] < 3 * 4119
+    held = [name for name in result["metrics"]["champion"] if name.startswith("history/")]
+    assert held[0] == "history/cycle-1"
