@@ -95,13 +95,13 @@ def test_trials_and_repeated_decisions(url: str, files: str) -> None:
     earlier = decisions_on(registry, champion, new_holdout="h", row_id=rows)
     assert [(one.trial, one.objective) for one in earlier] == [(True, 0.5), (True, 0.9)]
     assert charge(earlier, cycle_id="t1") == Charge(1, trials=2, best=True)
-    again = registry.decide_again(earlier[1], decision={"a": 1}, verdict="promoted")
+    again = registry.decide_again(earlier[1], decision={"a": 1}, verdict="promoted", files={})
     assert registry.aliases("digits") == {"champion": 3, "previous": 1, "candidate": 3}
     assert registry.cycles("digits")[1:] == [*earlier, again]
     with pytest.raises(RegistryError, match="serves already"):
-        registry.decide_again(again, decision={}, verdict="promoted")
+        registry.decide_again(again, decision={}, verdict="promoted", files={})
     with pytest.raises(ChampionChangedError):
-        registry.decide_again(earlier[0], decision={}, verdict="promoted")
+        registry.decide_again(earlier[0], decision={}, verdict="promoted", files={})
 
 
 def race(

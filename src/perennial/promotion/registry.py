@@ -49,9 +49,11 @@ from perennial.promotion.store import (
     open_store,
 )
 
-__all__ = ["MANIFEST_FILE", "CycleRecord", "Registry", "Version"]
+__all__ = ["DECISIONS", "MANIFEST_FILE", "CycleRecord", "Registry", "Version"]
 
 MANIFEST_FILE = "version.yaml"
+# folder of the files that later decisions on a version add to it
+DECISIONS = "decisions"
 
 # the C loader is twenty times faster, and as safe
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -190,11 +192,13 @@ class Registry:
         check_name(name, setting="model_name")
         check_name(cycle_id, setting="cycle_id")
         check_paths(files, where=f"{name}: files")
-        if MANIFEST_FILE in files or "files" in manifest:
+        later = any(path.startswith(f"{DECISIONS}/") for path in files)
+        if MANIFEST_FILE in files or "files" in manifest or later:
             raise RegistryError(
-                f"{MANIFEST_FILE} and its entry 'files' are written by the registry itself.",
+                f"{MANIFEST_FILE}, its entry 'files' and what lies under {DECISIONS}/ are written "
+                "by the registry itself.",
                 where=name,
-                mend="leave both out",
+                mend="leave them out",
             )
         plain, decided = _to_json(manifest, "manifest"), _to_json(decision, "decision")
         if self._needs_claim:
@@ -223,13 +227,7 @@ class Registry:
                     manifest=plain,
                 )
             )
-            connection.execute(
-                version_files.insert(),
-                [
-                    {"name": name, "number": number, "path": path, "sha256": digest}
-                    for path, digest in hashes.items()
-                ],
-            )
+            _insert_files(connection, name, number, hashes)
             connection.execute(
                 cycles.insert().values(
                     cycle_id=cycle_id,
@@ -318,7 +316,12 @@ class Registry:
             refuse_another_decision(connection, record)
 
     def decide_again(
-        self, record: CycleRecord, *, decision: Mapping[str, Any], verdict: str
+        self,
+        record: CycleRecord,
+        *,
+        decision: Mapping[str, Any],
+        verdict: str,
+        files: Mapping[str, bytes],
     ) -> CycleRecord:
         """Record another decision on a stored candidate, and promote it if it says so.
 
@@ -326,6 +329,8 @@ class Registry:
             record: The candidate's last decision.
             decision: The gate's new one as plain JSON values.
             verdict: ``promoted``, ``rejected``, ``inconclusive``.
+            files: What the decision adds to the version's files, under ``decisions/<number>/``,
+                where number is one more than the record's.
 
         Raises:
             ChampionChangedError: The champion is no longer the one it was compared with.
@@ -333,6 +338,9 @@ class Registry:
         """
         self._refuse_if_read_only()
         decided, promoted = _to_json(decision, "decision"), verdict == "promoted"
+        check_paths(files, where=f"{record.version}: files")
+        assert all(path.startswith(f"{DECISIONS}/{record.number + 1}/") for path in files)
+        hashes = {path: self._store.put(content) for path, content in sorted(files.items())}
         with self._database.write() as connection:
             refuse_another_decision(connection, record)
             again = replace(
@@ -345,6 +353,7 @@ class Registry:
                 trial=False,
             )
             connection.execute(cycles.insert().values({**asdict(again), "decision": decided}))
+            _insert_files(connection, record.name, record.candidate, hashes)
             if promoted:
                 promote_to(
                     connection,
@@ -353,6 +362,7 @@ class Registry:
                     expected=record.champion,
                     now=again.decided_at,
                 )
+            self._refuse_if_swept(hashes)
         return again
 
     def rollback(self, name: str, *, to: int | None = None) -> Version:
@@ -539,7 +549,11 @@ class Registry:
     def _verified(self, version: Version) -> Version:
         """The version, whose record in the database agrees with its hashed file."""
         stored = yaml.load(version.read_text(MANIFEST_FILE), Loader=_LOADER)  # noqa: S506
-        hashes = {path: sha for path, sha in version.files.items() if path != MANIFEST_FILE}
+        hashes = {
+            path: sha
+            for path, sha in version.files.items()
+            if path != MANIFEST_FILE and not path.startswith(f"{DECISIONS}/")
+        }
         if stored != {**version.manifest, "files": hashes}:
             raise IntegrityError(
                 f"The database's record of {version.id} is not the one that was stored.",
@@ -582,6 +596,17 @@ class Registry:
 def _next_number(connection: sa.Connection, name: str) -> int:
     highest = sa.select(sa.func.max(versions.c.number)).where(versions.c.name == name)
     return int(connection.scalar(highest) or 0) + 1
+
+
+def _insert_files(
+    connection: sa.Connection, name: str, number: int, hashes: Mapping[str, str]
+) -> None:
+    rows = [
+        {"name": name, "number": number, "path": path, "sha256": digest}
+        for path, digest in hashes.items()
+    ]
+    if rows:
+        connection.execute(version_files.insert(), rows)
 
 
 def _place(source: Path, target: Path, digest: str) -> None:

@@ -56,6 +56,7 @@ class Cycle:
         report: Whether the page ``report.html`` is drawn.
         dry: Check everything, write nothing.
         say: Shows a line.
+        say_last: Shows a line below what the cycle came to.
         progress: Names a phase and gives the function that shows its progress.
     """
 
@@ -82,6 +83,7 @@ class Cycle:
     dry: bool = False
     report: bool = True
     say: Callable[[str], None] = lambda line: None
+    say_last: Callable[[str], None] = lambda line: None
     progress: Callable[[str], Show] = lambda phase: show_nothing
 
     def seed_everything(self) -> None:
@@ -99,6 +101,12 @@ class Cycle:
             form=self.data.form,
             label=self.data.label,
         )
+
+    @property
+    def policy_settings(self) -> dict[str, Any] | None:
+        """The policy as it was configured, in plain values; None where it was built by hand."""
+        settings: dict[str, Any] | None = plain(self.config).get("gate")
+        return settings
 
     def work_folder(self, cycle_id: str) -> Path:
         """Where an interrupted cycle goes on."""
