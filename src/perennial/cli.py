@@ -141,9 +141,16 @@ def decide() -> None:
     def job(config: DictConfig) -> None:
         from perennial.launch import decide_job
 
-        multirun = HydraConfig.get().mode == RunMode.MULTIRUN
-        codes.append(decide_job(_plain(config), multirun=multirun))
+        codes.append(decide_job(_plain(config)))
 
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        _stop(
+            ConfigError(
+                "perennial decide takes one version and one policy at a time.",
+                where="-m",
+                mend="leave out -m, and decide once for each policy",
+            )
+        )
     # before Hydra reads them: a version is named bare, as by the other verbs
     given = ["json=-" if argument == "--json" else argument for argument in sys.argv[1:]]
     if given and not given[0].startswith("-") and "=" not in given[0]:

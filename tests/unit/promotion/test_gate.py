@@ -135,7 +135,9 @@ def test_without_history_retention_is_not_evaluable(
 def test_waived_retention_is_not_looked_at(history: tuple[tuple[int, int, int], ...]) -> None:
     decision = decide(make_report(BETTER, *history), Policy(retention="waived"))
     assert [check.name for check in decision.checks[:2]] == ["retention", "improvement"]
-    assert check_of(decision, "retention").outcome == "waived"
+    waived = check_of(decision, "retention")
+    assert waived.outcome == "waived"
+    assert "neither all of it nor a holdout, a class or a slice" in waived.reason
     assert decision.verdict == "promoted"
 
 
@@ -259,7 +261,9 @@ def test_minimum_effect_must_be_exceeded(effect: float, outcome: str) -> None:
     assert improvement.outcome == outcome
     assert improvement.threshold == effect
     if effect:
-        assert improvement.p_value == statistics.tango_test(20, 2, 100, delta=effect)
+        passes = statistics.tango_test(20, 2, 100, delta=effect)
+        rejects = statistics.tango_test(2, 20, 100, delta=-effect)
+        assert improvement.p_value == (rejects if outcome == "reject" else passes)
         assert improvement.alternative == pytest.approx(effect + 0.1)
         assert improvement.power == statistics.tango_power(
             100, discordance=0.22, margin=-effect, alpha=0.05, alternative=effect + 0.1
@@ -280,7 +284,7 @@ def test_harm_to_one_of_three_holdouts_vetoes() -> None:
     harm = check_of(decision, "harm/history/2")
     alone = statistics.tango_test(30, 0, 100, delta=0.02)
     assert (harm.p_value, harm.p_uncorrected) == (pytest.approx(3 * alone), pytest.approx(alone))
-    assert "after Holm over 3 vetoes" in harm.reason
+    assert "Holm's correction over 3 vetoes" in harm.reason
     assert harm.veto
     assert (harm.n, harm.threshold) == (100, -0.02)
 
