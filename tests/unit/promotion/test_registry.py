@@ -258,7 +258,9 @@ def test_a_charge_is_of_the_decisions_there_are(registry: Registry) -> None:
     assert record is not None
     commit(registry, "b", 1, promote=False, decisions=known(registry))
     with pytest.raises(RegistryError, match="changes what this decision is charged"):
-        registry.decide_again(record, decision={}, verdict="promoted", decisions=before + 1)
+        registry.decide_again(
+            record, decision={}, verdict="promoted", files={}, decisions=before + 1
+        )
     assert registry.aliases("digits")["champion"] == 1
 
 
@@ -277,7 +279,8 @@ def test_another_decision_on_a_candidate_is_kept_beside_the_first(registry: Regi
         first,
         decision={"alpha": 0.01},
         verdict="inconclusive",
-        files={"decisions/2/result.json": b"{}, decisions=known(registry)"},
+        files={"decisions/2/result.json": b"{}"},
+        decisions=known(registry),
     )
     assert (second.number, second.trial, second.applied) == (2, False, False)
     # what it adds is a file of the version, which is verified as it was
