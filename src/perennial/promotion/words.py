@@ -7,7 +7,7 @@ import numpy as np
 from perennial import statistics
 from perennial.notation import percent, places_apart, points
 from perennial.promotion.case import Case
-from perennial.promotion.comparison import LEAST_FOR_MEANS, Compared
+from perennial.promotion.comparison import LEAST_FOR_MEANS, LEAST_GROUPS, Compared
 from perennial.types import Booleans, Floats
 
 # beyond so many times the rows at hand, their number is no advice
@@ -106,8 +106,9 @@ def more(
     """
     if not found.decides:
         return (
-            f" There are {several(found.independent, 'independent row')}, and a score that is not "
-            f"right or wrong needs {LEAST_FOR_MEANS} to be decided on."
+            f" There are {several(found.rows, 'row')} in {several(found.independent, 'group')}, "
+            f"and a score that is not right or wrong needs {LEAST_FOR_MEANS} in {LEAST_GROUPS} to "
+            "be decided on."
         )
     need = statistics.rows_needed(found.variance, distance=abs(distance), alpha=case.alpha)
     if found.variance == 0 or need is None or need > _FORESEEABLE * n:

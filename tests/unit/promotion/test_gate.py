@@ -491,7 +491,7 @@ def test_a_mean_is_not_decided_on_with_a_few_rows(rows: int, gain: float) -> Non
     enough = "promoted" if gain > 0 else "rejected"
     assert decision.verdict == (enough if rows == 200 else "inconclusive")
     for check in decision.checks[:2]:
-        assert ("needs 200 to be decided on" in check.reason) == (rows == 199)
+        assert ("needs 200 in 50 to be decided on" in check.reason) == (rows == 199)
 
 
 def test_a_mean_of_equal_models_is_counted() -> None:
@@ -525,7 +525,15 @@ def test_the_best_champion_s_own_level_is_foreseen() -> None:
 
 def test_few_rows_of_another_score_are_refused_before_training() -> None:
     policy = Policy(score="loss", retention={"margin": 0.3, "total": None})
-    require_decidable({"new": 200, "history/1": 120, "history/2": 80}, policy)
-    for rows in ({"new": 199, "history/1": 200}, {"new": 200, "history/1": 199}):
+    require_decidable({"new": 50, "history/1": 30, "history/2": 20}, policy)
+    for rows in ({"new": 49, "history/1": 50}, {"new": 50, "history/1": 49}):
         with pytest.raises(DataError, match="hold out at least 200 rows"):
             require_decidable(rows, policy)
+
+
+@pytest.mark.parametrize("groups", [49, 50])
+def test_a_mean_over_groups_needs_fifty_of_them(groups: int) -> None:
+    report = graded(500, gain=0.5, spread=0.1)
+    cluster = np.array([f"{holdout}{i % groups}" for i, holdout in enumerate(report.holdout)])
+    decision = decide(replace(report, cluster=cluster), bare())
+    assert decision.verdict == ("promoted" if groups == 50 else "inconclusive")

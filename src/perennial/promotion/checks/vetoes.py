@@ -9,7 +9,7 @@ import numpy as np
 
 from perennial import statistics
 from perennial.promotion.case import Case
-from perennial.promotion.comparison import LEAST_FOR_MEANS, Compared, compare
+from perennial.promotion.comparison import LEAST_FOR_MEANS, LEAST_GROUPS, Compared, compare
 from perennial.promotion.policy import Check
 from perennial.promotion.words import amount, change, listed, p_words, several
 from perennial.types import Booleans
@@ -126,7 +126,7 @@ def _untested(case: Case, one: Suspect) -> Check:
     rows = int(one.mask.sum())
     why = "were all seen by the adopted model" if not rows else "are all in one group"
     if case.independent(one.mask) > 1:
-        why = f"are fewer than the {LEAST_FOR_MEANS} independent ones that a mean score needs"
+        why = f"are fewer than {LEAST_FOR_MEANS} in {LEAST_GROUPS} groups, which a mean needs"
     return Check(
         name=one.name,
         outcome="not_evaluable",
