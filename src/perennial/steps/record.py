@@ -31,7 +31,7 @@ from perennial.steps.collect import Parts
 from perennial.steps.evidence import Evidence
 from perennial.steps.history import History
 from perennial.steps.learner import Learner
-from perennial.steps.lineage import Lineage
+from perennial.steps.lineage import Lineage, number_of
 from perennial.steps.matrix import grown, measures
 from perennial.steps.page import flipped_rows
 from perennial.steps.settings import Cycle
@@ -230,10 +230,13 @@ def _versions(cycle: Cycle, *, before: int) -> list[dict[str, Any]]:
 
 
 def _course(metrics: Mapping[str, Any], score: str) -> dict[str, float | None]:
-    """Scores on new rows and on history; a founding version's history is its own holdout."""
+    """Scores on new rows and on the oldest holdout.
+
+    All of history is on more rows in each version, and tells nothing of one beside the other.
+    """
     scores = {part: measured.get(score) for part, measured in metrics.items()}
-    first = next((value for part, value in scores.items() if part.startswith("history/")), None)
-    return {"new": scores.get("new"), "history": scores.get("history", first)}
+    held = sorted((part for part in scores if part.startswith("history/")), key=number_of)
+    return {"new": scores.get("new"), "history": scores[held[0]] if held else None}
 
 
 def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool) -> dict[str, Any]:
