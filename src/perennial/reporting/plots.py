@@ -154,7 +154,7 @@ def confidence_bins(
 
 
 def course(versions: Sequence[Mapping[str, Any]], score: Score) -> str:
-    """Scores of versions on their own new rows and on one holdout; hollow where they never served."""
+    """Scores of versions on their own new rows and on one holdout; hollow ones never served."""
     figure, axes = _axes(2 * _WIDTH, _HEIGHT)
     drawn: list[float] = []
     for name, colour, mark in (("new", NEW, "s"), ("history", HISTORY, "o")):
