@@ -51,6 +51,22 @@ def read(table: pd.DataFrame, preprocess: Any, **options: Any) -> Any:
 TABLE = Table(numerical=["age", "income"])
 
 
+@pytest.mark.parametrize("length", [3, 15, 16, 40])
+def test_long_names_are_found_as_short_ones_are(length: int) -> None:
+    names = [letter * length for letter in "abcdef"]
+    generator = np.random.default_rng(length)
+    old, new = (
+        {"city": np.array(generator.choice(names[:known], 400), dtype=TEXT)} for known in (5, 6)
+    )
+    own = Table(categorical=["city"])
+    own.fit(old)
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    encoder.fit(np.array(old["city"].tolist())[:, None])
+    expected = encoder.transform(np.array(new["city"].tolist())[:, None]) + 1
+    assert np.array_equal(own.apply(new)["categorical"], expected)
+    assert own.apply({"city": np.array([], dtype=TEXT)})["categorical"].shape == (0, 1)
+
+
 def test_numbers_as_the_imputer_and_the_scaler_have_them() -> None:
     old, new = frame(500, 0), frame(300, 1)
     rows = read(old, TABLE).rows

@@ -197,12 +197,12 @@ class Table:
         return _sorted(kept.tolist())
 
     def _position(self, name: str, values: Column) -> npt.NDArray[np.int64]:
-        names = self._vocabularies[name]
-        if not len(names):
-            return np.full(len(values), UNKNOWN, dtype=np.int64)
-        place = np.searchsorted(names, as_text(values))
-        known = names[np.minimum(place, len(names) - 1)] == as_text(values)
-        return np.where(known, place + 1, UNKNOWN).astype(np.int64)
+        # not by searchsorted: between two arrays of variable-width strings NumPy 2.4 compares what
+        # is longer than 15 bytes with the wrong memory
+        known = {one: place for place, one in enumerate(self._vocabularies[name].tolist(), 1)}
+        distinct, inverse = np.unique(as_text(values), return_inverse=True)
+        places = [known.get(one, UNKNOWN) for one in distinct.tolist()]
+        return np.array(places, dtype=np.int64)[inverse]
 
     def _refuse_odd(self) -> None:
         named = [*(self.numerical or ()), *(self.categorical or ())]
