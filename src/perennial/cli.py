@@ -6,6 +6,7 @@ Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg jo
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -104,6 +105,7 @@ def init() -> None:
 def train() -> None:
     """``python train.py``: one retraining cycle; exits with the verdict's code."""
     codes: list[int] = []
+    trials: list[tuple[float, str, str]] = []
 
     def job(config: DictConfig) -> float | None:
         from perennial.launch import run_job
@@ -116,9 +118,19 @@ def train() -> None:
             _plain(config), folder=Path(output.runtime.output_dir), multirun=multirun
         )
         codes.append(int(result["exit_code"]))
+        if multirun and objective is not None and result["candidate"]:
+            chosen = shlex.join(output.overrides.task)
+            trials.append((objective, str(result["candidate"]["id"]), chosen))
         return objective
 
     _run(_hydra("train", job), "train")
+    if trials:
+        objective, candidate, chosen = max(trials, key=lambda one: one[0])
+        command = "python train.py" if sys.argv[0].endswith("train.py") else "perennial train"
+        print(  # noqa: T201
+            f"\nBest of {len(trials)} trials on validation rows: {candidate} ({objective:.4f}).\n"
+            f"To let the gate decide on it: {command} {chosen}"
+        )
     # the jobs of a sweep have turned the codes of verdicts into 0 already
     raise SystemExit(max(codes, default=0))
 
@@ -141,9 +153,16 @@ def decide() -> None:
     def job(config: DictConfig) -> None:
         from perennial.launch import decide_job
 
-        multirun = HydraConfig.get().mode == RunMode.MULTIRUN
-        codes.append(decide_job(_plain(config), multirun=multirun))
+        codes.append(decide_job(_plain(config)))
 
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        _stop(
+            ConfigError(
+                "perennial decide takes one version and one policy at a time.",
+                where="-m",
+                mend="leave out -m, and decide once for each policy",
+            )
+        )
     # before Hydra reads them: a version is named bare, as by the other verbs
     given = ["json=-" if argument == "--json" else argument for argument in sys.argv[1:]]
     if given and not given[0].startswith("-") and "=" not in given[0]:

@@ -21,6 +21,7 @@ from perennial.tracking.base import plain
 
 if TYPE_CHECKING:
     from perennial.notification import Notifier
+    from perennial.promotion.registry import Registry
     from perennial.steps.learner import Constructor
     from perennial.steps.settings import Cycle
 
@@ -80,11 +81,12 @@ def run_job(
         return {**result, "exit_code": 0}, None
     if not dry:
         write_result(folder / "result.json", result)
-    print_result(result, console)
-    if result["status"] in ("failed", "skipped"):  # what was decided was told with its record
-        notify(notifier, result, say=display.say)
     if config["exit_zero"] or pinned:
         result["exit_code"] = 0 if result["exit_code"] in (10, 20, 21) else result["exit_code"]
+    print_result(result, console, first=not display.said)
+    if result["status"] in ("failed", "skipped"):  # what was decided was told with its record
+        notify(notifier, result, say=display.say_last)
+    display.end()
     return result, objective[0] if objective else None
 
 
@@ -283,6 +285,7 @@ def _built(
         dry=dry,
         folder=folder,
         say=display.say,
+        say_last=display.say_last,
         progress=display.progress,
     )
 
@@ -364,43 +367,69 @@ def check_job(config: dict[str, Any]) -> int:
     return int(found["exit_code"])
 
 
-def decide_job(config: dict[str, Any], *, multirun: bool) -> int:
+def decide_job(config: dict[str, Any]) -> int:
     """Decide again on a version's stored predictions; returns the exit code.
+
+    A decision that is recorded leaves result and page in its folder, and is told.
 
     Args:
         config: Resolved, as plain values.
-        multirun: Whether this is one job of several: none of them may promote.
     """
     from perennial.files import write_json
     from perennial.reporting.again import print_again
     from perennial.reporting.result import json_safe
-    from perennial.steps.again import decide_again, differences, result_again
+    from perennial.steps.again import decide_again, result_again
+    from perennial.steps.notify import notify
 
     check_types(config)
     for group in ("gate", "registry"):
         check_node(config[group], where=group)
-    if config["promote"] and multirun:
-        raise ConfigError(
-            "Of several decisions at once none can promote.",
-            where="promote",
-            mend="leave out -m, or promote=true",
-        )
+    notifier = _notifier(config["notify"])
     registry = build(config["registry"], where="registry")
     version = registry.version(str(config["version"]))
-    policy = build(config["gate"], where="gate")
-    again = decide_again(registry, version, policy=policy, promote=config["promote"])
-    changes = differences(version.manifest["config"].get("gate"), plain(config["gate"]))
-    result = json_safe(result_again(version, again, changes=changes))
-    if config["exit_zero"] or multirun:
-        result["exit_code"] = 0
+    again = decide_again(
+        registry,
+        version,
+        policy=build(config["gate"], where="gate"),
+        settings=plain(config["gate"]),
+        promote=config["promote"],
+    )
+    result = json_safe(result_again(version, again))
     console = Console()
+    if again.recorded:
+        result["report"] = _leave(registry, version.id, result, Path(config["folder"]))
+    if config["exit_zero"]:
+        result["exit_code"] = 0
     if config["json"] == "-":
         console.print_json(data=result)
     else:
         print_again(result, console)
     if config["json"] not in (None, "-"):
         write_json(Path(str(config["json"])), result)
+    if again.recorded:
+        errors = Console(stderr=True, soft_wrap=True)
+        notify(notifier, result, say=lambda line: errors.print(line, markup=False, highlight=False))
     return int(result["exit_code"])
+
+
+def _leave(registry: Registry, ref: str, result: dict[str, Any], folder: Path) -> str | None:
+    """Result and page of a recorded decision in a run folder; returns the page's path."""
+    from perennial import files
+    from perennial.reporting.result import PAGE, write_result
+    from perennial.steps.again import decision_files
+
+    version = registry.version(ref)
+    record = registry.decision(version.name, version.number)
+    assert record is not None
+    path = folder / PAGE
+    try:
+        files.write_bytes(path, version.open(decision_files(version, record)[PAGE]).read_bytes())
+        shown: str | None = str(path)
+    except PerennialError as error:  # it is recorded: what cannot be written unsays nothing
+        Console(stderr=True).print(f"{ref}: {error.what}", markup=False, highlight=False)
+        shown = None
+    write_result(folder / "result.json", {**result, "report": shown})
+    return shown
 
 
 def build(node: Mapping[str, Any], *, where: str) -> Any:

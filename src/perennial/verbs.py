@@ -13,6 +13,7 @@ from perennial.errors import ConfigError, RegistryError
 from perennial.notation import level
 from perennial.paths import home
 from perennial.reporting.console import print_table
+from perennial.reporting.verdict import value
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,10 +51,21 @@ def registry_verb(arguments: Sequence[str]) -> None:
     elif chosen.verb == "show":
         _show(registry, chosen.ref, console)
     elif chosen.verb == "path":
-        console.print(str(registry.export(chosen.ref)), highlight=False)
+        _path(registry, chosen.ref, console)
     else:
         version = registry.rollback(chosen.name, to=chosen.to)
         console.print(f"{chosen.name}: {version.id} is the champion again", highlight=False)
+
+
+def _path(registry: Any, ref: str, console: Console) -> None:
+    folder = registry.export(ref)
+    version = registry.version(ref)
+    record = registry.decision(version.name, version.number)
+    if record is not None and record.number > 1:
+        Console(stderr=True, soft_wrap=True).print(
+            f"the decision that counts is in decisions/{record.number}", highlight=False
+        )
+    console.print(str(folder), highlight=False)
 
 
 def _list(registry: Any, name: str | None, console: Console) -> None:
@@ -68,44 +80,68 @@ def _list(registry: Any, name: str | None, console: Console) -> None:
     if not names:
         console.print("The registry is empty: run python train.py first.", highlight=False)
         return
-    rows = [["version", "created (UTC)", "how", "new", "history", "aliases"]]
+    rows = [["version", "created (UTC)", "how", "verdict", "new", "history, change", "aliases"]]
     for lineage in names:
         aliases = registry.aliases(lineage)
         for version in registry.versions(lineage):
             metrics = version.manifest.get("metrics", {})
-            old = metrics.get("history") or metrics.get("history/cycle-1")
             rows.append(
                 [
                     version.id,
                     version.created[:16].replace("T", " "),
-                    _how(version, registry),
+                    str(version.manifest["how"]),
+                    _verdict(version, registry),
                     _level(version, metrics.get("new")),
-                    _level(version, old),
+                    _retained(version, registry),
                     ", ".join(sorted(alias for alias, n in aliases.items() if n == version.number)),
                 ]
             )
-    print_table(rows, align="lllrrl", console=console)
+    print_table(rows, align="llllrrl", console=console)
 
 
-def _how(version: Any, registry: Any) -> str:
-    """How the version came about: the verdict of its cycle, else how the lineage began."""
-    record = registry.cycle(version.manifest.get("cycle_id", ""))
-    if record is None:
-        return str(version.manifest["how"])
+def _verdict(version: Any, registry: Any) -> str:
+    """What its last decision came to; empty for a version that founded its lineage."""
+    record = registry.decision(version.name, version.number)
+    if record is None or record.decision is None:
+        return ""
     held_back = record.verdict == "promoted" and not record.applied
     return "promoted, not applied" if held_back else str(record.verdict)
 
 
+def _retained(version: Any, registry: Any) -> str:
+    """How history fared against the champion of then, on the same rows.
+
+    Scores on history themselves are on other rows for each version, and tell nothing side by side.
+    """
+    record = registry.decision(version.name, version.number)
+    checks = (record.decision or {}).get("checks", []) if record else []
+    found = next((one for one in checks if one["name"] == "retention"), None)
+    if found is None or found["estimate"] is None:
+        return ""
+    return value(found)
+
+
 def _show(registry: Any, ref: str, console: Console) -> None:
+    from perennial.steps.again import decision_files
+
     version = registry.version(ref)
     manifest = version.manifest
-    record = registry.cycle(manifest.get("cycle_id", ""))
+    record = registry.decision(version.name, version.number)
+    files = None if record is None else decision_files(version, record)
     shown = {
         "version": version.id,
         "created": version.created,
         "parent": version.parent,
         "how": manifest["how"],
-        "verdict": record.verdict if record else None,
+        "verdict": record.verdict if record and record.decision else None,
+        "decision": {
+            "number": record.number,
+            "applied": record.applied,
+            "decided_at": record.decided_at,
+            "files": files,
+        }
+        if record
+        else None,
         "model": manifest["model"],
         "labels": manifest["label_names"],
         "metrics": manifest["metrics"],

@@ -317,7 +317,10 @@ def test_a_misspelt_override_names_the_right_one(
     [
         (("method=si", "method.ewc.fisher=empirical"), "method=ewc"),
         (("method.si.strength=3",), "method=si"),
-        (("model=custom", "model.hidden=[3]"), "model=mlp"),
+        (
+            ("model=custom", "model.hidden=[3]"),
+            "model=conv and model=mlp and model=tabular",
+        ),
     ],
 )
 def test_a_setting_of_another_choice_names_the_choice(

@@ -308,6 +308,15 @@ def test_a_dry_run_says_what_the_real_run_would_do(
     )
 
 
+def test_a_policy_is_checked_where_nothing_is_new_too(run: Run) -> None:
+    assert run()["status"] == "promoted"
+    for dry in ([], ["debug=dry"]):
+        refused = run("gate.slices.columns=[regin]", *dry)
+        assert refused["status"] == "failed"
+        assert "no slice column 'regin'" in refused["error"]["what"]
+    assert run()["status"] == "skipped"
+
+
 def test_a_job_of_a_sweep_returns_its_objective_and_moves_no_alias(
     compose: Callable[..., dict[str, Any]], home: Path, tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_promotion_is_recorded_charged_and_moves_the_alias(
     assert code == 0
     flat = " ".join(printed.split())
     assert "decision 3 on these new rows: each test at 0.013 instead of 0.05" in flat
+    check_what_a_recorded_decision_leaves(verb, home)
     assert "digits@2 serves now in place of digits@1" in flat
     assert registry(home).aliases("digits") == {"champion": 2, "previous": 1, "candidate": 2}
     records = registry(home).cycles("digits")[1:]
@@ -114,6 +115,45 @@ def test_promotion_is_recorded_charged_and_moves_the_alias(
     assert "promoted" in verb("registry", "list")[1]
     code, _, errors = verb("decide", "digits@2", "promote=true")
     assert (code, "digits@2 serves already" in errors) == (1, True)
+
+
+def check_what_a_recorded_decision_leaves(verb: Verb, home: Path) -> None:
+    """What a cycle leaves: result and page, in a run folder and in the version."""
+    folders = sorted((home.parent / "outputs").glob("*/*"))
+    assert len(folders) == 2
+    results = [json.loads((folder / "result.json").read_text()) for folder in folders]
+    assert [one["status"] for one in results] == ["rejected", "promoted"]
+    assert results[1]["report"].endswith("report.html")
+    page = (folders[1] / "report.html").read_text()
+    assert "digits@1 → digits@2" in page
+    exported = Path(verb("registry", "path", "digits@2")[1].strip())
+    assert (exported / "decisions/3/report.html").read_text() == page
+    kept = json.loads((exported / "decisions/3/result.json").read_text())
+    assert kept["decision"] == results[1]["decision"]
+    # the first decision stays what it was
+    assert json.loads((exported / "result.json").read_text())["status"] == "rejected"
+    shown = json.loads(verb("registry", "show", "digits@2")[1])
+    assert (shown["verdict"], shown["decision"]["number"]) == ("promoted", 3)
+    assert shown["decision"]["files"]["report.html"] == "decisions/3/report.html"
+    # settings of then are those of the decision that is compared with
+    again = decided(verb, "digits@2", *SHORT[2:], "gate.improvement.minimum_effect=0.6")
+    assert again["changes"] == {"gate.improvement.minimum_effect": [0.0, 0.6]}
+    assert again["promoting"] is None
+    assert again["serves"] == "digits@2"
+
+
+def test_a_preview_says_what_promoting_would_come_to(run: Run, verb: Verb) -> None:
+    assert run(*SHORT, "gate.improvement.minimum_effect=0.6")["status"] == "rejected"
+    preview = decided(verb, "digits@2", *SHORT[2:])
+    assert (preview["status"], preview["decision"]["alpha"]) == ("promoted", 0.05)
+    assert preview["promoting"] == {"verdict": "promoted", "alpha": 0.025, "decision_number": 2}
+    code, printed, _ = verb("decide", "digits@2", *SHORT[2:])
+    flat = " ".join(printed.split())
+    assert "promote=true records it as decision 2 on these new rows, each test at 0.025" in flat
+    assert (code, "would be" in flat) == (0, False)
+    assert "nothing was recorded, and digits@1 serves as before" in flat
+    code, _, errors = verb("decide", "-m", "digits@2", "gate.alpha=0.01,0.02")
+    assert (code, "one version and one policy at a time" in errors) == (1, True)
 
 
 def test_a_champion_that_changed_meanwhile_refuses(run: Run, verb: Verb, home: Path) -> None:

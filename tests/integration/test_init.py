@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def test_an_experiment_that_is_not_there_is_told_with_the_nearest(
     code, _, errors = verb("train", "--config-dir", "conf", "experiment=chrn")
     assert (code, "did you mean experiment=churn?" in errors) == (1, True), errors
     code, shown, _ = verb("train", "--config-dir", "conf", "--help")
-    assert (code, "churn  perennial train --config-dir conf" in shown) == (0, True), shown
+    assert code == 0
+    assert re.search(r"churn +perennial train --config-dir conf", shown), shown
 
 
 def test_the_data_check_tells_what_is_wrong() -> None:

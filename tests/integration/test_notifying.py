@@ -56,7 +56,7 @@ def test_every_end_is_told_once(run: Run, listening: tuple[str, ...], tmp_path: 
     (told,) = kept(tmp_path)
     assert (told["champion"], told["candidate"]) == ("digits@1", "digits@2")
     assert (told["exit_code"], told["applied"], told["report"]) == (0, True, done["report"])
-    assert told["text"].startswith("digits: promoted. Digits@2 serves now in place of digits@1")
+    assert told["text"].startswith("digits, promoted: digits@2 serves now in place of digits@1")
     assert [check["name"] for check in told["checks"]][:2] == ["retention", "improvement"]
     run(*SHORT, *listening)
     run(*SHORT, *listening, "data=files", "data.new=nowhere.csv", "data.history=nowhere.csv")

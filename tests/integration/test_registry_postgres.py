@@ -100,14 +100,16 @@ def test_trials_and_repeated_decisions(url: str, files: str) -> None:
         return len(registry.cycles("digits"))
 
     again = registry.decide_again(
-        earlier[1], decision={"a": 1}, verdict="promoted", decisions=known()
+        earlier[1], decision={"a": 1}, verdict="promoted", files={}, decisions=known()
     )
     assert registry.aliases("digits") == {"champion": 3, "previous": 1, "candidate": 3}
     assert registry.cycles("digits")[1:] == [*earlier, again]
     with pytest.raises(RegistryError, match="serves already"):
-        registry.decide_again(again, decision={}, verdict="promoted", decisions=known())
+        registry.decide_again(again, decision={}, verdict="promoted", files={}, decisions=known())
     with pytest.raises(ChampionChangedError):
-        registry.decide_again(earlier[0], decision={}, verdict="promoted", decisions=known())
+        registry.decide_again(
+            earlier[0], decision={}, verdict="promoted", files={}, decisions=known()
+        )
 
 
 def race(

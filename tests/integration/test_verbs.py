@@ -45,7 +45,7 @@ def test_registry_verbs_on_two_versions(
     _, listed, _ = verb("registry", "list")
     _, first, second = listed.splitlines()
     assert re.fullmatch(r"digits@1  \d{4}-\d\d-\d\d \d\d:\d\d  bootstrap .* previous", first)
-    assert re.fullmatch(r"digits@2  .{16}  promoted  .* candidate, champion", second)
+    assert re.fullmatch(r"digits@2  .{16}  retrained  promoted  .* candidate, champion", second)
     code, shown, _ = verb("registry", "show", "digits@champion")
     assert code == 0
     described = json.loads(shown)

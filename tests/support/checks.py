@@ -19,6 +19,7 @@ def check(name: str, outcome: str, low: float, high: float, **changes: Any) -> d
         "alternative": None,
         "reason": f"{name} is told. To decide, collect about 900 rows, or wait.",
         "p_uncorrected": None,
+        "level": None,
         "unit": "points",
         "side": "above",
         "veto": name.startswith(("harm/", "slice/")),

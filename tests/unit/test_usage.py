@@ -28,8 +28,9 @@ COMMANDS = {
 
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_every_example_of_a_verb_is_its_own_and_composes(
-    verb: str, compose: Callable[..., dict[str, Any]]
+    verb: str, compose: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PERENNIAL_DATA", "data")
     text = help_text(verb, [CONF_DIR])
     groups = text[text.index("Groups") : text.index("Settings")]
     examples = re.findall(r"^    [* ] \S+ +(\S.*)$", groups, re.MULTILINE)

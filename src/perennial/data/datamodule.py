@@ -46,7 +46,9 @@ def to_data(rows: Rows, *, form: str, label: str | None) -> Any:
         )
     dtype = np.float32 if rows.label.dtype.kind == "f" else np.int64
     target = torch.from_numpy(np.asarray(rows.label, dtype=dtype).copy())
-    features = _cut(rows.features) if target.ndim == 1 else rows.features
+    # where inputs are targets too, each position has a prediction, alike in every batch
+    cuts = target.ndim == 1 and label is not None
+    features = _cut(rows.features) if cuts else rows.features
     columns = {name: _tensor(column) for name, column in features.items()}
     if form == "dict":
         return columns if label is None else {**columns, label: target}

@@ -20,11 +20,14 @@ class Notifier(Protocol):
 
     when: frozenset[str]
 
-    def send(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: Mapping[str, Any]) -> str | None:
         """Tell it.
 
         Args:
             message: Plain JSON values, see `perennial.steps.notify.message`.
+
+        Returns:
+            What it says to that, for the log; None for nothing.
 
         Raises:
             NotificationError: It could not be told; says why without address or credentials.

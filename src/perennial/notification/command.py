@@ -14,6 +14,8 @@ from typing import IO, Any
 from perennial.errors import ConfigError, NotificationError
 from perennial.notification.base import DEFAULT, seconds, statuses
 
+# of what a program prints
+_MOST_BYTES = 16_384
 VARIABLES = ("status", "model", "candidate", "champion", "report")
 
 
@@ -22,7 +24,7 @@ class Command:
 
     It reads the message as JSON on standard input and finds ``PERENNIAL_STATUS``, ``_MODEL``,
     ``_CANDIDATE``, ``_CHAMPION`` and ``_REPORT`` in its environment, empty where there is none.
-    Where it fails, the last line of its standard error is shown, and else nothing of what it says.
+    What it prints is shown, and where it fails, the last line of its standard error.
 
     Args:
         command: Program and arguments.
@@ -47,22 +49,26 @@ class Command:
             )
         self._command = list(command)
 
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Run it and wait for its end.
+    def send(self, message: Mapping[str, Any]) -> str:
+        """Run it and wait for its end; returns what it printed, errors first.
 
         Raises:
             NotificationError: It is missing, failed, or was stopped after its time.
         """
         told = {f"PERENNIAL_{name.upper()}": str(message[name] or "") for name in VARIABLES}
         # a file, not a pipe: what it leaves running would hold a pipe open
-        with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as given:
+        with (
+            tempfile.TemporaryFile() as errors,
+            tempfile.TemporaryFile() as printed,
+            tempfile.TemporaryFile() as given,
+        ):
             given.write(json.dumps(message, allow_nan=False).encode())
             given.seek(0)
             try:
                 process = subprocess.Popen(  # noqa: S603
                     self._command,
                     stdin=given,
-                    stdout=subprocess.DEVNULL,
+                    stdout=printed,
                     stderr=errors,
                     env={**os.environ, **told},
                     start_new_session=True,
@@ -71,6 +77,7 @@ class Command:
                 why = getattr(error, "strerror", None) or type(error).__name__
                 raise self._error(f"could not be started: {why}") from None
             self._wait(process, errors)
+            return _read(errors) + _read(printed)
 
     def _wait(self, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
         try:
@@ -83,9 +90,14 @@ class Command:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if code:
-            errors.seek(0)
-            said = errors.read().decode(errors="replace").strip().splitlines()
+            said = _read(errors).strip().splitlines()
             raise self._error(f"ended with {code}" + (f": {said[-1][:200]}" if said else ""))
 
     def _error(self, why: str) -> NotificationError:
         return NotificationError(f"{self._command[0]} {why}.", where="notify")
+
+
+def _read(file: IO[bytes]) -> str:
+    """The end of what was written to a file."""
+    file.seek(max(file.seek(0, os.SEEK_END) - _MOST_BYTES, 0))
+    return file.read().decode(errors="replace")

@@ -45,8 +45,14 @@ class Webhook:
     ) -> None:
         self.when = statuses(when)
         self.timeout = seconds(timeout)
-        self._host = _host(url or "")
-        self._url = url or ""
+        if not url:
+            raise ConfigError(
+                "notify.url is empty: PERENNIAL_WEBHOOK is not set in the environment.",
+                where="notify.url",
+                mend="set PERENNIAL_WEBHOOK=https://host/path, or choose notify=none",
+            )
+        self._host = _host(url)
+        self._url = url
         self._headers = _checked(headers or {})
 
     def send(self, message: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ from perennial.types import Booleans, EvaluationReport, Floats, Strings
 # with fewer, a mean of strongly skewed scores passes at the margin too often: minus a lognormal
 # of sigma 1 in 6.7% of all series at 200 rows, in 8.6% at 50, where 5% is nominal
 LEAST_FOR_MEANS = 200
+# and of so many groups, whose means are less skewed than single rows
+LEAST_GROUPS = 50
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Compared:
             independent 0/1 scores, more where rows depend or count differently.
         discordance: Share of rows on which the two differ, 0/1 scores only.
         independent: Rows, or as many independent ones as dependent rows are worth.
+        rows: Rows that were compared.
         error: Standard error of the estimate; None where counts are tested.
         skewness: Of the estimate's distribution; 0 where counts are tested.
     """
@@ -39,13 +42,15 @@ class Compared:
     variance: float
     discordance: float
     independent: int
+    rows: int
     error: float | None = None
     skewness: float = 0.0
 
     @property
     def decides(self) -> bool:
-        """Whether there are rows enough to decide on: a mean needs `LEAST_FOR_MEANS`."""
-        return self.error is None or self.independent >= LEAST_FOR_MEANS
+        """Whether there are rows enough to decide on: a mean needs 200, in 50 groups."""
+        enough = self.rows >= LEAST_FOR_MEANS and self.independent >= LEAST_GROUPS
+        return self.error is None or enough
 
     def power(self, *, margin: float, alternative: float, alpha: float) -> float:
         """That the test passes at a true difference.
@@ -124,6 +129,7 @@ def compare(
         variance=n * found.error**2,
         discordance=float((difference != 0).mean()),
         independent=clusters,
+        rows=n,
         error=found.error,
         skewness=found.skewness,
     )
@@ -161,4 +167,5 @@ def _counted(
         variance=(b + c) / n * rows / n,
         discordance=(b + c) / n,
         independent=max(round(n), 1),
+        rows=rows,
     )

@@ -25,9 +25,9 @@ from perennial.types import EvaluationReport
 __all__ = ["Bound", "Check", "CustomCheck", "Decision", "Policy", "level"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Check:
-    """One question that the gate asked.
+    """One question that the gate asked; a check of your own may leave all but four fields out.
 
     Attributes:
         name: ``retention``, ``retention/total``, ``improvement``, ``harm/<holdout>``,
@@ -36,10 +36,10 @@ class Check:
             ``flips``, or a custom check's own.
         outcome: ``pass``, ``reject``, ``inconclusive``, ``not_evaluable`` or ``waived``.
         estimate: Candidate minus champion, or what else the check is about.
-        interval: One-sided bounds at the decision's alpha.
+        interval: One-sided bounds, each at ``level``.
         threshold: What a bound is held against.
         n: Rows.
-        p_value: Of the test that decides.
+        p_value: Of the test that decides; of a reject, of the one that it rests on.
         power: At ``alternative``, counting each group of dependent rows as one row.
         alternative: True difference at which the power is stated.
         reason: For a person.
@@ -48,22 +48,25 @@ class Check:
             ``ratio`` for candidate over champion, empty for a plain number.
         side: ``above`` where a bound must lie above the threshold, ``below`` where below it.
         veto: A harm veto, which only passes or rejects.
+        level: Of each bound of the interval: the decision's alpha, or less where several tests
+            share it; None for the decision's alpha.
     """
 
     name: str
     outcome: str
-    estimate: float | None
-    interval: tuple[float, float] | None
-    threshold: float | None
     n: int
-    p_value: float | None
-    power: float | None
-    alternative: float | None
     reason: str
+    estimate: float | None = None
+    interval: tuple[float, float] | None = None
+    threshold: float | None = None
+    p_value: float | None = None
+    power: float | None = None
+    alternative: float | None = None
     p_uncorrected: float | None = None
     unit: str = "points"
     side: str = "above"
     veto: bool = False
+    level: float | None = None
 
 
 @dataclass(frozen=True)

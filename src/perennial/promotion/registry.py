@@ -49,9 +49,11 @@ from perennial.promotion.store import (
     open_store,
 )
 
-__all__ = ["MANIFEST_FILE", "CycleRecord", "Registry", "Version"]
+__all__ = ["DECISIONS", "MANIFEST_FILE", "CycleRecord", "Registry", "Version"]
 
 MANIFEST_FILE = "version.yaml"
+# folder of the files that later decisions on a version add to it
+DECISIONS = "decisions"
 
 # the C loader is twenty times faster, and as safe
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -193,11 +195,13 @@ class Registry:
         check_name(name, setting="model_name")
         check_name(cycle_id, setting="cycle_id")
         check_paths(files, where=f"{name}: files")
-        if MANIFEST_FILE in files or "files" in manifest:
+        later = any(path.startswith(f"{DECISIONS}/") for path in files)
+        if MANIFEST_FILE in files or "files" in manifest or later:
             raise RegistryError(
-                f"{MANIFEST_FILE} and its entry 'files' are written by the registry itself.",
+                f"{MANIFEST_FILE}, its entry 'files' and what lies under {DECISIONS}/ are written "
+                "by the registry itself.",
                 where=name,
-                mend="leave both out",
+                mend="leave them out",
             )
         plain, decided = _to_json(manifest, "manifest"), _to_json(decision, "decision")
         if self._needs_claim:
@@ -226,13 +230,7 @@ class Registry:
                     manifest=plain,
                 )
             )
-            connection.execute(
-                version_files.insert(),
-                [
-                    {"name": name, "number": number, "path": path, "sha256": digest}
-                    for path, digest in hashes.items()
-                ],
-            )
+            _insert_files(connection, name, number, hashes)
             connection.execute(
                 cycles.insert().values(
                     cycle_id=cycle_id,
@@ -321,7 +319,13 @@ class Registry:
             refuse_another_decision(connection, record)
 
     def decide_again(
-        self, record: CycleRecord, *, decision: Mapping[str, Any], verdict: str, decisions: int
+        self,
+        record: CycleRecord,
+        *,
+        decision: Mapping[str, Any],
+        verdict: str,
+        files: Mapping[str, bytes],
+        decisions: int,
     ) -> CycleRecord:
         """Record another decision on a stored candidate, and promote it if it says so.
 
@@ -329,6 +333,8 @@ class Registry:
             record: The candidate's last decision.
             decision: The gate's new one as plain JSON values.
             verdict: ``promoted``, ``rejected``, ``inconclusive``.
+            files: What the decision adds to the version's files, under ``decisions/<number>/``,
+                where number is one more than the record's.
             decisions: How many decisions of the lineage this one was charged for.
 
         Raises:
@@ -337,6 +343,9 @@ class Registry:
         """
         self._refuse_if_read_only()
         decided, promoted = _to_json(decision, "decision"), verdict == "promoted"
+        check_paths(files, where=f"{record.version}: files")
+        assert all(path.startswith(f"{DECISIONS}/{record.number + 1}/") for path in files)
+        hashes = {path: self._store.put(content) for path, content in sorted(files.items())}
         with self._database.write() as connection:
             refuse_another_decision(connection, record)
             if decisions != _count(connection, record.name):
@@ -356,6 +365,7 @@ class Registry:
                 trial=False,
             )
             connection.execute(cycles.insert().values({**asdict(again), "decision": decided}))
+            _insert_files(connection, record.name, record.candidate, hashes)
             if promoted:
                 promote_to(
                     connection,
@@ -364,6 +374,7 @@ class Registry:
                     expected=record.champion,
                     now=again.decided_at,
                 )
+            self._refuse_if_swept(hashes)
         return again
 
     def rollback(self, name: str, *, to: int | None = None) -> Version:
@@ -550,7 +561,11 @@ class Registry:
     def _verified(self, version: Version) -> Version:
         """The version, whose record in the database agrees with its hashed file."""
         stored = yaml.load(version.read_text(MANIFEST_FILE), Loader=_LOADER)  # noqa: S506
-        hashes = {path: sha for path, sha in version.files.items() if path != MANIFEST_FILE}
+        hashes = {
+            path: sha
+            for path, sha in version.files.items()
+            if path != MANIFEST_FILE and not path.startswith(f"{DECISIONS}/")
+        }
         if stored != {**version.manifest, "files": hashes}:
             raise IntegrityError(
                 f"The database's record of {version.id} is not the one that was stored.",
@@ -599,6 +614,17 @@ def _count(connection: sa.Connection, name: str) -> int:
     """Decisions and trials of a lineage: what a charge was computed from."""
     query = sa.select(sa.func.count()).select_from(cycles).where(cycles.c.name == name)
     return int(connection.scalar(query) or 0)
+
+
+def _insert_files(
+    connection: sa.Connection, name: str, number: int, hashes: Mapping[str, str]
+) -> None:
+    rows = [
+        {"name": name, "number": number, "path": path, "sha256": digest}
+        for path, digest in hashes.items()
+    ]
+    if rows:
+        connection.execute(version_files.insert(), rows)
 
 
 def _place(source: Path, target: Path, digest: str) -> None:

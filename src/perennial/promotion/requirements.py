@@ -11,7 +11,7 @@ from scipy import stats
 from perennial import statistics
 from perennial.errors import DataError
 from perennial.promotion.checks.slices import require_slices
-from perennial.promotion.comparison import LEAST_FOR_MEANS
+from perennial.promotion.comparison import LEAST_FOR_MEANS, LEAST_GROUPS
 from perennial.promotion.holdouts import effective, in_window
 from perennial.promotion.policy import Policy, level, total_level
 
@@ -84,11 +84,11 @@ def _means(rows: Mapping[str, int], policy: Policy) -> None:
     kept = [] if policy.waived else in_window(rows, policy.retention)
     counts = {"new": rows["new"], **({"history": sum(rows[one] for one in kept)} if kept else {})}
     for name, count in counts.items():
-        if count < LEAST_FOR_MEANS:
+        if count < LEAST_GROUPS:
             raise DataError(
                 f"The {name} holdout has {count} independent rows, a group or the copies of a row "
                 f"counting once, and gate.score={policy.score} is not decided on with fewer than "
-                f"{LEAST_FOR_MEANS}.",
+                f"{LEAST_FOR_MEANS} rows in {LEAST_GROUPS} groups.",
                 where=f"data.{name} holdout",
                 mend=f"hold out at least {LEAST_FOR_MEANS} rows, or set gate.score=task",
             )

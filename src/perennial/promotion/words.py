@@ -7,7 +7,7 @@ import numpy as np
 from perennial import statistics
 from perennial.notation import percent, places_apart, points
 from perennial.promotion.case import Case
-from perennial.promotion.comparison import LEAST_FOR_MEANS, Compared
+from perennial.promotion.comparison import LEAST_FOR_MEANS, LEAST_GROUPS, Compared
 from perennial.types import Booleans, Floats
 
 # beyond so many times the rows at hand, their number is no advice
@@ -63,15 +63,13 @@ def signed(value: float, unit: str, *, apart: float) -> str:
     return f"{value:+.4g}"
 
 
-def p_words(p: float, *, alone: float | None = None, family: int = 1) -> str:
+def p_words(p: float, *, alone: float | None = None) -> str:
     """A p-value, and what it was before Holm's correction.
 
-    >>> p_words(0.034, alone=0.001, family=34)
-    'p = 0.034 after Holm over 34 vetoes, 0.001 alone'
+    >>> p_words(0.034, alone=0.001)
+    'p = 0.034 corrected, 0.001 alone'
     """
-    if alone is None or family < 2:
-        return f"p = {p:.2g}"
-    return f"p = {p:.2g} after Holm over {family} vetoes, {alone:.2g} alone"
+    return f"p = {p:.2g}" + ("" if alone is None else f" corrected, {alone:.2g} alone")
 
 
 def listed(names: list[str], *, most: int = 5) -> str:
@@ -85,27 +83,40 @@ def listed(names: list[str], *, most: int = 5) -> str:
     return ", ".join(names)
 
 
-def more(found: Compared, *, distance: float, n: int, case: Case, otherwise: str) -> str:
-    """How many rows would decide with 80% power, and what else would.
+def more(
+    found: Compared,
+    *,
+    distance: float,
+    n: int,
+    case: Case,
+    rows: str,
+    first: str = "",
+    otherwise: str = "",
+) -> str:
+    """What would decide: better training, so many rows with 80% power, another policy.
 
     Args:
         found: The comparison that was undecided; its difference is taken to be the true one.
         distance: Of the estimate from the threshold, to the side that passes.
         n: Rows there are.
         case: Gives the level.
-        otherwise: What else to do, an imperative.
+        rows: What rows they are, "held-out history rows".
+        first: What to do before anything else, an imperative; empty for nothing.
+        otherwise: What else to do, likewise.
     """
     if not found.decides:
         return (
-            f" There are {several(found.independent, 'independent row')}, and a score that is not "
-            f"right or wrong needs {LEAST_FOR_MEANS} to be decided on."
+            f" There are {several(found.rows, 'row')} in {several(found.independent, 'group')}, "
+            f"and a score that is not right or wrong needs {LEAST_FOR_MEANS} in {LEAST_GROUPS} to "
+            "be decided on."
         )
     need = statistics.rows_needed(found.variance, distance=abs(distance), alpha=case.alpha)
     if found.variance == 0 or need is None or need > _FORESEEABLE * n:
-        told = "The models are too close to the threshold for any foreseeable number of rows"
-        return f" {told}: {otherwise}."
-    rows = f"about {need:,} rows like these" if need > n else "somewhat more rows"
-    return f" To decide, collect {rows}, or {otherwise}."
+        told = ", or ".join(filter(None, [first, otherwise]))
+        return f" To decide, {told}: so close to the threshold, more {rows} alone would not do."
+    count = f"about {need:,} {rows} in all (now {n:,})" if need > n else f"somewhat more {rows}"
+    told = ", or ".join(filter(None, [first, f"collect {count}", otherwise]))
+    return f" To decide, {told}."
 
 
 def several(count: int, noun: str) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perennial.notation import places_apart
-from perennial.reporting.forest import Check, clearance, family, ranked, untested
+from perennial.reporting.forest import family, untested
+from perennial.reporting.order import Check, clearance, ranked
 from perennial.reporting.verdict import amounts, value
 
 CLOSEST = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,8 @@ def print_again(result: Mapping[str, Any], console: Console) -> None:
     console.print()
     _title(result, console)
     _say(sentence(result), console, indent=2)
+    if result["report"]:
+        console.print(f"  report: {result['report']}", highlight=False, soft_wrap=True)
     console.print(f"  exit:   {result['exit_code']}", highlight=False)
 
 
@@ -53,9 +56,14 @@ def sentence(result: Mapping[str, Any]) -> str:
     if result["recorded"]:
         return verdict.sentence(result)
     champion, candidate = result["champion"]["id"], result["candidate"]["id"]
-    kept = "nothing was recorded"
-    if not result["before"]["decision"]["applied"]:
-        kept += "; promote=true records it, charged as one more decision on the same new rows"
+    kept = f"nothing was recorded, and {result['serves']} serves as before"
+    if promoting := result["promoting"]:
+        kept += (
+            f"; promote=true records it as decision {promoting['decision_number']} on these new "
+            f"rows, each test at {promoting['alpha']:.2g}"
+        )
+        if promoting["verdict"] != result["status"]:
+            kept += f", and would be {promoting['verdict']}"
     if result["status"] == "promoted":
         return f"{candidate} passes every check against {champion}; {kept}"
     # of who serves this says nothing: a decision that is not recorded changes nothing
@@ -74,7 +82,7 @@ def _title(result: Mapping[str, Any], console: Console) -> None:
 def compared(then: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[list[str]]:
     """Rows of a table: outcome then, outcome now, name, and estimate with bounds.
 
-    Vetoes that pass now as they did then are one row.
+    Vetoes that pass, or pass and are not asked the other time, are one row of a kind.
 
     Args:
         then: Checks of the recorded decision.
@@ -82,20 +90,30 @@ def compared(then: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[list
     """
     before = {check["name"]: check for check in then}
     after = {check["name"]: check for check in now}
-    rows, quiet = [], 0
+    rows: list[list[str]] = []
+    quiet: Counter[tuple[str, str]] = Counter()
     for name in dict.fromkeys([*after, *before]):
         old, new = before.get(name), after.get(name)
-        outcomes = [check["outcome"] if check else ABSENT for check in (old, new)]
-        if new and new["veto"] and outcomes == ["pass", "pass"]:
-            quiet += 1
+        was, now_is = (check["outcome"] if check else ABSENT for check in (old, new))
+        if (new or old or {})["veto"] and {was, now_is} <= {"pass", ABSENT}:
+            quiet[was, now_is] += 1
             continue
-        rows.append([*outcomes, name, verdict.interval(new) if new else ""])
-    if quiet:
-        rows.append(["pass", "pass", f"{quiet} veto{'es' if quiet > 1 else ''}", ""])
-    return rows
+        rows.append([was, now_is, name, verdict.interval(new) if new else ""])
+    return rows + [
+        [was, now_is, f"{count} veto{'es' if count > 1 else ''}", ""]
+        for (was, now_is), count in quiet.items()
+    ]
 
 
 def _shown(value: Any) -> str:
+    """A setting's value as it is written in YAML."""
+    if isinstance(value, Mapping):
+        told = [f"{name}={_shown(one)}" for name, one in value.items() if one is not None]
+        return f"({', '.join(told)})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return "not set" if value is None else str(value)
 
 

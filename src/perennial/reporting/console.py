@@ -10,8 +10,8 @@ from rich.text import Text
 
 from perennial.notation import gain, level
 from perennial.reporting import verdict
-from perennial.reporting.forest import ranked
 from perennial.reporting.layout import columns, paragraph
+from perennial.reporting.order import ranked
 
 COLOURS = {
     "promoted": "bold green",
@@ -29,19 +29,21 @@ REASONS = 4
 HOLDOUTS = 6
 
 
-def print_result(result: Mapping[str, Any], console: Console) -> None:
+def print_result(result: Mapping[str, Any], console: Console, *, first: bool = False) -> None:
     """Print a result as a person wants to see it.
 
     Args:
         result: As ``result.json`` keeps it.
         console: Where to; colours only on a terminal.
+        first: Whether nothing was printed before, so that no empty line leads.
     """
     status = str(result["status"])
     if result["metrics"]:
         _line(console)
         print_table(_table(result["metrics"], result["task"]), align="lrrrr", console=console)
         _checks(result["decision"], console)
-    _line(console)
+    if not first:
+        _line(console)
     style = HELD_BACK if verdict.held_back(result) else COLOURS[status]
     head, brackets, tail = verdict.title(result).partition(" (")
     _line(console, head.upper() + brackets + tail, style=style)
@@ -74,7 +76,7 @@ def _checks(decision: Mapping[str, Any], console: Console) -> None:
     calm = calm if len(calm) > VETOES else []
     loud = [one for one in vetoes if one not in calm]
     shown = [*(one for one in decision["checks"] if not one["veto"]), *loud[:VETOES]]
-    lines = columns([_cells(check) for check in shown], align="lrll") if shown else []
+    lines = columns([_cells(check) for check in shown], align="lrl") if shown else []
     reasons = 0
     for check, line in zip(shown, lines, strict=True):
         _outcome(check["outcome"], line, console)
@@ -97,7 +99,7 @@ def _briefly(check: Mapping[str, Any]) -> str:
 
 def _cells(check: Mapping[str, Any]) -> list[str]:
     estimate, bounds, must = verdict.interval_parts(check)
-    return [check["name"], estimate, bounds, must]
+    return [check["name"], estimate, " ".join(filter(None, [bounds, must]))]
 
 
 def _outcome(outcome: str, line: str, console: Console) -> None:

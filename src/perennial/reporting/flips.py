@@ -97,7 +97,10 @@ def _example(
     return {
         "id": row_id,
         "image": None if image is None else plots.thumbnail(image),
-        "values": [(name, _value(value)) for name, value in list(plain.items())[:VALUES]],
+        "values": [
+            *((name, str(values[row])) for name, values in report.slices.items() if values[row]),
+            *((name, _value(value)) for name, value in list(plain.items())[:VALUES]),
+        ],
         "more": max(0, len(plain) - VALUES),
         "label": label_names[int(report.label[row])],
         **told,

@@ -10,16 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from perennial.notation import points
+from perennial.notation import confidence, points
+from perennial.reporting.order import Check, ranked
 from perennial.reporting.scale import Scale, window
 from perennial.reporting.verdict import interval, interval_parts
-
-Check = Mapping[str, Any]
 
 SHOWN = 10
 REACH = 4
 SHAPES = {"pass": "circle", "inconclusive": "diamond", "reject": "square"}
-ORDER = ("reject", "inconclusive", "pass", "not_evaluable", "waived")
 # of these, estimate and threshold are differences of one score
 BY_SCORE = ("retention", "improvement", "harm", "slice")
 PLAIN = Scale(0.0, 1.0)
@@ -28,27 +26,6 @@ PLAIN = Scale(0.0, 1.0)
 def family(check: Check) -> str:
     """What kind of question it is: the name up to its first slash."""
     return str(check["name"]).partition("/")[0]
-
-
-def clearance(check: Check) -> float:
-    """How far the bound that decides is from its threshold, in half widths of the interval.
-
-    Positive where the check passed by its bound; infinite without an interval, or where nothing
-    is left to chance. A veto is decided by the far bound: it rejects where that is beyond too.
-    """
-    if check["interval"] is None or check["threshold"] is None:
-        return math.inf
-    low, high = check["interval"]
-    above = check["side"] == "above"
-    bound = low if above != check["veto"] else high
-    distance = bound - check["threshold"] if above else check["threshold"] - bound
-    half = (high - low) / 2
-    return distance / half if half > 0 else math.copysign(math.inf, distance)
-
-
-def ranked(checks: Sequence[Check]) -> list[Check]:
-    """The worst first: by outcome, then by how close they came to another one."""
-    return sorted(checks, key=lambda one: (ORDER.index(one["outcome"]), clearance(one)))
 
 
 def pictures(checks: Sequence[Check]) -> list[dict[str, Any]]:
@@ -104,12 +81,17 @@ def _values(checks: Sequence[Check]) -> list[float]:
 
 
 def _common(asked: Sequence[Check], vetoes: Sequence[Check]) -> Scale:
-    """Wide enough for thresholds and what lies about them; a gain of 80 points is an arrow."""
+    """Wide enough for what rejects, for thresholds, and for what lies about them.
+
+    A gain of 80 points is an arrow: it would press the margins into a hair's breadth.
+    """
     shown = [*asked, *vetoes]
     if not shown:
         return PLAIN
-    widest = max(abs(check["threshold"]) for check in shown)
-    return window(_values(shown), reach=REACH * widest or math.inf)
+    reach = REACH * max(abs(check["threshold"]) for check in shown) or math.inf
+    rejecting = [check for check in shown if check["outcome"] == "reject"]
+    near = [min(max(value, -reach), reach) for value in _values(shown)]
+    return window([*near, *_values(rejecting)])
 
 
 def _ticks(scale: Scale, unit: str) -> list[dict[str, Any]]:
@@ -130,7 +112,9 @@ def _places(step: float) -> int:
 
 def _row(check: Check, scale: Scale | None, middle: float | None) -> dict[str, Any]:
     """One check, placed: percents of the width, which ends are cut, and its words."""
-    scale = scale or window(_values([check]), middle=check["threshold"])
+    own = window(_values([check]), middle=check["threshold"]) if scale is None else None
+    scale = scale or own
+    assert scale is not None
     low, high = check["interval"]
     threshold = scale.place(check["threshold"])
     above = check["side"] == "above"
@@ -151,13 +135,31 @@ def _row(check: Check, scale: Scale | None, middle: float | None) -> dict[str, A
         "span": interval_parts(check)[1].rstrip(","),
         "words": interval(check),
         "p": _p(check),
+        "limit": "" if own is None else interval_parts(check)[2].rpartition(" ")[2],
         "n": check["n"],
         "veto": check["veto"],
     }
+
+
+def certainty(decision: Mapping[str, Any]) -> str:
+    """At which confidence the bounds of the picture are, and whose are at another.
+
+    Args:
+        decision: As ``result.json`` keeps it.
+    """
+    told = f"each at {confidence(decision['alpha'])}"
+    drawn = [check for check in decision["checks"] if _is_drawn(check)]
+    other = [one for one in drawn if one["level"] not in (None, decision["alpha"])]
+    alone = [f"{one['name']} at {confidence(one['level'])}" for one in other if not one["veto"]]
+    levels = sorted({one["level"] for one in other if one["veto"]}, reverse=True)
+    if levels:
+        ends = [confidence(level) for level in (levels[0], levels[-1])]
+        alone.append(f"harm vetoes at {' to '.join(dict.fromkeys(ends))} by Holm's correction")
+    return ", ".join([told, *alone])
 
 
 def _p(check: Check) -> str:
     """What a correction made of the p-value; empty where there was none."""
     if check["p_value"] is None or check["p_uncorrected"] is None:
         return ""
-    return f"p = {check['p_value']:.2g} after Holm, {check['p_uncorrected']:.2g} alone"
+    return f"p = {check['p_value']:.2g} corrected, {check['p_uncorrected']:.2g} alone"

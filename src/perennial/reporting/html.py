@@ -12,9 +12,12 @@ from markupsafe import Markup
 from perennial.notation import confidence, gain, level, percent, points
 from perennial.reporting import flips, forest, past, plots, verdict
 from perennial.reporting.advice import to_try, what_would_change
+from perennial.reporting.order import ranked
 from perennial.types import EvaluationReport
 
 HOLDOUTS = 5
+OPEN = 8
+VERDICTS = ("pass", "reject")
 MODELS = (("champion", plots.CHAMPION), ("candidate", plots.CANDIDATE))
 ORIGINS = (("new", plots.NEW), ("history", plots.HISTORY))
 RELIABILITY = (
@@ -77,7 +80,9 @@ def render_report(
         "p": lambda value: "" if value is None else f"{value:.2g}",
     }
     decision, checks = result["decision"], result["decision"]["checks"]
-    untested = forest.untested(checks)
+    asked = [one for one in checks if not one["veto"] or one["outcome"] not in VERDICTS]
+    vetoes = ranked([one for one in checks if one not in asked])
+    rejecting = sum(one["outcome"] == "reject" for one in vetoes)
     forgetting = result["forgetting"] or {}
     score, unit = result["task"]["score"], result["task"]["unit"]
     rows = _rows(result["metrics"], score)
@@ -90,8 +95,9 @@ def render_report(
         shown=[row for row in rows if row not in folded],
         folded=folded,
         pictures=forest.pictures(checks),
-        checks=[check for check in checks if not check["veto"] or check in untested],
-        vetoes=forest.ranked([check for check in checks if check["veto"]]),
+        checks=[*asked, *vetoes[: min(rejecting, OPEN)]],
+        vetoes=vetoes,
+        certainty=forest.certainty(decision),
         intervals={check["name"]: verdict.interval(check) for check in checks},
         changes=what_would_change(decision),
         tries=to_try(decision),

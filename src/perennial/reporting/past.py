@@ -34,6 +34,9 @@ def measures(forgetting: Mapping[str, Any], task: Mapping[str, str]) -> list[dic
     for key, name, meaning in MEASURES:
         if (amount := forgetting.get(key)) is not None:
             shown = (level if key == "average_accuracy" else gain)(amount, unit)
+            if key == "forgetting":  # a loss, so that a plus sign would read as good news
+                size = gain(abs(amount), unit).lstrip("+")
+                shown = f"{size} {'lost' if amount > 0 else 'gained'}" if amount else "none"
             name = name.replace("accuracy", task["score"].replace("_", " "))
             told.append({"name": name, "value": shown, "meaning": meaning})
     return told

@@ -154,7 +154,7 @@ def confidence_bins(
 
 
 def course(versions: Sequence[Mapping[str, Any]], score: Score) -> str:
-    """Scores of each version on its own new rows and on history; hollow where it never served."""
+    """Scores of versions on their own new rows and on one holdout; hollow ones never served."""
     figure, axes = _axes(2 * _WIDTH, _HEIGHT)
     drawn: list[float] = []
     for name, colour, mark in (("new", NEW, "s"), ("history", HISTORY, "o")):
@@ -180,7 +180,9 @@ def course(versions: Sequence[Mapping[str, Any]], score: Score) -> str:
         + ("" if one["served"] else ", never served")
         for one in versions
     )
-    return _svg(figure, f"{score.title} of the versions on new rows and on history: {told}")
+    return _svg(
+        figure, f"{score.title} of the versions on new rows and on the oldest holdout: {told}"
+    )
 
 
 def _scaled(axes: Any, values: Sequence[float], score: Score) -> None:

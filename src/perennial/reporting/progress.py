@@ -25,10 +25,22 @@ class Display:
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console
         self.clock = clock
+        self.said = False
         self._bar: Progress | None = None
+        self._last: list[str] = []
+
+    def say_last(self, line: str) -> None:
+        """Show a line below what the run came to, with `end`."""
+        self._last.append(line)
+
+    def end(self) -> None:
+        """Show the lines that were kept for the end."""
+        while self._last:
+            self.say(self._last.pop(0))
 
     def say(self, line: str) -> None:
         """Show one line."""
+        self.said = True
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def progress(self, phase: str) -> Show:

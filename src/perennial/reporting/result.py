@@ -21,6 +21,7 @@ from perennial.errors import (
 )
 
 RESULT = "result.json"
+PAGE = "report.html"
 EXIT_CODES = {
     "promoted": EXIT_PROMOTED,
     "rejected": EXIT_REJECTED,

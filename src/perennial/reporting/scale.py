@@ -40,16 +40,14 @@ class Scale:
         return [index * step for index in range(first, last + 1)]
 
 
-def window(values: Iterable[float], *, middle: float = 0.0, reach: float = math.inf) -> Scale:
+def window(values: Iterable[float], *, middle: float = 0.0) -> Scale:
     """An axis around the values, with some room at both ends.
 
     Args:
         values: What is to lie on it.
         middle: Always on the axis: where there is no difference.
-        reach: The axis ends so far from ``middle`` at most; one value far away would otherwise
-            press all others together.
     """
-    low = max(min([*values, middle]), middle - reach)
-    high = min(max([*values, middle]), middle + reach)
+    shown = [*values, middle]
+    low, high = min(shown), max(shown)
     room = ROOM * (high - low) or 1.0
     return Scale(low - room, high + room)

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from perennial.errors import EXIT_BAD_DATA
 from perennial.notation import places_apart, points
+from perennial.reporting.order import ranked
 
 NAMED = 3
 
 
 def title(result: Mapping[str, Any]) -> str:
-    """The status, and whether what was promoted serves."""
+    """The status, and whether what was promoted serves; a trial's is what it would be."""
+    if is_trial(result):
+        return f"trial (would be {result['status']})"
+    if result["exit_code"] == EXIT_BAD_DATA:
+        return "bad data"
     return "promoted, not applied (promote=false)" if held_back(result) else str(result["status"])
+
+
+def is_trial(result: Mapping[str, Any]) -> bool:
+    """Whether it is the end of a trial of a sweep, which decides nothing."""
+    decided = result["status"] in ("promoted", "rejected", "inconclusive")
+    return decided and bool(result["decision"]) and bool(result["decision"]["charge"]["trial"])
 
 
 def held_back(result: Mapping[str, Any]) -> bool:
@@ -37,6 +49,8 @@ def sentence(result: Mapping[str, Any]) -> str:
         return _without_test(result, champion, candidate)
     checks = result["decision"]["checks"]
     if held_back(result):
+        if is_trial(result):
+            return f"{stays}; {candidate} passed every check: its settings without -m apply it"
         return (
             f"{stays}; {candidate} passed every check: the same command with promote=true "
             "puts it in service"
@@ -82,8 +96,8 @@ def _untested(checks: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _named(checks: Sequence[Mapping[str, Any]], outcome: str) -> str:
-    """The checks with an outcome, each with its estimate; three, and how many more."""
-    found = [_with_estimate(check) for check in checks if check["outcome"] == outcome]
+    """The worst checks with an outcome, each with its estimate; three, and how many more."""
+    found = [_with_estimate(one) for one in ranked(checks) if one["outcome"] == outcome]
     if len(found) > NAMED:
         found = [*found[: NAMED - 1], f"{len(found) - NAMED + 1} more checks"]
     return " and ".join(filter(None, [", ".join(found[:-1]), *found[-1:]]))
@@ -115,16 +129,25 @@ def interval(check: Mapping[str, Any]) -> str:
 
 
 def interval_parts(check: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Estimate, bounds with a comma, and what must be; empty texts where nothing was compared."""
-    if check["estimate"] is None or check["interval"] is None:
+    """Estimate, bounds with a comma, and what must be; empty texts for what is not known.
+
+    What was counted and leaves nothing to chance has no bounds.
+    """
+    estimate, threshold = check["estimate"], check["threshold"]
+    if estimate is None:
         return "", "", ""
-    low, high = check["interval"]
-    shown = amounts([low, check["estimate"], high], check["threshold"], unit=check["unit"])
-    unit = " points" if check["unit"] == "points" else ""
+    low, high = check["interval"] or (estimate, estimate)
+    shown = amounts(
+        [low, estimate, high], estimate if threshold is None else threshold, unit=check["unit"]
+    )
+    told = shown[1] + (" points" if check["unit"] == "points" else "")
+    bounds = "" if low == high else f"[{shown[0]}, {shown[2]}]"
+    if threshold is None:
+        return told, bounds, ""
     must = f"must be {check['side']}"
-    if check["veto"]:
+    if check["veto"] and bounds:
         must = f"must not lie wholly {'below' if check['side'] == 'above' else 'above'}"
-    return f"{shown[1]}{unit}", f"[{shown[0]}, {shown[2]}],", f"{must} {shown[3]}"
+    return told, bounds and f"{bounds},", f"{must} {shown[3]}"
 
 
 def amounts(values: Sequence[float], threshold: float, *, unit: str) -> list[str]:

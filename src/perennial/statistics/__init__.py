@@ -3,7 +3,7 @@
 from perennial.statistics.calibration import calibration_change, expected_calibration_error
 from perennial.statistics.dependence import Counts, design_effect, effective_counts
 from perennial.statistics.means import Difference, cluster_means, mean_difference, welch_below
-from perennial.statistics.multiplicity import holm
+from perennial.statistics.multiplicity import holm, holm_levels
 from perennial.statistics.power import mcnemar_power, mean_power, rows_needed, tango_power
 from perennial.statistics.proportions import (
     mcnemar,
@@ -25,6 +25,7 @@ __all__ = [
     "effective_counts",
     "expected_calibration_error",
     "holm",
+    "holm_levels",
     "mcnemar",
     "mcnemar_power",
     "mean_difference",

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from perennial.errors import RegistryError
+from perennial.errors import PerennialError, RegistryError
 from perennial.promotion import predictions
 from perennial.promotion.gate import decide
 from perennial.promotion.multiplicity import Charge, charge, decisions_on
 from perennial.promotion.policy import Decision, Policy
 from perennial.promotion.records import CycleRecord, Version
-from perennial.promotion.registry import Registry
-from perennial.reporting.result import RESULT, exit_code
+from perennial.promotion.registry import DECISIONS, Registry
+from perennial.reporting.result import PAGE, RESULT, exit_code, json_safe
 from perennial.types import EvaluationReport
 
 
@@ -27,13 +28,19 @@ class Again:
         before: Its last recorded decision.
         decision: What the gate says now.
         charge: What that is charged.
+        policy: Settings of the policy as plain values; None where they are not known.
         recorded: Whether it was recorded.
+        promoting: What it would be if it were recorded; None where it was, or could not be.
+        serves: Id of the version that serves after it.
     """
 
     before: CycleRecord
     decision: Decision
     charge: Charge
+    policy: Mapping[str, Any] | None
     recorded: bool = False
+    promoting: Decision | None = None
+    serves: str = ""
 
     @property
     def applied(self) -> bool:
@@ -42,12 +49,21 @@ class Again:
 
     @property
     def decided(self) -> dict[str, Any]:
-        """The decision and its charge as plain values."""
-        return {**self.decision.to_dict(), "charge": self.charge.to_dict()}
+        """The decision, its charge and its policy as plain values."""
+        return {
+            **self.decision.to_dict(),
+            "charge": self.charge.to_dict(),
+            "policy": None if self.policy is None else dict(self.policy),
+        }
 
 
 def decide_again(
-    registry: Registry, version: Version, *, policy: Policy, promote: bool = False
+    registry: Registry,
+    version: Version,
+    *,
+    policy: Policy,
+    settings: Mapping[str, Any] | None,
+    promote: bool = False,
 ) -> Again:
     """Decide on a version's stored predictions.
 
@@ -58,8 +74,9 @@ def decide_again(
         registry: Where the version lives.
         version: The candidate.
         policy: What must be shown.
-        promote: Record the decision, charged as one more on the same new rows, and promote if it
-            says so.
+        settings: The policy's, as plain values; they are kept with the decision.
+        promote: Record the decision, charged as one more on the same new rows, with its result and
+            page among the version's files, and promote if it says so.
 
     Raises:
         ChampionChangedError: To promote, and the champion is another than then.
@@ -74,15 +91,34 @@ def decide_again(
     if not promote:
         kept = before.decision
         charged = Charge(kept["decision_number"], **kept["charge"])
-        return Again(
-            before, decide(report, policy, decision_number=kept["decision_number"]), charged
-        )
+        decision = decide(report, policy, decision_number=kept["decision_number"])
+        promoting = _promoting(registry, before, report, policy)
+        serves = f"{version.name}@{registry.aliases(version.name)['champion']}"
+        return Again(before, decision, charged, settings, promoting=promoting, serves=serves)
     known = len(registry.cycles(version.name))
     charged = _charge(registry, before, report)
     decision = decide(report, policy, decision_number=charged.decision_number)
-    again = Again(before, decision, charged, recorded=True)
-    registry.decide_again(before, decision=again.decided, verdict=decision.verdict, decisions=known)
+    serves = version.id if decision.verdict == "promoted" else f"{version.name}@{before.champion}"
+    again = Again(before, decision, charged, settings, recorded=True, serves=serves)
+    registry.decide_again(
+        before,
+        decision=again.decided,
+        verdict=decision.verdict,
+        files=_files(version, again),
+        decisions=known,
+    )
     return again
+
+
+def decision_files(version: Version, record: CycleRecord) -> dict[str, str]:
+    """Name of a decision's file, ``result.json`` or ``report.html``, to its path in the version.
+
+    Args:
+        version: The candidate.
+        record: One of the decisions on it.
+    """
+    folder = "" if record.number == 1 else f"{DECISIONS}/{record.number}/"
+    return {name: path for name in (RESULT, PAGE) if (path := f"{folder}{name}") in version.files}
 
 
 def stored_report(version: Version) -> EvaluationReport:
@@ -109,19 +145,23 @@ def retold(version: Version, record: CycleRecord) -> dict[str, Any]:
     }
 
 
-def result_again(version: Version, again: Again, *, changes: Mapping[str, Any]) -> dict[str, Any]:
+def result_again(version: Version, again: Again) -> dict[str, Any]:
     """The result of deciding again: that of the version, and beside it what was decided then.
 
     Args:
         version: The candidate.
         again: What was decided.
-        changes: Setting of the gate to its value then and now, see `differences`.
 
     Returns:
-        As ``result.json`` keeps it, with ``before`` (``verdict``, ``decided_at`` and ``decision``),
-        ``changes``, and ``recorded``: whether this decision was.
+        As ``result.json`` keeps it, and beside it ``before`` (``verdict``, ``decided_at`` and
+        ``decision``), ``changes`` (setting of the gate to its value then and now), ``recorded``,
+        ``serves`` (id of the version that does after it), and ``promoting`` (``verdict``,
+        ``alpha`` and ``decision_number`` that it would have if it were recorded, or None).
     """
-    before = again.before
+    before, then = again.before, (again.before.decision or {}).get("policy")
+    promoting = again.promoting and {
+        name: getattr(again.promoting, name) for name in ("verdict", "alpha", "decision_number")
+    }
     decision = {**again.decided, "applied": again.applied}
     return {
         **retold(version, before),
@@ -138,7 +178,9 @@ def result_again(version: Version, again: Again, *, changes: Mapping[str, Any]) 
             "decided_at": before.decided_at,
             "decision": {**(before.decision or {}), "applied": before.applied},
         },
-        "changes": dict(changes),
+        "changes": differences(then, again.policy),
+        "promoting": promoting,
+        "serves": again.serves,
     }
 
 
@@ -156,6 +198,29 @@ def differences(then: Any, now: Any, name: str = "gate") -> dict[str, list[Any]]
             found |= differences(then.get(key), now.get(key), f"{name}.{key}")
         return found
     return {} if then == now else {name: [then, now]}
+
+
+def _files(version: Version, again: Again) -> dict[str, bytes]:
+    """What a cycle leaves, of this decision: result and page."""
+    from perennial.steps.page import page_again  # only what is recorded pays for this import
+
+    result = json_safe(result_again(version, again))
+    folder = f"{DECISIONS}/{again.before.number + 1}"
+    return {
+        f"{folder}/{RESULT}": (json.dumps(result, indent=2) + "\n").encode(),
+        f"{folder}/{PAGE}": page_again(version, result),
+    }
+
+
+def _promoting(
+    registry: Registry, before: CycleRecord, report: EvaluationReport, policy: Policy
+) -> Decision | None:
+    """What the gate would say at what one more decision is charged; None where none can be."""
+    with suppress(PerennialError):
+        registry.require_promotable(before)
+        number = _charge(registry, before, report).decision_number
+        return decide(report, policy, decision_number=number)
+    return None
 
 
 def _recorded(registry: Registry, version: Version) -> CycleRecord:

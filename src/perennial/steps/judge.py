@@ -46,7 +46,13 @@ def require_measurable(
             mend="set gate.score=task or gate.score=loss",
         )
     for bound in policy.bounds:
-        build_metric(bound.metric, bound.arguments, classes=classes, kind=kind)
+        metric = build_metric(bound.metric, bound.arguments, classes=classes, kind=kind)
+        if metric.plot_upper_bound == 1.0 and bound.limit > 1:
+            raise ConfigError(
+                f"{bound.metric} is at most 1, and its limit is {bound.limit:g}.",
+                where="gate.bounds",
+                mend=f"write {bound.limit / 100:g} for {bound.limit:g}%",
+            )
     known = {name: np.unique(values) for name, values in sliced(rows).items()}
     require_slices(policy, {name: known[name] for name in rows[0].slices})
 

@@ -93,7 +93,8 @@ def collect(cycle: Cycle, champion: Version) -> Material:
 
     Raises:
         DataError: The rows cannot be used, or too few are left to train on.
-        ConfigError: A setting would give the lineage another identity.
+        ConfigError: A setting would give the lineage another identity, or the policy names a metric
+            or a slice column that is not to be had.
     """
     cycle.stored_preprocess(champion)  # a declared one that differs is refused before any reading
     refuse_another_identity(champion, identity=cycle.data.identity, labels=cycle.task.labels)
@@ -113,7 +114,14 @@ def collect(cycle: Cycle, champion: Version) -> Material:
             names=new.label_names,
             source=cycle.history,
         )
-    return Material(lineage=lineage, given=given, new=new, history=history)
+    material = Material(lineage=lineage, given=given, new=new, history=history)
+    require_measurable(
+        cycle.policy,
+        [rows for rows, _ in material.held.values()],
+        classes=len(new.label_names),
+        kind=cycle.task.target_kind,
+    )
+    return material
 
 
 def refuse_what_cannot_work(
@@ -122,17 +130,9 @@ def refuse_what_cannot_work(
     """Say before training what would only show after it.
 
     Raises:
-        ConfigError: The policy names a metric or a slice column that is not to be had.
         DataError: The holdouts are too small to decide anything.
         MethodError: A method needs history, and there is none.
     """
-    held = [rows for rows, _ in material.held.values()]
-    require_measurable(
-        cycle.policy,
-        held,
-        classes=len(material.new.label_names),
-        kind=cycle.task.target_kind,
-    )
     if cycle.promotion == "gate":
         rows = {name: independent(rows) for name, (rows, _) in material.held.items()}
         require_decidable(

@@ -11,6 +11,9 @@ from perennial.reporting import verdict
 from perennial.reporting.result import json_safe
 from perennial.tracking.base import mask_text, plain
 
+# lines, and characters of a line, of what a notifier answers
+SAID, WIDE = 20, 200
+
 
 def notify(notifier: Notifier, result: Mapping[str, Any], *, say: Callable[[str], None]) -> None:
     """Tell a notifier that listens to the result's status.
@@ -18,11 +21,15 @@ def notify(notifier: Notifier, result: Mapping[str, Any], *, say: Callable[[str]
     Args:
         notifier: Whom to tell.
         result: As ``result.json`` keeps it, with the paths of this run.
-        say: Shows the line where it could not be told.
+        say: Shows whether it could be told, and what it says itself.
     """
     try:
         if result["status"] in notifier.when:
-            notifier.send(message(result))
+            said = notifier.send(message(result)) or ""
+            name = type(notifier).__name__.lower()
+            say(f"Notification: {name} was told")
+            for line in mask_text(said).splitlines()[-SAID:]:
+                say(f"  {name}: {line[:WIDE]}")
     except PerennialError as error:
         say(f"Notification: {mask_text(error.what)}")
     except Exception as error:  # a notifier of the user's own must not unsay a verdict
@@ -37,7 +44,8 @@ def message(result: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``text`` (one line for a person), ``status``, ``exit_code``, ``model``, ``champion`` and
-        ``candidate`` (ids, or None), ``applied``, ``verdict`` (a sentence), ``checks``, ``report``
+        ``candidate`` (ids, or None), ``applied``, ``verdict`` (the gate's word, or None),
+        ``sentence`` (why, and who serves), ``checks``, ``report``
         (a path, or None), ``run`` (the tracked run's address or folder), ``cycle_id``, ``created``
         and ``error``.
     """
@@ -46,14 +54,15 @@ def message(result: Mapping[str, Any]) -> dict[str, Any]:
     if result["error"]:
         told = f"{result['error']['what']} {told[0].upper()}{told[1:]}"
     value = {
-        "text": f"{result['model_name']}: {verdict.title(result)}. {told[0].upper()}{told[1:]}",
+        "text": f"{result['model_name']}, {verdict.title(result)}: {told}",
         "status": result["status"],
         "exit_code": result["exit_code"],
         "model": result["model_name"],
         "champion": (result["champion"] or {}).get("id"),
         "candidate": (result["candidate"] or {}).get("id"),
         "applied": bool(decision.get("applied")),
-        "verdict": told,
+        "verdict": decision.get("verdict"),
+        "sentence": told,
         "checks": decision.get("checks", []),
         "report": result["report"],
         "run": tracking["url"] or tracking["directory"],

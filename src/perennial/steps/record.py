@@ -25,17 +25,17 @@ from perennial.promotion.multiplicity import Charge
 from perennial.promotion.policy import Decision
 from perennial.promotion.registry import Version
 from perennial.reporting.html import render_report
-from perennial.reporting.result import RESULT, exit_code, json_safe
+from perennial.reporting.result import PAGE, RESULT, exit_code, json_safe
 from perennial.steps.candidate import Trained, as_json
 from perennial.steps.collect import Parts
 from perennial.steps.evidence import Evidence
 from perennial.steps.history import History
 from perennial.steps.learner import Learner
-from perennial.steps.lineage import Lineage
+from perennial.steps.lineage import Lineage, number_of
 from perennial.steps.matrix import grown, measures
 from perennial.steps.page import flipped_rows
 from perennial.steps.settings import Cycle
-from perennial.steps.tell import PAGE, tell
+from perennial.steps.tell import tell
 from perennial.types import Booleans, EvaluationReport
 
 SCHEMA_VERSION = 1
@@ -74,11 +74,6 @@ class Outcome:
         """The best score on validation rows after the first step; None where none was taken."""
         curve = self.trained.fit.curve
         return max((point["combined"] for point in curve if point["step"]), default=None)
-
-    @property
-    def decided(self) -> dict[str, Any]:
-        """The decision and its charge as plain values."""
-        return {**self.decision.to_dict(), "charge": self.charge.to_dict()}
 
     @property
     def report(self) -> EvaluationReport:
@@ -160,7 +155,7 @@ def _commit(
             **outcome.files,
             **predictions.write(outcome.report),
             best.FILE: best.to_parquet(outcome.evidence.best),
-            "decision.json": as_json(outcome.decided),
+            "decision.json": as_json(_decided(cycle, outcome)),
             RESULT: as_json(json_safe(result)),
             **({} if page is None else {PAGE: page}),
         },
@@ -180,7 +175,7 @@ def _commit(
             },
             learner=outcome.learner,
         ),
-        decision=outcome.decided,
+        decision=_decided(cycle, outcome),
         verdict=outcome.decision.verdict,
         cycle_id=outcome.cycle_id,
         expected_champion=outcome.champion.number,
@@ -191,6 +186,15 @@ def _commit(
         trial=cycle.trial,
         objective=outcome.objective,
     )
+
+
+def _decided(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
+    """The decision, its charge and the policy's settings as plain values."""
+    return {
+        **outcome.decision.to_dict(),
+        "charge": outcome.charge.to_dict(),
+        "policy": cycle.policy_settings,
+    }
 
 
 def _page(cycle: Cycle, outcome: Outcome, result: Mapping[str, Any], *, number: int) -> bytes:
@@ -226,10 +230,13 @@ def _versions(cycle: Cycle, *, before: int) -> list[dict[str, Any]]:
 
 
 def _course(metrics: Mapping[str, Any], score: str) -> dict[str, float | None]:
-    """Scores on new rows and on history; a founding version's history is its own holdout."""
+    """Scores on new rows and on the oldest holdout.
+
+    All of history is on more rows in each version, and tells nothing of one beside the other.
+    """
     scores = {part: measured.get(score) for part, measured in metrics.items()}
-    first = next((value for part, value in scores.items() if part.startswith("history/")), None)
-    return {"new": scores.get("new"), "history": scores.get("history", first)}
+    held = sorted((part for part in scores if part.startswith("history/")), key=number_of)
+    return {"new": scores.get("new"), "history": scores[held[0]] if held else None}
 
 
 def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool) -> dict[str, Any]:
@@ -308,7 +315,7 @@ def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
             "unit": cycle.task.score_unit,
         },
         "metrics": outcome.metrics,
-        "decision": {**outcome.decided, "applied": applied},
+        "decision": {**_decided(cycle, outcome), "applied": applied},
         "forgetting": _forgetting(cycle.name, outcome),
         "serving": {who: serving(cost) for who, cost in outcome.report.serving.items()} or None,
         "cost": {

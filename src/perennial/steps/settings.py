@@ -59,6 +59,7 @@ class Cycle:
         report: Whether the page ``report.html`` is drawn.
         dry: Check everything, write nothing.
         say: Shows a line.
+        say_last: Shows a line below what the cycle came to.
         progress: Names a phase and gives the function that shows its progress.
     """
 
@@ -85,6 +86,7 @@ class Cycle:
     dry: bool = False
     report: bool = True
     say: Callable[[str], None] = lambda line: None
+    say_last: Callable[[str], None] = lambda line: None
     progress: Callable[[str], Show] = lambda phase: show_nothing
 
     def __post_init__(self) -> None:
@@ -153,6 +155,12 @@ class Cycle:
             label=self.data.label,
             preprocess=self.stored_preprocess(champion) if champion else preprocess,
         )
+
+    @property
+    def policy_settings(self) -> dict[str, Any] | None:
+        """The policy as it was configured, in plain values; None where it was built by hand."""
+        settings: dict[str, Any] | None = plain(self.config).get("gate")
+        return settings
 
     def _as_served(self, champion: Version) -> Constructor:
         """The configured model as the champion's manifest has it."""

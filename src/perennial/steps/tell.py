@@ -14,14 +14,12 @@ from perennial import files
 from perennial.errors import EXIT_SKIPPED, PerennialError
 from perennial.models.checkpoint import BASE, WEIGHTS
 from perennial.promotion.registry import CycleRecord, Version
-from perennial.reporting.result import RESULT
+from perennial.reporting.result import PAGE, RESULT
 from perennial.steps.again import decide_again, retold
 from perennial.steps.notify import notify
 from perennial.steps.page import page_again
 from perennial.steps.settings import Cycle
 from perennial.tracking.base import plain
-
-PAGE = "report.html"
 
 
 def tell(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,7 +39,7 @@ def tell(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> dict[str,
     _track(cycle, version, told)
     trouble = _trouble(lambda: told.update(report=_write_page(cycle, version, told)))
     if not told["decision"]["charge"]["trial"]:
-        notify(cycle.notifier, told, say=cycle.say)
+        notify(cycle.notifier, told, say=cycle.say_last)
     # last: a run that is killed before this line is told by the next one
     trouble = trouble or _trouble(lambda: cycle.registry.remove_work_folder(str(told["cycle_id"])))
     if trouble:
@@ -128,7 +126,14 @@ def _applied(
     """Promote what was held back; a trial is decided again first, at what it is charged."""
     reason = "decided earlier without promoting; applied now"
     if earlier.trial:
-        decide_again(cycle.registry, version, policy=cycle.policy, promote=True)
+        decide_again(
+            cycle.registry,
+            version,
+            policy=cycle.policy,
+            settings=cycle.policy_settings,
+            promote=True,
+        )
+        version = cycle.registry.version(version.id)
         reason = "a trial of a sweep, decided again at what choosing it is charged"
     else:
         cycle.registry.apply(earlier.cycle_id)

@@ -51,9 +51,9 @@ def test_several_labels_are_read_alike_from_every_form(
     assert found.rows.label.tolist() == ON
     like = read([["red", "sweet"], [], ["round"]], "classes")
     assert found.rows.content.tolist() == like.rows.content.tolist()
-    other = read(values, "classes", feature=feature, label_names=["round", "red", "sweet"])
+    other = read(values, "classes", feature=feature, label_names=["sweet", "round", "red"])
     if labels is None:  # lists of 0 and 1 have no names but those that are given
-        assert other.rows.label[0].tolist() == [0, 1, 1]
+        assert other.rows.label[0].tolist() == [1, 0, 1]
         assert other.rows.content.tolist() == found.rows.content.tolist()
 
 

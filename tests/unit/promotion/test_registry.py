@@ -258,7 +258,9 @@ def test_a_charge_is_of_the_decisions_there_are(registry: Registry) -> None:
     assert record is not None
     commit(registry, "b", 1, promote=False, decisions=known(registry))
     with pytest.raises(RegistryError, match="changes what this decision is charged"):
-        registry.decide_again(record, decision={}, verdict="promoted", decisions=before + 1)
+        registry.decide_again(
+            record, decision={}, verdict="promoted", files={}, decisions=before + 1
+        )
     assert registry.aliases("digits")["champion"] == 1
 
 
@@ -274,24 +276,38 @@ def test_another_decision_on_a_candidate_is_kept_beside_the_first(registry: Regi
         "digits@2",
     )
     second = registry.decide_again(
-        first, decision={"alpha": 0.01}, verdict="inconclusive", decisions=known(registry)
+        first,
+        decision={"alpha": 0.01},
+        verdict="inconclusive",
+        files={"decisions/2/result.json": b"{}"},
+        decisions=known(registry),
     )
     assert (second.number, second.trial, second.applied) == (2, False, False)
+    # what it adds is a file of the version, which is verified as it was
+    assert registry.version("digits@2").read_text("decisions/2/result.json") == "{}"
+    with pytest.raises(RegistryError, match="written by the registry itself"):
+        commit(registry, "b", 1, files={"decisions/2/result.json": b"{}"})
     assert registry.aliases("digits")["champion"] == 1
     with pytest.raises(RegistryError, match="digits@2 was recorded meanwhile"):
-        registry.decide_again(first, decision={}, verdict="promoted", decisions=known(registry))
+        registry.decide_again(
+            first, decision={}, verdict="promoted", files={}, decisions=known(registry)
+        )
     third = registry.decide_again(
-        second, decision={"alpha": 0.02}, verdict="promoted", decisions=known(registry)
+        second, decision={"alpha": 0.02}, verdict="promoted", files={}, decisions=known(registry)
     )
     assert registry.cycles("digits")[1:] == [first, second, third]
     assert registry.cycle("a") == registry.decision("digits", 2) == third
     assert (third.applied, third.decision) == (True, {"alpha": 0.02})
     assert registry.aliases("digits") == {"champion": 2, "previous": 1, "candidate": 2}
     with pytest.raises(RegistryError, match="serves already"):
-        registry.decide_again(third, decision={}, verdict="promoted", decisions=known(registry))
+        registry.decide_again(
+            third, decision={}, verdict="promoted", files={}, decisions=known(registry)
+        )
     registry.rollback("digits")
     with pytest.raises(RegistryError, match=r"has served before(.|\n)*rollback digits --to 2"):
-        registry.decide_again(third, decision={}, verdict="promoted", decisions=known(registry))
+        registry.decide_again(
+            third, decision={}, verdict="promoted", files={}, decisions=known(registry)
+        )
 
 
 @pytest.mark.parametrize("verdict", ["promoted", "rejected"])
@@ -305,7 +321,9 @@ def test_another_decision_is_refused_where_the_champion_changed(
     commit(registry, "b", 1)
     before = registry.cycles("digits")
     with pytest.raises(ChampionChangedError, match="expected digits@1, found digits@3"):
-        registry.decide_again(record, decision={}, verdict=verdict, decisions=known(registry))
+        registry.decide_again(
+            record, decision={}, verdict=verdict, files={}, decisions=known(registry)
+        )
     assert registry.cycles("digits") == before
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from perennial.reporting.flips import counts
+from perennial.reporting.flips import counts, examples
 from perennial.types import EvaluationReport, Predictions
 
 
@@ -48,3 +50,12 @@ def test_a_part_without_rows_is_left_out_and_no_flip_is_no_bar(part: str) -> Non
     (only,) = counts(report("11", "11", 2 * part))
     assert only["part"] == {"n": "new", "h": "history"}[part]
     assert only["width"] == {"lost": 0, "gained": 0}
+
+
+def test_an_example_shows_its_slices_before_its_columns() -> None:
+    given = report("10", "01", "oo")
+    given = replace(given, slices={"region": np.array(["west", ""])}, label_names=("no", "yes"))
+    columns = {name: {"age": np.float64(7)} for name in given.row_id.tolist()}
+    lost, gained = examples(given, columns, ("no", "yes"))
+    assert lost["examples"][0]["values"] == [("region", "west"), ("age", "7")]
+    assert gained["examples"][0]["values"] == [("age", "7")]

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from perennial.reporting.forest import clearance, pictures, ranked
+from perennial.reporting.forest import certainty, pictures
 from perennial.reporting.forest import untested as without_interval
+from perennial.reporting.order import clearance, excess, ranked
 from support.checks import check, untested
 
 
@@ -43,6 +44,63 @@ def test_the_worst_come_first() -> None:
         "harm/far",
         "harm/unknown",
     ]
+
+
+def test_what_rejects_is_ordered_by_how_many_margins_it_lies_beyond() -> None:
+    near = check("slice/new/class=1", "reject", -0.2, -0.12, threshold=-0.05)
+    wide = check("slice/new/class=2", "reject", -0.6, -0.3, threshold=-0.05)
+    whole = check("retention", "reject", -0.1, -0.08)
+    ratio = check("serving/bytes", "reject", 2.0, 2.0, unit="ratio", side="below", threshold=1.5)
+    assert [excess(one) for one in (near, wide, whole, ratio)] == pytest.approx([1.4, 5, 3, 1])
+    nothing = check("improvement", "reject", -0.03, -0.01, threshold=0.0)
+    assert excess(nothing) == pytest.approx(1)
+    fact = untested("sanity/constant", "reject")
+    given = [near, nothing, ratio, whole, fact, wide]
+    assert names(ranked(given)) == [
+        "sanity/constant",
+        "slice/new/class=2",
+        "retention",
+        "slice/new/class=1",
+        "improvement",
+        "serving/bytes",
+    ]
+
+
+def test_the_axis_shows_what_rejects_and_no_bar_of_it_is_cut() -> None:
+    parts = pictures(
+        [
+            check("retention", "reject", -0.97, -0.95),
+            check("improvement", "pass", 0.8, 0.9, threshold=0.0),
+            check("harm/a", "pass", -0.5, 0.5),
+        ]
+    )
+    rejected, gained = parts[0]["rows"]
+    assert (rejected["cut"], rejected["cut_low"], rejected["cut_high"]) == (0, False, False)
+    assert 0 < rejected["low"] < rejected["at"] < rejected["high"] < rejected["threshold"]
+    assert gained["cut_high"]
+    assert parts[0]["ticks"][0]["text"] == "-100"
+
+
+def test_it_says_at_which_confidence_each_bar_is() -> None:
+    own = {"alpha": 0.05, "checks": [check("retention", "pass", -0.01, 0.01, level=0.05)]}
+    assert certainty(own) == "each at 95%"
+    own["checks"] += [
+        check("retention/total", "pass", -0.01, 0.01, level=0.025),
+        check("harm/a", "pass", -0.01, 0.01, level=0.005),
+        check("harm/b", "reject", -0.2, -0.1, level=0.0025),
+        check("mine", "pass", -0.01, 0.01),
+        untested("harm/c", level=0.1),
+    ]
+    assert certainty(own) == (
+        "each at 95%, retention/total at 97.5%, harm vetoes at 99.5% to 99.75% by Holm's correction"
+    )
+
+
+def test_a_scale_of_its_own_names_its_limit() -> None:
+    (part,) = pictures([check("bound/F1/new", "pass", 0.7, 0.8, unit="", threshold=0.6)])
+    assert part["rows"][0]["limit"] == "0.6"
+    (part,) = pictures([check("retention", "pass", 0.0, 0.01)])
+    assert part["rows"][0]["limit"] == ""
 
 
 def test_one_scale_for_what_compares_the_score_and_others_apart() -> None:
@@ -115,4 +173,4 @@ def test_what_compared_nothing_is_not_drawn() -> None:
 
 def test_a_row_says_what_holm_made_of_its_p() -> None:
     (part,) = pictures([check("harm/a", "pass", -0.1, 0.1, p_value=0.4, p_uncorrected=0.04)])
-    assert part["rows"][0]["p"] == "p = 0.4 after Holm, 0.04 alone"
+    assert part["rows"][0]["p"] == "p = 0.4 corrected, 0.04 alone"

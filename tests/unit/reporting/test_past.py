@@ -77,6 +77,15 @@ def test_measures_are_those_that_are_known() -> None:
     }
     assert told == {
         "average accuracy": "93.0%",
-        "forgetting": "-0.4 points",
+        "forgetting": "0.4 points gained",
         "forward transfer": "+30.0 points",
     }
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"), [(0.012, "1.2 points lost"), (-0.3, "30.0 points gained"), (0.0, "none")]
+)
+def test_forgetting_says_whether_it_is_a_loss(lost: float, words: str) -> None:
+    given = {**forgetting(2), "forgetting": lost}
+    told = measures(given, {"score": "accuracy", "unit": "points"})
+    assert next(one["value"] for one in told if one["name"] == "forgetting") == words

@@ -59,7 +59,7 @@ def report(n: int = 400) -> EvaluationReport:
 
 
 def result(status: str = "promoted") -> dict[str, Any]:
-    decision = {**decide(report(), Policy()).to_dict(), "charge": Charge(1).to_dict()}
+    decision = {**decide(report(), Policy()).to_dict(), "charge": Charge(1).to_dict(), "policy": {}}
     measured = {"accuracy": 0.9, "loss": 0.1, "n": 400}
     both = {"new": measured, "history": measured, "history/cycle-1": measured}
     judged = status in ("promoted", "rejected", "inconclusive")
@@ -291,18 +291,17 @@ def test_a_row_without_a_picture_shows_its_values() -> None:
     assert not re.search(r">row\d+<", html)
 
 
-def test_the_page_tells_power_only_where_nothing_was_decided() -> None:
+def test_the_page_tells_power_and_p_of_every_check_that_has_them() -> None:
     shown = result()
     retention, improvement = shown["decision"]["checks"][:2]
     retention["outcome"] = improvement["outcome"] = "pass"
     html = page(result=shown)
-    assert "(power)" not in html
+    assert html.count("(power)") == 2
     # each p once: that of the improvement stands in its sentence
     assert html.count(f"p = {retention['p_value']:.2g}") == 1
     assert html.count(f"p = {improvement['p_value']:.2g}") == 1
-    # a p near 1 of "no more is lost than allowed" would say nothing beside the word reject
     retention["outcome"], improvement["outcome"] = "reject", "inconclusive"
-    assert f"p = {retention['p_value']:.2g}" not in page(result=shown)
+    assert f"p = {retention['p_value']:.2g}" in page(result=shown)
     told = f"true difference of +2.0 points passes with {100 * improvement['power']:.1f}% prob"
     assert told in page(result=shown)
 
@@ -337,7 +336,7 @@ def test_the_terminal_shows_verdict_and_exit_code(status: str, width: int) -> No
         shown["decision"]["checks"][0] |= {"outcome": "waived", "estimate": None, "reason": ""}
     print_result(shown, Console(file=out, width=width))
     text = out.getvalue()
-    assert status.upper() in text
+    assert ("BAD DATA" if shown["exit_code"] == 30 else status.upper()) in text
     assert f"exit:   {shown['exit_code']}" in text
     assert "\x1b" not in text
     if status == "failed":

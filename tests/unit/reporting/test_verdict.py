@@ -11,7 +11,9 @@ from perennial.reporting.verdict import charge, interval, sentence, title
 
 def check(name: str, outcome: str, estimate: float | None = -0.897) -> dict[str, Any]:
     plain = {"unit": "points", "side": "above", "veto": name.startswith("harm/")}
-    return {"name": name, "outcome": outcome, "estimate": estimate, **plain}
+    interval = None if estimate is None else [estimate - 0.01, estimate + 0.01]
+    told = {"name": name, "outcome": outcome, "estimate": estimate, **plain}
+    return {**told, "threshold": -0.02, "interval": interval}
 
 
 def result(
@@ -23,7 +25,13 @@ def result(
         "candidate": {"id": "m@2"},
         "metrics": {"champion": {}, "candidate": {}},
         "trigger": {"kind": "manual", "reason": "all was decided"},
-        "decision": {"verdict": status, "applied": applied, "checks": list(checks)},
+        "exit_code": 1 if status == "failed" else 0,
+        "decision": {
+            "verdict": status,
+            "applied": applied,
+            "checks": list(checks),
+            "charge": {"trial": False},
+        },
         **changes,
     }
 
@@ -69,8 +77,8 @@ HARM = [check(f"harm/history/cycle-{i}", "reject", -0.05) for i in range(5)]
                 check("improvement", "reject", -0.012),
                 HARM[0],
             ),
-            "m@1 serves on; m@2 failed improvement (-1.2 points on new) and "
-            "harm/history/cycle-0 (-5.0 points)",
+            "m@1 serves on; m@2 failed harm/history/cycle-0 (-5.0 points) and "
+            "improvement (-1.2 points on new)",
         ),
         (
             result("rejected", check("retention", "reject"), *HARM),
@@ -111,6 +119,30 @@ HARM = [check(f"harm/history/cycle-{i}", "reject", -0.05) for i in range(5)]
 def test_the_sentence_says_who_serves_and_why(given: dict[str, Any], words: str) -> None:
     assert sentence(given) == words
     assert ("not applied" in title(given)) is ("passed every check" in words)
+
+
+@pytest.mark.parametrize("status", ["promoted", "rejected", "inconclusive"])
+def test_a_trial_says_what_it_would_be(status: str) -> None:
+    trial = result(status, *PASSED)
+    trial["decision"]["charge"] = {"trial": True}
+    assert title(trial) == f"trial (would be {status})"
+    assert "serves now" not in sentence(trial)
+    # what was decided before is told as what this run is
+    assert title({**trial, "status": "skipped"}) == "skipped"
+
+
+def test_bad_data_is_called_so() -> None:
+    bad = result("failed", exit_code=30, decision=None, metrics=None)
+    assert title(bad) == "bad data"
+    assert title({**bad, "exit_code": 1}) == "failed"
+
+
+def test_what_has_no_bounds_shows_estimate_and_threshold() -> None:
+    own = {**check("mine", "reject", -0.05), "interval": None, "threshold": -0.02}
+    assert interval(own) == "-5.0 points must be above -2.0"
+    assert interval({**own, "threshold": None}) == "-5.0 points"
+    counted = {**UNDECIDED, "estimate": 1.0, "interval": [1.0, 1.0], "threshold": 1.5}
+    assert interval({**counted, "side": "below"}) == "1× must be below 1.5×"
 
 
 def test_an_interval_is_told_apart_from_its_threshold() -> None:

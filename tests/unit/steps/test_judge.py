@@ -94,3 +94,12 @@ def test_what_a_policy_asks_and_the_rows_do_not_have_is_refused():
     bound = {"metric": "MulticlasF1Score", "limit": 0.5}
     with pytest.raises(ConfigError, match="did you mean MulticlassF1Score"):
         require_measurable(Policy(bounds=[bound]), [new], classes=3)
+
+
+def test_a_limit_in_percent_is_told_from_a_share():
+    new = sliced_rows(["1", "2"], country=["de", "fr"])
+    require_measurable(Policy(bounds=[{"metric": "MulticlassAUROC", "limit": 1}]), [new], classes=3)
+    with pytest.raises(ConfigError, match=r"its limit is 80(.|\n)*write 0.8 for 80%"):
+        require_measurable(
+            Policy(bounds=[{"metric": "MulticlassF1Score", "limit": 80}]), [new], classes=3
+        )

@@ -30,11 +30,14 @@ def bounds(case: Case) -> list[Check]:
 def _bound(case: Case, bound: Bound, name: str) -> Check:
     if not _rows(case, bound).any():
         return Check(
-            name, "not_evaluable", None, None, bound.limit, 0, None, None, None,
-            f"{bound.metric} is asked on {bound.rows}, and there are no such rows: name a holdout "
-            "that there is, or take the bound out of gate.bounds.",
+            name=name,
+            outcome="not_evaluable",
+            threshold=bound.limit,
+            n=0,
+            reason=f"{bound.metric} is asked on {bound.rows}, and there are no such rows: name a "
+            "holdout that there is, or take the bound out of gate.bounds.",
             unit="",
-        )  # fmt: skip
+        )
     measured = case.given.measured.get(bound.key)
     if measured is None or not np.isfinite([measured.value, *measured.replicates]).all():
         raise EvaluationError(
@@ -51,10 +54,13 @@ def _bound(case: Case, bound: Bound, name: str) -> Check:
         else (high <= bound.limit, low > bound.limit)
     )
     outcome = "pass" if clears else "reject" if excluded else "inconclusive"
-    kind, sure = ("at least", low) if floor else ("at most", high)
+    kinds = {"at least": low, "at most": high}
+    asked = "at least" if floor else "at most"
+    # a reject rests on the bound that a pass does not need
+    kind = asked if outcome != "reject" else "at most" if floor else "at least"
     reason = (
-        f"{bound.metric} on {bound.rows} is {measured.value:.4g}, surely {kind} {sure:.4g}; it "
-        f"must be {kind} {bound.limit:.4g}."
+        f"{bound.metric} on {bound.rows} is {measured.value:.4g}, surely {kind} {kinds[kind]:.4g}; "
+        f"it must be {asked} {bound.limit:.4g}."
     )
     if outcome == "inconclusive":
         reason += (

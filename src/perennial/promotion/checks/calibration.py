@@ -35,10 +35,15 @@ def _veto(case: Case, measure: str, limit: float, part: str, mask: Booleans) -> 
         why = "the task has no probabilities of one class a row"
     if why:
         return Check(
-            name, "not_evaluable", None, None, limit, rows, None, None, None,
-            f"{title} on {part}: {why}, so its change cannot be tested.",
-            unit=_UNITS[measure], side="below", veto=True,
-        )  # fmt: skip
+            name=name,
+            outcome="not_evaluable",
+            threshold=limit,
+            n=rows,
+            reason=f"{title} on {part}: {why}, so its change cannot be tested.",
+            unit=_UNITS[measure],
+            side="below",
+            veto=True,
+        )
     found = _change(case, measure, limit, mask)
     worse = found.p_above <= case.alpha
     direction = "worse" if found.estimate > 0 else "better"

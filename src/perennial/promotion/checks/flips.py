@@ -22,11 +22,15 @@ def flips(case: Case) -> list[Check]:
     if not report.has_one_class:
         return [
             Check(
-                "flips", "not_evaluable", None, None, ceiling, 0, None, None, None,
-                "The task's rows are not of one class each, so none can flip: set gate.flips=null.",
+                name="flips",
+                outcome="not_evaluable",
+                threshold=ceiling,
+                n=0,
+                reason="The task's rows are not of one class each, so none can flip: set "
+                "gate.flips=null.",
                 side="below",
             )
-        ]  # fmt: skip
+        ]
     mask: Booleans = np.logical_or.reduce(list(case.parts.values()))
     before, now = (right(report, who)[mask] for who in ("champion", "candidate"))
     lost = (before & ~now).astype(np.float64)
@@ -34,9 +38,10 @@ def flips(case: Case) -> list[Check]:
     low, high = statistics.share_bounds(counts.b, counts.n, alpha=case.alpha)
     outcome = "pass" if high < ceiling else "reject" if low > ceiling else "inconclusive"
     rows, share = int(mask.sum()), float(lost.mean())
+    sure = f"at least {percent(low)}" if outcome == "reject" else f"at most {percent(high)}"
     reason = (
         f"{int(lost.sum()):,} of {rows:,} rows were right before and are wrong now "
-        f"({percent(share)}, at most {percent(high)}); {percent(ceiling)} are allowed."
+        f"({percent(share)}, surely {sure}); {percent(ceiling)} are allowed."
     )
     if outcome == "inconclusive":
         reason += " To decide, collect more rows, or allow a larger gate.flips."

@@ -18,16 +18,18 @@ def improvement(case: Case) -> list[Check]:
     elif found.p_below <= case.alpha and found.decides:
         outcome = "reject"
     must = f"better by {amount(effect, case.unit)}" if effect else "better"
-    reason = f"New: {change(case, mask)}; must be {must} beyond chance ({p_words(found.p_above)})."
+    p_value = found.p_below if outcome == "reject" else found.p_above
+    short = "; it falls short of that beyond chance" if outcome == "reject" else ""
+    reason = f"New: {change(case, mask)}; must be {must} beyond chance{short} ({p_words(p_value)})."
     if outcome == "inconclusive":
         reason += more(
             found,
             distance=found.estimate - effect,
             n=int(mask.sum()),
             case=case,
-            otherwise="ask for a smaller gate.improvement.minimum_effect"
-            if effect
-            else "retrain on more new rows",
+            rows="held-out new rows",
+            first="train on more new rows",
+            otherwise="ask for a smaller gate.improvement.minimum_effect" if effect else "",
         )
     alternative = effect + case.policy.improvement.alternative
     return [
@@ -38,7 +40,7 @@ def improvement(case: Case) -> list[Check]:
             interval=found.interval,
             threshold=effect,
             n=int(mask.sum()),
-            p_value=found.p_above,
+            p_value=p_value,
             power=found.power(margin=-effect, alternative=alternative, alpha=case.alpha),
             alternative=alternative,
             reason=reason,

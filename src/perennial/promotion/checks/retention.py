@@ -22,6 +22,11 @@ _UNHEARD = (
     "give data.history_holdout."
 )
 
+_PROTECT = (
+    "retrain with more protection of history (method=[replay,ewc], a smaller "
+    "method.replay.new_fraction)"
+)
+
 
 @dataclass(frozen=True)
 class _Rows:
@@ -44,7 +49,10 @@ class _Rows:
 def retention(case: Case) -> list[Check]:
     """Non-inferiority on the union of history holdouts, then against the best champion ever."""
     if case.policy.waived:
-        reason = "Retention was waived: a loss on history is not looked at."
+        reason = (
+            "Retention was waived: history is not looked at, neither all of it nor a holdout, a "
+            "class or a slice of it."
+        )
         return [_without_test(case, "waived", reason)]
     if not case.history.any():
         reason = (
@@ -58,9 +66,7 @@ def retention(case: Case) -> list[Check]:
 
 def _without_test(case: Case, outcome: str, reason: str) -> Check:
     n = int((~case.report.is_new).sum())
-    return Check(
-        "retention", outcome, None, None, None, n, None, None, None, reason, unit=case.unit
-    )
+    return Check(name="retention", outcome=outcome, n=n, reason=reason, unit=case.unit)
 
 
 def _rows(case: Case) -> _Rows:
@@ -118,10 +124,19 @@ def _sentences(
             distance=found.estimate + margin,
             n=int(rows.mask.sum()),
             case=case,
-            otherwise="allow a larger gate.retention.margin",
+            rows="held-out history rows",
+            first=_PROTECT if found.estimate < 0 else "",
+            otherwise=_larger_margin(case, low),
         )
     if not rows.decisive:
         yield _UNHEARD
+
+
+def _larger_margin(case: Case, low: float) -> str:
+    """The setting that would pass, and the one that it would contradict."""
+    total = case.policy.retention.total
+    also = total is not None and -low >= total
+    return "allow a larger gate.retention.margin" + (" and gate.retention.total" if also else "")
 
 
 def _counting(case: Case, rows: _Rows) -> str:
@@ -175,6 +190,8 @@ def _against_best(case: Case, rows: _Rows) -> list[Check]:
             distance=found.estimate + total,
             n=int(rows.mask.sum()),
             case=case,
+            rows="held-out history rows",
+            first=_PROTECT if found.estimate < 0 else "",
             otherwise="allow a larger gate.retention.total, or go back to an earlier version "
             "(perennial registry rollback)",
         )
@@ -199,11 +216,12 @@ def _check(
         interval=found.interval,
         threshold=-margin,
         n=int(rows.mask.sum()),
-        p_value=found.p_above,
+        p_value=found.p_below if outcome == "reject" else found.p_above,
         power=found.power(margin=margin, alternative=0.0, alpha=case.alpha),
         alternative=0.0,
         reason=reason,
         unit=case.unit,
+        level=case.alpha,
     )
 
 

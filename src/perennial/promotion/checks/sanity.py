@@ -35,10 +35,14 @@ def _constant(case: Case) -> list[Check]:
     )
     return [
         Check(
-            "sanity/constant", "reject" if constant else "pass", None, None, None, len(report),
-            None, None, None, f"{told} {len(report):,} rows.", unit="", veto=True,
+            name="sanity/constant",
+            outcome="reject" if constant else "pass",
+            n=len(report),
+            reason=f"{told} {len(report):,} rows.",
+            unit="",
+            veto=True,
         )
-    ]  # fmt: skip
+    ]
 
 
 def _leak(case: Case, leak: float) -> list[Check]:
@@ -98,10 +102,16 @@ def _gap(case: Case, gap: float) -> list[Check]:
         why = "training rows were not scored" if fitted is None else "the rows are in one group"
         return [
             Check(
-                "sanity/gap", "not_evaluable", None, None, gap, 0, None, None, None,
-                f"Over-fitting cannot be seen: {why}.", unit=unit, side="below", veto=True,
+                name="sanity/gap",
+                outcome="not_evaluable",
+                threshold=gap,
+                n=0,
+                reason=f"Over-fitting cannot be seen: {why}.",
+                unit=unit,
+                side="below",
+                veto=True,
             )
-        ]  # fmt: skip
+        ]
     found = statistics.unpaired_difference(
         fitted.candidate - fitted.champion,
         fitted.cluster,

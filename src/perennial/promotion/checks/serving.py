@@ -28,11 +28,15 @@ def _check(case: Case, what: str, limit: float) -> Check:
     models = case.given.serving
     if not {"champion", "candidate"} <= set(models):
         return Check(
-            f"serving/{what}", "not_evaluable", None, None, limit, 0, None, None, None,
-            f"{_TITLES[what]}: what serving costs was not measured, and gate.serving.{what} "
-            "limits it; set it to null, or run the cycle again.",
-            unit="ratio", side="below",
-        )  # fmt: skip
+            name=f"serving/{what}",
+            outcome="not_evaluable",
+            threshold=limit,
+            n=0,
+            reason=f"{_TITLES[what]}: what serving costs was not measured, and "
+            f"gate.serving.{what} limits it; set it to null, or run the cycle again.",
+            unit="ratio",
+            side="below",
+        )
     champion, candidate = models["champion"], models["candidate"]
     ratio, low, high = _ratio(champion, candidate, what, case.alpha)
     outcome = "pass" if high <= limit else "reject" if low > limit else "inconclusive"

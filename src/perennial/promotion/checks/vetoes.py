@@ -9,7 +9,7 @@ import numpy as np
 
 from perennial import statistics
 from perennial.promotion.case import Case
-from perennial.promotion.comparison import LEAST_FOR_MEANS, Compared, compare
+from perennial.promotion.comparison import LEAST_FOR_MEANS, LEAST_GROUPS, Compared, compare
 from perennial.promotion.policy import Check
 from perennial.promotion.words import amount, change, listed, p_words, several
 from perennial.types import Booleans
@@ -52,22 +52,27 @@ def vetoes(case: Case, suspects: Sequence[Suspect]) -> list[Check]:
     """A veto for each suspect; those of fewer than two groups cannot be tested and say so.
 
     Asking each of many parts to *pass* would reject equal candidates by chance, so a part only
-    vetoes, and only where harm is significant after Holm's correction.
+    vetoes, and only where harm is significant after Holm's correction. Its interval is at the
+    level that this leaves it, so that it lies wholly beyond the margin where the veto rejects, and
+    nowhere else.
     """
-    found = {
-        one.name: each
+    first = {
+        one.name: _compared(case, one, case.alpha)
         for one in suspects
         if case.independent(one.mask) > 1
-        and (each := compare(case.report, one.mask, case.alpha, threshold=-one.margin)).decides
     }
-    adjusted = statistics.holm([each.p_below for each in found.values()]).tolist()
-    p_values = dict(zip(found, adjusted, strict=True))
-    return [
-        _veto(case, one, found[one.name], p_values[one.name], len(found))
-        if one.name in found
-        else _untested(case, one)
-        for one in suspects
-    ]
+    tested = [one for one in suspects if one.name in first and first[one.name].decides]
+    alone = [first[one.name].p_below for one in tested]
+    holm = zip(statistics.holm(alone), statistics.holm_levels(alone, alpha=case.alpha), strict=True)
+    found = {
+        one.name: _veto(case, one, p_value=float(p), level=float(level), family=len(tested))
+        for one, (p, level) in zip(tested, holm, strict=True)
+    }
+    return [found[one.name] if one.name in found else _untested(case, one) for one in suspects]
+
+
+def _compared(case: Case, one: Suspect, level: float) -> Compared:
+    return compare(case.report, one.mask, level, threshold=-one.margin)
 
 
 def small(case: Case, slices: Sequence[Suspect]) -> list[Check]:
@@ -79,17 +84,19 @@ def small(case: Case, slices: Sequence[Suspect]) -> list[Check]:
     rows = int(np.logical_or.reduce([one.mask for one in slices]).sum())
     return [
         Check(
-            "slice/untested", "not_evaluable", None, None, None, rows, None, None, None,
-            f"{several(len(slices), 'slice')} with fewer than {least} independent rows, too few to "
-            f"look for harm in: {shown}.",
+            name="slice/untested",
+            outcome="not_evaluable",
+            n=rows,
+            reason=f"{several(len(slices), 'slice')} with fewer than {least} independent rows, too "
+            f"few to look for harm in: {shown}.",
             veto=True,
         )
-    ]  # fmt: skip
+    ]
 
 
-def _veto(case: Case, one: Suspect, found: Compared, p_value: float, family: int) -> Check:
-    harm = p_value <= case.alpha
-    told = p_words(p_value, alone=found.p_below, family=family)
+def _veto(case: Case, one: Suspect, *, p_value: float, level: float, family: int) -> Check:
+    found, harm = _compared(case, one, level), p_value <= case.alpha
+    told = p_words(p_value, alone=found.p_below if family > 1 else None)
     return Check(
         name=one.name,
         outcome="reject" if harm else "pass",
@@ -101,11 +108,17 @@ def _veto(case: Case, one: Suspect, found: Compared, p_value: float, family: int
         power=None,
         alternative=None,
         reason=f"{one.title}: {change(case, one.mask)}; a loss beyond "
-        f"{amount(one.margin, case.unit)} is {'' if harm else 'not '}significant ({told}).",
+        f"{amount(one.margin, case.unit)} is {'' if harm else 'not '}significant"
+        f"{_corrected(family)} ({told}).",
         p_uncorrected=found.p_below,
         unit=case.unit,
         veto=True,
+        level=level,
     )
+
+
+def _corrected(family: int) -> str:
+    return f" at the level that Holm's correction over {family} vetoes leaves" if family > 1 else ""
 
 
 def _untested(case: Case, one: Suspect) -> Check:
@@ -113,9 +126,11 @@ def _untested(case: Case, one: Suspect) -> Check:
     rows = int(one.mask.sum())
     why = "were all seen by the adopted model" if not rows else "are all in one group"
     if case.independent(one.mask) > 1:
-        why = f"are fewer than the {LEAST_FOR_MEANS} independent ones that a mean score needs"
+        why = f"are fewer than {LEAST_FOR_MEANS} in {LEAST_GROUPS} groups, which a mean needs"
     return Check(
-        one.name, "not_evaluable", None, None, None, rows, None, None, None,
-        f"{one.title}: its rows {why}, so harm to it alone cannot be tested.",
+        name=one.name,
+        outcome="not_evaluable",
+        n=rows,
+        reason=f"{one.title}: its rows {why}, so harm to it alone cannot be tested.",
         veto=True,
-    )  # fmt: skip
+    )

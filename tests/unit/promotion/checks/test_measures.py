@@ -50,7 +50,13 @@ def test_a_bound_is_a_floor_or_a_ceiling(value: float, higher: bool, outcome: st
     assert check.unit == ""
     verdicts = {"pass": "promoted", "inconclusive": "inconclusive", "reject": "rejected"}
     assert decision.verdict == verdicts[outcome]
-    assert ("at least 0.6" in check.reason) == higher
+    assert f"must be {'at least' if higher else 'at most'} 0.6" in check.reason
+    assert check.interval is not None
+    # the bound that decides is the one that is named
+    low, high = check.interval
+    needs_low = higher == (outcome != "reject")
+    sure = f"surely at least {low:.4g}" if needs_low else f"surely at most {high:.4g}"
+    assert sure in check.reason
 
 
 def test_a_bound_s_interval_goes_on_where_no_replicate_lies() -> None:
@@ -278,7 +284,7 @@ def test_a_task_without_classes_does_not_flip() -> None:
 
 
 def answer(outcome: str = "pass", name: str = "own", **changes: Any) -> Check:
-    return replace(Check(name, outcome, 0.1, None, 0.0, 9, None, None, None, "said"), **changes)
+    return replace(Check(name=name, outcome=outcome, n=9, reason="said"), **changes)
 
 
 def custom(report: EvaluationReport, alpha: float, *, outcome: str) -> Check:

@@ -37,7 +37,10 @@ def test_a_slow_loss_shows_against_the_best_ever(better: int, outcome: str, verd
     total = check_of(decision, "retention/total")
     assert (total.outcome, decision.verdict) == (outcome, verdict)
     assert total.estimate == pytest.approx(-better / 600)
-    assert total.p_value == statistics.tango_test(0, better, 600, delta=-0.03)
+    passes = statistics.tango_test(0, better, 600, delta=-0.03)
+    rejects = statistics.tango_test(better, 0, 600, delta=0.03)
+    # of the test that decided
+    assert total.p_value == (rejects if total.outcome == "reject" else passes)
     # the same rows are asked in every cycle, so this test is at half the level
     assert total.interval == statistics.tango_interval(0, better, 600, alpha=0.025)
     assert total.threshold == -0.03
@@ -122,10 +125,18 @@ def test_undecided_says_how_many_rows_would_decide_and_what_else() -> None:
     check = check_of(decide(report, bare()), "retention")
     assert check.outcome == "inconclusive"
     need = statistics.rows_needed(14 / 400, distance=0.02 - 4 / 400, alpha=0.05)
-    assert f"collect about {need:,} rows like these" in check.reason
+    assert f"collect about {need:,} held-out history rows in all (now 400)" in check.reason
     assert "gate.retention.margin" in check.reason
     close = check_of(decide(make_report(BETTER, (5, 13, 401)), bare()), "retention")
-    assert "too close to the threshold" in close.reason
+    assert "more held-out history rows alone would not do" in close.reason
+    for reason in (check.reason, close.reason):  # what was lost is mended first
+        assert "To decide, retrain with more protection of history (method=" in reason
+    assert "gate.retention.total" not in check.reason
+    # a margin of four points would contradict a total of three
+    assert "a larger gate.retention.margin and gate.retention.total" in close.reason
+    gained = check_of(decide(make_report(BETTER, (9, 8, 150)), bare()), "retention")
+    assert gained.outcome == "inconclusive"
+    assert "protection" not in gained.reason
 
 
 @pytest.mark.parametrize("copies", [1, 3])
@@ -133,6 +144,6 @@ def test_rows_that_would_decide_are_counted_with_their_copies(copies: int) -> No
     report = make_report(BETTER, (5, 9, 400), copies=copies)
     check = check_of(decide(report, bare()), "retention")
     need = statistics.rows_needed(copies * 14 / 400, distance=0.02 - 4 / 400, alpha=0.05)
-    told = re.search(r"about ([\d,]+) rows like these", check.reason)
+    told = re.search(r"about ([\d,]+) held-out history rows in all", check.reason)
     assert told is not None
     assert int(told[1].replace(",", "")) == pytest.approx(need, rel=1e-3)

@@ -76,7 +76,7 @@ def test_small_slices_are_named_together_and_cost_nothing() -> None:
     names = [name for name in slices_of(decision) if name != "slice/untested"]
     # of the labels 1 to 9 on history six have 67 rows, three 66
     assert len(names) == 1 + 1 + 6
-    assert f"Holm over {len(names)} vetoes" in check_of(decision, names[0]).reason
+    assert f"Holm's correction over {len(names)} vetoes" in check_of(decision, names[0]).reason
     assert decision.verdict == "promoted"
 
 
@@ -90,6 +90,43 @@ def test_dependent_rows_count_once_for_the_minimum() -> None:
     assert "region south" in check_of(decision, "slice/untested").reason
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_an_interval_lies_wholly_beyond_the_margin_exactly_where_its_veto_rejects(
+    seed: int,
+) -> None:
+    draw = np.random.default_rng(seed)
+    # a mean needs 200 rows in each slice
+    made = make_report((20, 2, 100), (40, 40, 2400 if seed % 3 == 1 else 900))
+    region = np.array([f"r{i}" for i in draw.integers(0, 8, len(made))])
+    worse = draw.uniform(0, 0.2 if seed % 3 == 1 else 0.45, 8)[
+        np.array([int(name[1]) for name in region])
+    ]
+    lost = draw.random(len(made)) < worse
+    score = np.where(lost & ~made.is_new, 0.0, 1.0)
+    if seed % 3 == 1:  # scores that are no counts
+        score = score * draw.uniform(0.5, 1.5, len(made))
+    made = replace(
+        made,
+        slices={"region": region},
+        champion=replace(made.champion, score=np.ones(len(made))),
+        candidate=replace(made.candidate, score=score),
+    )
+    if seed % 3 == 2:  # dependent rows
+        made = replace(made, cluster=np.array([f"c{i // 2}" for i in range(len(made))]))
+    decision = decide(made, bare(slices={"classes": False, "minimum_rows": 20}))
+    vetoes = [check for check in decision.checks if check.name.startswith("slice/history")]
+    assert len(vetoes) == 8
+    for check in vetoes:
+        assert check.interval is not None
+        assert check.threshold is not None
+        assert check.level is not None
+        assert (check.interval[1] < check.threshold) is (check.outcome == "reject")
+        assert check.interval[0] < (check.estimate or 0) < check.interval[1]
+    rejects = sum(check.outcome == "reject" for check in vetoes)
+    alone = sum((check.p_uncorrected or 0) <= decision.alpha for check in vetoes)
+    assert 0 < rejects <= alone < 8
+
+
 def test_holm_runs_over_holdouts_and_slices_together() -> None:
     made = make_report((20, 2, 100), (30, 0, 600), (30, 0, 600), (0, 7, 150))
     half = np.where(np.arange(len(made)) % 2, "odd", "even")
@@ -100,7 +137,7 @@ def test_holm_runs_over_holdouts_and_slices_together() -> None:
     assert len(vetoes) == 3 + 4
     alone = [check.p_uncorrected for check in vetoes]
     assert [c.p_value for c in vetoes] == pytest.approx(statistics.holm(alone).tolist())
-    assert all("after Holm over 7 vetoes" in check.reason for check in vetoes)
+    assert all("Holm's correction over 7 vetoes" in check.reason for check in vetoes)
 
 
 @pytest.mark.parametrize(
