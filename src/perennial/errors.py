@@ -96,3 +96,28 @@ class NotificationError(PerennialError):
 
 class EvaluationError(PerennialError):
     """Scores are missing, malformed or not comparable; nothing is promoted on them."""
+
+
+def require_setting(good: bool, where: str, value: object, words: str) -> None:
+    """Refuse a setting's value.
+
+    Args:
+        good: Whether it is right.
+        where: The setting's dotted key.
+        value: As given.
+        words: What it must be.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not good:
+        raise ConfigError(
+            f"{where.rpartition('.')[2]} is {value!r}; it must be {words}.",
+            where=where,
+            mend=f"give a value {words}",
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first; empty where it says nothing."""
+    return (str(error).strip().splitlines() or [""])[0]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from perennial.methods.base import Method, require
+from perennial.errors import require_setting
+from perennial.methods.base import Method
 
 if TYPE_CHECKING:
     from perennial.types import MethodContext, StepContext
@@ -34,7 +35,9 @@ class AGEM(Method):
 
     def __init__(self, *, rows: int = 64) -> None:
         whole = isinstance(rows, int) and not isinstance(rows, bool)
-        require(whole and rows >= 1, "agem.rows", rows, "a whole number from 1 upward")
+        require_setting(
+            whole and rows >= 1, "method.agem.rows", rows, "a whole number from 1 upward"
+        )
         self.rows = rows
 
     def prepare(self, context: MethodContext) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from perennial.errors import ConfigError, MethodError
+from perennial.errors import MethodError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,26 +100,6 @@ _ALONE = {
     "new_share": "say what a batch is made of",
     "divide": "divide a batch into forwards",
 }
-
-
-def require(good: bool, setting: str, value: object, words: str) -> None:
-    """Refuse a setting's value.
-
-    Args:
-        good: Whether it is right.
-        setting: ``<method>.<key>``.
-        value: As given.
-        words: What it must be.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    if not good:
-        raise ConfigError(
-            f"{setting.rpartition('.')[2]} is {value!r}; it must be {words}.",
-            where=f"method.{setting}",
-            mend=f"give a value {words}",
-        )
 
 
 def overrides(method: Method, phase: str) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from perennial.methods.base import Method, require
+from perennial.errors import require_setting
+from perennial.methods.base import Method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,8 +52,8 @@ class DER(Method):
     def __init__(self, *, alpha: float = 0.03, dtype: str = "float32") -> None:
         number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
         good = number and 0 <= alpha < math.inf
-        require(good, "der.alpha", alpha, "a number, at least 0 and finite")
-        require(dtype in DTYPES, "der.dtype", dtype, f"one of {', '.join(DTYPES)}")
+        require_setting(good, "method.der.alpha", alpha, "a number, at least 0 and finite")
+        require_setting(dtype in DTYPES, "method.der.dtype", dtype, f"one of {', '.join(DTYPES)}")
         self.alpha = float(alpha)
         self.logits_dtype = dtype
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from perennial.errors import ConfigError, MethodError
-from perennial.methods.base import require
+from perennial.errors import ConfigError, MethodError, require_setting
 from perennial.methods.batch_norm import batch_norms
 from perennial.types import Part
 
@@ -43,11 +42,18 @@ class Division:
         if new_weight is not None:
             number = isinstance(new_weight, int | float) and not isinstance(new_weight, bool)
             good = number and math.isfinite(new_weight) and 0 < new_weight < 1
-            require(good, f"{method}.new_weight", new_weight, "above 0 and below 1, or null")
-        require(forward in FORWARDS, f"{method}.forward", forward, f"one of {', '.join(FORWARDS)}")
+            require_setting(
+                good, f"method.{method}.new_weight", new_weight, "above 0 and below 1, or null"
+            )
+        require_setting(
+            forward in FORWARDS,
+            f"method.{method}.forward",
+            forward,
+            f"one of {', '.join(FORWARDS)}",
+        )
         words = f"one of {', '.join(STATISTICS)}"
         known = running_statistics in STATISTICS
-        require(known, f"{method}.running_statistics", running_statistics, words)
+        require_setting(known, f"method.{method}.running_statistics", running_statistics, words)
         if forward == "joint" and (new_weight is not None or running_statistics == "new"):
             setting = "running_statistics" if new_weight is None else "new_weight"
             raise ConfigError(

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from perennial.errors import MethodError
-from perennial.methods.base import Method, require
+from perennial.errors import MethodError, require_setting
+from perennial.methods.base import Method
 from perennial.methods.fisher import KINDS, diagonal_fisher
 from perennial.methods.pull import Pull, anchors, carried
 
@@ -85,15 +85,22 @@ class EWC(Method):
             ("max_classes", limit),
         ):
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            require(number, f"ewc.{setting}", value, "a number")
+            require_setting(number, f"method.ewc.{setting}", value, "a number")
         given = 0 if strength is None else strength
-        require(0 <= given < math.inf, "ewc.strength", strength, "at least 0 and finite")
-        require(0 <= decay <= 1, "ewc.decay", decay, "from 0 to 1")
-        require(kind in KINDS, "ewc.fisher", fisher, f"one of {', '.join(KINDS)}")
-        require(limit >= 2, "ewc.max_classes", max_classes, "at least 2")
+        require_setting(
+            0 <= given < math.inf, "method.ewc.strength", strength, "at least 0 and finite"
+        )
+        require_setting(0 <= decay <= 1, "method.ewc.decay", decay, "from 0 to 1")
+        require_setting(kind in KINDS, "method.ewc.fisher", fisher, f"one of {', '.join(KINDS)}")
+        require_setting(limit >= 2, "method.ewc.max_classes", max_classes, "at least 2")
         unused = max_classes is not None and kind != "true"
-        require(not unused, "ewc.max_classes", max_classes, "null unless method.ewc.fisher is true")
-        require(step in STEPS, "ewc.step", step, f"one of {', '.join(STEPS)}")
+        require_setting(
+            not unused,
+            "method.ewc.max_classes",
+            max_classes,
+            "null unless method.ewc.fisher is true",
+        )
+        require_setting(step in STEPS, "method.ewc.step", step, f"one of {', '.join(STEPS)}")
         self.strength = None if strength is None else float(strength)
         self.weight = ALONE[step] if strength is None else float(strength)
         self.decay = float(decay)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from perennial.errors import MethodError
-from perennial.methods.base import Method, require
+from perennial.errors import MethodError, require_setting
+from perennial.methods.base import Method
 from perennial.methods.batch_norm import BatchNorm, batch_norms, statistics
 from perennial.models.adapter import pairs, product_between
 from perennial.models.undisturbed import undisturbed
@@ -56,9 +56,13 @@ class Interpolation(Method):
 
     def __init__(self, *, budget: float = 0.0, points: int = 10) -> None:
         number = isinstance(budget, int | float) and not isinstance(budget, bool)
-        require(number and 0 <= budget < 1, "interpolation.budget", budget, "from 0 to below 1")
+        require_setting(
+            number and 0 <= budget < 1, "method.interpolation.budget", budget, "from 0 to below 1"
+        )
         whole = isinstance(points, int) and not isinstance(points, bool)
-        require(whole and points >= 1, "interpolation.points", points, "a whole number from 1 up")
+        require_setting(
+            whole and points >= 1, "method.interpolation.points", points, "a whole number from 1 up"
+        )
         self.budget = float(budget)
         self.points = points
         self.alpha: float | None = None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from perennial.methods.base import Method, require
+from perennial.errors import require_setting
+from perennial.methods.base import Method
 from perennial.methods.pull import Pull, anchors, free_rows, like, padded
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ class L2SP(Method):
 
     def __init__(self, *, strength: float = 0.01) -> None:
         number = isinstance(strength, int | float) and not isinstance(strength, bool)
-        require(number, "l2sp.strength", strength, "a number")
-        require(0 <= strength < math.inf, "l2sp.strength", strength, "at least 0 and finite")
+        require_setting(number, "method.l2sp.strength", strength, "a number")
+        require_setting(
+            0 <= strength < math.inf, "method.l2sp.strength", strength, "at least 0 and finite"
+        )
         self.strength = float(strength)
         self.pull = Pull({}, {}, method=self.name)
 

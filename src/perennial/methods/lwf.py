@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 import torch.nn.functional as F
 
-from perennial.errors import MethodError
-from perennial.methods.base import Method, require
+from perennial.errors import MethodError, require_setting
+from perennial.methods.base import Method
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -50,10 +50,14 @@ class LwF(Method):
     ) -> None:
         for setting, value in (("strength", strength), ("temperature", temperature)):
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            require(number, f"lwf.{setting}", value, "a number")
-        require(0 <= strength < math.inf, "lwf.strength", strength, "at least 0 and finite")
-        require(0 < temperature < math.inf, "lwf.temperature", temperature, "above 0 and finite")
-        require(rows in ROWS, "lwf.rows", rows, f"one of {', '.join(ROWS)}")
+            require_setting(number, f"method.lwf.{setting}", value, "a number")
+        require_setting(
+            0 <= strength < math.inf, "method.lwf.strength", strength, "at least 0 and finite"
+        )
+        require_setting(
+            0 < temperature < math.inf, "method.lwf.temperature", temperature, "above 0 and finite"
+        )
+        require_setting(rows in ROWS, "method.lwf.rows", rows, f"one of {', '.join(ROWS)}")
         self.strength = float(strength)
         self.temperature = float(temperature)
         self.rows = rows

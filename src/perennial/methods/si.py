@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from perennial.errors import MethodError
-from perennial.methods.base import Method, require
+from perennial.errors import MethodError, require_setting
+from perennial.methods.base import Method
 from perennial.methods.pull import Pull, anchors, carried, like
 
 if TYPE_CHECKING:
@@ -48,9 +48,11 @@ class SI(Method):
     def __init__(self, *, strength: float = 10.0, damping: float = 0.1) -> None:
         for setting, value in (("strength", strength), ("damping", damping)):
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            require(number, f"si.{setting}", value, "a number")
-        require(0 <= strength < math.inf, "si.strength", strength, "at least 0 and finite")
-        require(0 < damping < math.inf, "si.damping", damping, "above 0 and finite")
+            require_setting(number, f"method.si.{setting}", value, "a number")
+        require_setting(
+            0 <= strength < math.inf, "method.si.strength", strength, "at least 0 and finite"
+        )
+        require_setting(0 < damping < math.inf, "method.si.damping", damping, "above 0 and finite")
         self.strength = float(strength)
         self.damping = float(damping)
         self.path: dict[str, Tensor] = {}

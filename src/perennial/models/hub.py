@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from perennial.errors import CheckpointError
+from perennial.errors import CheckpointError, first_line
 
 _REFERENCE = re.compile(
     r"hf://(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?"
@@ -42,7 +42,7 @@ def fetch_hub(reference: str) -> Path:
         folder = huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_WANTED)
     except Exception as error:
         # of a client of the network: whatever it raises is the reason
-        reason = (str(error).strip().splitlines() or [""])[0]
+        reason = first_line(error)
         raise CheckpointError(
             f"{name} could not be had from the hub ({type(error).__name__}: {reason})",
             where=f"checkpoint={reference}",

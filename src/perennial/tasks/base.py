@@ -141,23 +141,3 @@ def class_names(labels: list[str] | None) -> tuple[str, ...] | None:
             mend="name each output of the model once, in the model's order",
         )
     return names
-
-
-def require_setting(good: bool, name: str, value: object, words: str) -> None:
-    """Refuse a setting's value.
-
-    Args:
-        good: Whether it is right.
-        name: Of the setting, without ``task.``.
-        value: As given.
-        words: What it must be.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    if not good:
-        raise ConfigError(
-            f"{name} is {value!r}; it must be {words}.",
-            where=f"task.{name}",
-            mend=f"give a value {words}",
-        )

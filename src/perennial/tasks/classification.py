@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from perennial.errors import ConfigError
-from perennial.tasks.base import called, class_names, require_outputs, require_setting, split
+from perennial.errors import ConfigError, require_setting
+from perennial.tasks.base import called, class_names, require_outputs, split
 from perennial.tasks.likelihood import Categorical
 from perennial.types import Predictions
 
@@ -56,7 +56,10 @@ class Classification:
         label_smoothing: float = 0.0,
     ) -> None:
         require_setting(
-            0 <= label_smoothing < 1, "label_smoothing", label_smoothing, "at least 0 and below 1"
+            0 <= label_smoothing < 1,
+            "task.label_smoothing",
+            label_smoothing,
+            "at least 0 and below 1",
         )
         self.label = label
         self.labels = class_names(labels)
@@ -167,6 +170,6 @@ def _ordered(weights: Mapping[str, float], names: tuple[str, ...] | None) -> tup
         )
     for name, value in weights.items():
         good = isinstance(value, int | float) and 0 < value < math.inf
-        require_setting(good, "class_weights", {name: value}, "of numbers above 0")
+        require_setting(good, "task.class_weights", {name: value}, "of numbers above 0")
     given = {str(name): float(value) for name, value in weights.items()}
     return tuple(given.get(name, 1.0) for name in names)

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.classification import MultilabelAccuracy, MultilabelF1Score
 
-from perennial.tasks.base import called, class_names, require_outputs, require_setting, split
+from perennial.errors import require_setting
+from perennial.tasks.base import called, class_names, require_outputs, split
 from perennial.tasks.classification import computed
 from perennial.tasks.likelihood import Bernoulli
 from perennial.types import Predictions
@@ -42,7 +43,7 @@ class MultiLabel:
     def __init__(
         self, *, label: str = "label", labels: list[str] | None = None, threshold: float = 0.5
     ) -> None:
-        require_setting(0 < threshold < 1, "threshold", threshold, "above 0 and below 1")
+        require_setting(0 < threshold < 1, "task.threshold", threshold, "above 0 and below 1")
         self.label = label
         self.labels = class_names(labels)
         self.threshold = float(threshold)

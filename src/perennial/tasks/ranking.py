@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from perennial.tasks.base import called, require_outputs, require_setting, split
+from perennial.errors import require_setting
+from perennial.tasks.base import called, require_outputs, split
 from perennial.tasks.classification import UNKNOWN
 from perennial.tasks.likelihood import Categorical
 from perennial.types import Predictions
@@ -51,8 +52,8 @@ class Ranking:
         self, *, label: str = "label", cutoffs: Sequence[int] = (5, 20), negatives: int = 0
     ) -> None:
         good = bool(cutoffs) and all(isinstance(k, int) and k >= 1 for k in cutoffs)
-        require_setting(good, "cutoffs", cutoffs, "whole numbers from 1")
-        require_setting(negatives >= 0, "negatives", negatives, "at least 0")
+        require_setting(good, "task.cutoffs", cutoffs, "whole numbers from 1")
+        require_setting(negatives >= 0, "task.negatives", negatives, "at least 0")
         self.label = label
         self.cutoffs = tuple(sorted(set(cutoffs)))
         self.negatives = int(negatives)

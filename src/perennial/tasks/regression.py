@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
-from perennial.errors import EvaluationError
-from perennial.tasks.base import called, require_setting, split
+from perennial.errors import EvaluationError, require_setting
+from perennial.tasks.base import called, split
 from perennial.tasks.classification import computed
 from perennial.tasks.likelihood import Gaussian
 from perennial.types import Predictions
@@ -40,7 +40,7 @@ class Regression:
     labels: tuple[str, ...] | None = None
 
     def __init__(self, *, label: str = "label", scale: float = 1.0) -> None:
-        require_setting(0 < scale < math.inf, "scale", scale, "above 0 and finite")
+        require_setting(0 < scale < math.inf, "task.scale", scale, "above 0 and finite")
         self.label = label
         self.scale = float(scale)
         # ((y − f) / s)² is the negative log of a normal density of variance s²/2, up to a constant

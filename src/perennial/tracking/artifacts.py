@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from perennial.errors import CheckpointError
+from perennial.errors import CheckpointError, first_line
 
 _REFERENCE = re.compile(r"wandb://(?P<name>[\w.-]+/[\w.-]+/[\w.-]+)(:(?P<alias>[\w.-]+))?")
 
@@ -41,7 +41,7 @@ def fetch_artifact(reference: str, *, folder: Path) -> Path:
         path = wandb.Api(timeout=30).artifact(name).download(root=str(folder))
     except Exception as error:
         # of a client of the network: whatever it raises is the reason
-        reason = (str(error).strip().splitlines() or [""])[0]
+        reason = first_line(error)
         raise CheckpointError(
             f"{name} could not be had from W&B ({type(error).__name__}: {reason})",
             where=f"checkpoint={reference}",
