@@ -119,5 +119,5 @@ def require_setting(good: bool, where: str, value: object, words: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first; empty where it says nothing."""
-    return (str(error).strip().splitlines() or [""])[0]
+    """What an error says first; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from perennial.errors import ConfigError, DataError
+from perennial.errors import ConfigError, DataError, first_line
 
 CATEGORIES = ("protocol_type", "service", "flag")
 FEATURES = (
@@ -83,7 +83,7 @@ def _read(path: str) -> pa.Table:
     try:
         table = pa.csv.read_csv(path, read_options=pa.csv.ReadOptions(column_names=names))
     except (pa.ArrowException, OSError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DataError(
             f"The connections cannot be read: {reason}", where=str(Path(path)), mend=_MEND
         ) from error

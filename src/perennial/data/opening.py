@@ -18,7 +18,7 @@ from perennial.data.idx import is_idx, read_folder
 from perennial.data.partitions import is_partitioned, read_partitions
 from perennial.data.sql import has_password, is_query, masked, read_query
 from perennial.data.tables import READERS, concatenated, read_table, suffix
-from perennial.errors import DataError
+from perennial.errors import DataError, first_line
 
 _PANDAS_INDEX = re.compile(r"(__index_level_\d+__)?")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -105,7 +105,7 @@ def _tabled(read: Callable[[], pa.Table], where: str) -> datasets.Dataset:
 
 
 def _unreadable(error: Exception, where: str) -> DataError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return DataError(
         f"The source cannot be read: {reason}",
         where=where,
@@ -204,7 +204,7 @@ def _open_hub(spec: str, where: str) -> datasets.Dataset:
         loaded = datasets.load_dataset(spec)
     # what fails here is the network's, the hub's, or one of a dozen parsers'
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DataError(
             f"Neither a file nor a hub data set could be opened: {reason}",
             where=where,

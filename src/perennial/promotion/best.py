@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from perennial.errors import EvaluationError
+from perennial.errors import EvaluationError, first_line
 from perennial.promotion.predictions import table_to_bytes
 from perennial.types import Floats, Integers, Strings
 
@@ -119,8 +119,7 @@ def read(path: Path) -> Best:
             raise ValueError("its scores or versions are no numbers")
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise EvaluationError(
-            f"The best champion's scores cannot be read: "
-            f"{(str(error) or type(error).__name__).splitlines()[0]}.",
+            f"The best champion's scores cannot be read: {first_line(error)}.",
             where=str(path),
             mend="restore the file from a copy, or roll back to a version that is whole",
         ) from error

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from perennial.errors import EvaluationError
+from perennial.errors import EvaluationError, first_line
 from perennial.types import EvaluationReport, Fitted, Measured, Predictions, Serving
 
 ROWS = "predictions/holdouts.parquet"
@@ -152,7 +152,7 @@ def _table(path: Path) -> pa.Table:
     try:
         return pq.read_table(path, memory_map=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(path, (str(error) or type(error).__name__).splitlines()[0]) from error
+        raise _damaged(path, first_line(error)) from error
 
 
 def _kept(path: Path) -> dict[str, Any]:

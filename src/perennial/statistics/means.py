@@ -34,6 +34,17 @@ class Difference:
     p_below: float
     skewness: float = 0.0
 
+    @classmethod
+    def constant(cls, estimate: float, *, threshold: float) -> Difference:
+        """One without any spread, which lies where it lies."""
+        return cls(
+            estimate=estimate,
+            error=0.0,
+            interval=(estimate, estimate),
+            p_above=0.0 if estimate > threshold else 1.0,
+            p_below=0.0 if estimate < threshold else 1.0,
+        )
+
 
 @dataclass(frozen=True)
 class Skewed:
@@ -101,13 +112,7 @@ def mean_difference(
     error = math.sqrt((count - 1) / count * float(left_out @ left_out))
     # what rounding leaves of a constant
     if error <= 1e-12 * max(abs(estimate), float(np.abs(difference).max())):
-        return Difference(
-            estimate=estimate,
-            error=0.0,
-            interval=(estimate, estimate),
-            p_above=0.0 if estimate > threshold else 1.0,
-            p_below=0.0 if estimate < threshold else 1.0,
-        )
+        return Difference.constant(estimate, threshold=threshold)
     freedom = max(float(share @ share) ** 2 / float(np.sum(share**4)) - 1, 1.0)
     skew = _skewness(residual, share)
     critical = float(special.stdtrit(freedom, 1 - alpha))

@@ -39,13 +39,7 @@ def unpaired_difference(
     (mean_x, a, size_x), (mean_y, b, size_y) = _mean(x, x_cluster), _mean(y, y_cluster)
     estimate, error = mean_x - mean_y, math.sqrt(a + b)
     if error == 0:
-        return Difference(
-            estimate=estimate,
-            error=0.0,
-            interval=(estimate, estimate),
-            p_above=0.0 if estimate > threshold else 1.0,
-            p_below=0.0 if estimate < threshold else 1.0,
-        )
+        return Difference.constant(estimate, threshold=threshold)
     freedom = (a + b) ** 2 / (a**2 / (size_x - 1) + b**2 / (size_y - 1))
     half = float(special.stdtrit(freedom, 1 - alpha)) * error
     t = (estimate - threshold) / error

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from perennial.errors import ConfigError
 from perennial.tasks.base import called, require_outputs
 from perennial.tasks.likelihood import IGNORED, CategoricalTokens
-from perennial.tasks.tokens import token_accuracy, token_loss
+from perennial.tasks.tokens import Positions
 from perennial.types import Predictions
 
 
-class CausalLanguage:
+class CausalLanguage(Positions):
     """Next-token prediction; loss and score of a row are means over its tokens.
 
     A row's target is the row itself, one position on. With ``documents`` a row may be packed with
@@ -37,9 +37,6 @@ class CausalLanguage:
     """
 
     target_kind = "none"
-    score_name = "token_accuracy"
-    score_unit = "points"
-    binary = False
     labels: tuple[str, ...] | None = None
 
     def __init__(
@@ -104,21 +101,6 @@ class CausalLanguage:
     def widened(self, outputs: Tensor, classes: int) -> Tensor:
         """The outputs: the vocabulary is the model's."""
         return outputs
-
-    def per_example_loss(self, outputs: Tensor, batch: Any) -> Tensor:
-        """Cross-entropy in nats (B,), the mean over a row's tokens."""
-        return token_loss(outputs, self.split_batch(batch)[1])
-
-    def probabilities(self, outputs: Tensor) -> None:
-        """None: a row has as many distributions as positions."""
-
-    def predictions(self, outputs: Tensor) -> Tensor:
-        """The most probable next token at each position (B, T - 1)."""
-        return outputs.argmax(dim=2)
-
-    def scores(self, outputs: Tensor, batch: Any) -> Tensor:
-        """Share of a row's tokens that are predicted (B,)."""
-        return token_accuracy(self.predictions(outputs), self.split_batch(batch)[1])
 
     def measure(
         self, predictions: Predictions, label: npt.NDArray[Any], classes: int

@@ -19,7 +19,34 @@ from perennial.tasks.likelihood import IGNORED, CategoricalTokens
 from perennial.types import Predictions
 
 
-class TokenClassification:
+class Positions:
+    """What tasks with a target at each position share: one forward gives logits (B, T, C)."""
+
+    score_name = "token_accuracy"
+    score_unit = "points"
+    binary = False
+
+    def split_batch(self, batch: Any) -> tuple[Any, Tensor]:
+        """Inputs, and targets (B, T) that are -100 where there is none."""
+        raise NotImplementedError
+
+    def per_example_loss(self, outputs: Tensor, batch: Any) -> Tensor:
+        """Cross-entropy in nats (B,), the mean over the positions that have a target."""
+        return token_loss(outputs, self.split_batch(batch)[1])
+
+    def probabilities(self, outputs: Tensor) -> None:
+        """None: a row has as many distributions as positions."""
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """The most probable class of each position (B, T)."""
+        return outputs.argmax(dim=2)
+
+    def scores(self, outputs: Tensor, batch: Any) -> Tensor:
+        """Share of a row's positions that are right (B,); 1 where none has a target."""
+        return token_accuracy(self.predictions(outputs), self.split_batch(batch)[1])
+
+
+class TokenClassification(Positions):
     """One label per position, by cross-entropy; loss and score are means over a row's positions.
 
     Positions with the target -100 have no label and count nowhere. Targets that are shorter than
@@ -32,9 +59,6 @@ class TokenClassification:
     """
 
     target_kind = "tokens"
-    score_name = "token_accuracy"
-    score_unit = "points"
-    binary = False
 
     def __init__(self, *, label: str = "label", labels: list[str] | None = None) -> None:
         self.label = label
@@ -72,21 +96,6 @@ class TokenClassification:
         """The outputs: classes of positions are never appended."""
         assert outputs.shape[2] == classes
         return outputs
-
-    def per_example_loss(self, outputs: Tensor, batch: Any) -> Tensor:
-        """Cross-entropy in nats (B,), the mean over the positions that have a label."""
-        return token_loss(outputs, self.split_batch(batch)[1])
-
-    def probabilities(self, outputs: Tensor) -> None:
-        """None: a row has as many distributions as positions."""
-
-    def predictions(self, outputs: Tensor) -> Tensor:
-        """The most probable class of each position (B, T)."""
-        return outputs.argmax(dim=2)
-
-    def scores(self, outputs: Tensor, batch: Any) -> Tensor:
-        """Share of a row's positions that are right (B,); 1 where none has a label."""
-        return token_accuracy(self.predictions(outputs), self.split_batch(batch)[1])
 
     def measure(
         self, predictions: Predictions, label: npt.NDArray[Any], classes: int

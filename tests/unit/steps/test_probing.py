@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -13,35 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from perennial.data.rows import Rows
 from perennial.methods.der import DER
 from perennial.methods.replay import Replay
-from perennial.steps.learner import Constructor, Learner, build_learner
 from perennial.steps.probing import capabilities
 from perennial.tasks.classification import Classification
-
-
-def rows(count: int = 40) -> Rows:
-    values = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
-    names = np.array([str(i) for i in range(count)])
-    label = np.zeros(count, dtype=np.int64)
-    return Rows(features={"x": values}, label=label, id=names, content=names, cluster=names)
-
-
-def learner(build: Callable[[], nn.Module]) -> Learner:
-    torch.manual_seed(0)
-    return build_learner(
-        model=Constructor(target="x", arguments={}, build=build),
-        task=Classification(),
-        optimizer=functools.partial(torch.optim.SGD, lr=0.1),
-        device=torch.device("cpu"),
-        form="tuple",
-        label="label",
-    )
-
-
-def net() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3))
+from support.learners import learner, net, rows
 
 
 class Changing(pl.LightningModule):
@@ -92,20 +67,22 @@ class Tokens(Classification):
 
 def test_what_makes_stored_logits_wrong_is_a_missing_capability() -> None:
     for build, words in ((After, "on_after_batch_transfer"), (Before, "on_before_batch_transfer")):
-        missing = capabilities(learner(build), rows(), [DER()])
+        missing = capabilities(learner(build), rows(40), [DER()])
         assert words in missing["stored_logits"]
         assert "logits" not in missing
     for good in (Changing, net):
-        assert set(capabilities(learner(good), rows(), [DER()])) == {"features"}
+        assert set(capabilities(learner(good), rows(40), [DER()])) == {"features"}
     quiet = learner(lambda: Noisy(0.0))
     state = {name: value.clone() for name, value in quiet.model.state_dict().items()}
-    assert "stored_logits" not in capabilities(quiet, rows(), [DER()])
+    assert "stored_logits" not in capabilities(quiet, rows(40), [DER()])
     assert all(torch.equal(value, state[n]) for n, value in quiet.model.state_dict().items())
     assert all(part.training for part in quiet.model.modules())
-    assert "at random in training" in capabilities(learner(Noisy), rows(), [DER()])["stored_logits"]
+    assert (
+        "at random in training" in capabilities(learner(Noisy), rows(40), [DER()])["stored_logits"]
+    )
     tokens = learner(net)
     tokens.task = Tokens()
-    missing = capabilities(tokens, rows(), [DER()])
+    missing = capabilities(tokens, rows(40), [DER()])
     assert "(16, 7, 3)" in missing["stored_logits"]
     assert "logits" not in missing
 
@@ -141,7 +118,7 @@ def by_numpy(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("augment", [one_row_in_twenty, a_quarter_of_batches, by_python, by_numpy])
 def test_rare_augmentation_by_any_generator_is_found(augment: Callable[[Tensor], Tensor]) -> None:
     made = learner(lambda: Augmenting(augment))
-    assert "at random in training" in capabilities(made, rows(), [DER()])["stored_logits"]
+    assert "at random in training" in capabilities(made, rows(40), [DER()])["stored_logits"]
 
 
 class Counting(nn.Module):
@@ -181,7 +158,7 @@ def test_probing_leaves_model_and_generators_bit_by_bit(
     before = {name: value.clone() for name, value in made.model.state_dict().items()}
     modes = [part.training for part in made.module.modules()]
     drawn = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())
-    assert set(capabilities(made, rows(), [method()])) == {"features"}
+    assert set(capabilities(made, rows(40), [method()])) == {"features"}
     after = made.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -195,7 +172,7 @@ def test_a_module_is_not_run_in_training_mode_for_nothing() -> None:
     seen: list[bool] = []
     made = learner(net)
     made.model.register_forward_pre_hook(lambda part, _: seen.append(part.training))
-    capabilities(made, rows(), [Replay()])
+    capabilities(made, rows(40), [Replay()])
     assert seen == [False]
-    capabilities(made, rows(), [DER()])
+    capabilities(made, rows(40), [DER()])
     assert seen == [False] * 2 + [True] * 32
