@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -117,8 +118,14 @@ def _paths(result: Mapping[str, Any], console: Console) -> None:
     }
     for name, path in shown.items():
         if path:
-            _line(console, f"  {name + ':':<8}{path}")
+            _line(console, f"  {name + ':':<8}{_from_here(str(path))}")
     _line(console, f"  exit:   {result['exit_code']}")
+
+
+def _from_here(path: str) -> str:
+    """A path below the present folder as seen from it; another, or an address, whole."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _line(console: Console, text: str = "", *, style: str = "") -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import operator
@@ -274,11 +273,15 @@ def test_truncated_files_are_refused(tmp_path: Path, kind: str) -> None:
 def test_changed_bytes_never_escape_as_another_error(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save(_model().state_dict(), path)
-    whole = path.read_bytes()
+    whole, refused = path.read_bytes(), 0
     for at in range(0, len(whole), 37):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
-        with contextlib.suppress(CheckpointError):
+        try:
             checkpoint.read_state(path)
+        except CheckpointError:
+            refused += 1
+    # a byte of a weight is a weight, which the hash of a version tells; one of the frame is not
+    assert refused > 10
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:

@@ -99,8 +99,12 @@ def test_what_a_program_leaves_running_is_not_waited_for(tmp_path: Path) -> None
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         "pathlib.Path(sys.argv[1]).write_text(str(child.pid))"
     )
+    started = time.monotonic()
     Command(command=python(leave, str(child)), timeout=30).send(MESSAGE)  # else it were stopped
-    os.kill(int(child.read_text()), 9)
+    left = int(child.read_text())
+    assert Path(f"/proc/{left}").exists()  # it runs on, and for a minute
+    assert time.monotonic() - started < 30
+    os.kill(left, 9)
 
 
 @pytest.mark.parametrize(

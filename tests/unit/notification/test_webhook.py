@@ -80,6 +80,7 @@ def test_the_message_arrives_whole(server: Server) -> None:
 def test_any_2xx_is_success(server: Server) -> None:
     server.status = 204
     Webhook(url=server.url).send(MESSAGE)
+    assert [body for _, _, body in server.got] == [MESSAGE]
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 404, 500, 503])

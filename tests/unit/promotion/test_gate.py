@@ -364,8 +364,13 @@ def test_history_must_be_able_to_clear_the_margin(n_history: int, enough: bool) 
 
 
 def test_history_is_not_asked_for_where_it_is_not_tested() -> None:
-    require_decidable({"new": 100}, Policy())
-    require_decidable({"new": 100, "history/1": 10}, Policy(retention="waived"))
+    few = {"new": 100, "history/1": 10}
+    with pytest.raises(DataError, match="history holdout has 10"):
+        require_decidable(few, Policy())
+    for rows, policy in (({"new": 100}, Policy()), (few, Policy(retention="waived"))):
+        require_decidable(rows, policy)
+        with pytest.raises(DataError, match="new holdout has 4"):
+            require_decidable({**rows, "new": 4}, policy)
 
 
 @pytest.mark.parametrize("number", [2, 4])

@@ -356,6 +356,22 @@ def printed(shown: dict[str, Any], width: int = 80) -> str:
     return out.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("{here}/outputs/report.html", "outputs/report.html"),
+        ("{here}-2/report.html", "{here}-2/report.html"),
+        ("https://wandb.ai/team/run", "https://wandb.ai/team/run"),
+    ],
+)
+def test_what_lies_below_this_folder_is_told_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = {**result(), "report": path.format(here=tmp_path)}
+    assert f"  report: {told.format(here=tmp_path)}\n" in printed(shown, width=20)
+
+
 def test_the_terminal_says_that_a_promotion_was_held_back() -> None:
     held = result()
     assert "\nPROMOTED\n" in printed(held)
