@@ -112,6 +112,31 @@ def test_missing_file(run: Run, home: Path, history: Path, tmp_path: Path) -> No
     assert state(home) == {}
 
 
+@pytest.mark.parametrize("change", ["a bit", "cut short", "gone"])
+def test_a_holdout_changed_on_disk_promotes_nothing(
+    run: Run, home: Path, history: Path, tmp_path: Path, change: str
+) -> None:
+    new, later = tmp_path / "new.csv", tmp_path / "later.csv"
+    frame(200, seed=1).to_csv(new, index=False)
+    frame(200, seed=3).to_csv(later, index=False)
+    assert run(*TABLE, f"data.history={history}", f"data.new={new}")["error"] is None
+    registry = Registry(url=f"sqlite:///{home / 'registry.db'}")
+    champion = registry.version("animals@champion")
+    held = champion.open("holdout/cycle-1.arrow")
+    whole, before = held.read_bytes(), registry.cycles("animals")
+    held.chmod(0o644)
+    if change == "gone":
+        held.unlink()
+    else:
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        held.write_bytes(flipped if change == "a bit" else whole[:middle])
+    result = run(*TABLE, f"data.history={history}", f"data.new={later}")
+    refused(result, f"holdout/cycle-1.arrow of {champion.id}", code=1)
+    assert registry.cycles("animals") == before
+    assert registry.aliases("animals")["champion"] == champion.number
+
+
 def test_empty_data_set(attempt: Callable[[pd.DataFrame], Any]) -> None:
     refused(attempt(frame(0, seed=2)), "bad.csv", "no rows", code=30)
 
