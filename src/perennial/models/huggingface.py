@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from perennial.errors import ConfigError
+from perennial.errors import ConfigError, first_line
 
 ENCODER = "AutoModel"
 WITH_LOGITS = (
@@ -189,7 +189,7 @@ def _pretrained(
             )
     except Exception as error:
         # what lies there is foreign: whatever transformers raises is the reason
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ConfigError(
             f"No {auto} could be read: {reason}",
             where=f"model.path={path}",

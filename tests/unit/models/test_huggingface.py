@@ -120,7 +120,8 @@ def test_nothing_of_a_configuration_names_code() -> None:
 def test_what_contradicts_itself_or_is_not_there_is_refused(
     folder: Path, settings: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # the environment was read when the library was imported
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match=words):
         HuggingFace(**{"path": str(folder), **settings})
 
