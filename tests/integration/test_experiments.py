@@ -44,17 +44,17 @@ def test_intents_of_five_domains_are_learned_and_those_before_kept(
 ) -> None:
     result = run(
         "experiment=intents",
-        "per_domain=3",
-        "per_intent=60",
-        "model.classes=15",
-        "data.memory.capacity=90",
-        "trainer.max_steps=28",
-        "trainer.validate_every=28",
+        "per_domain=2",
+        "per_intent=40",
+        "model.classes=10",
+        "data.memory.capacity=40",
+        "trainer.max_steps=12",
+        "trainer.validate_every=12",
     )
     assert result["error"] is None, result["error"]
-    # 15 intents, 60 rows of each, one in ten of the first remembered, one pass
-    assert result["data"]["new"]["rows"] == 15 * (60 + 20 + 30)
-    assert result["cost"]["replayed_rows"] == 28 * 32
+    # 10 intents, 40 rows of each, one in ten of the first remembered, one pass
+    assert result["data"]["new"]["rows"] == 10 * (40 + 20 + 30)
+    assert result["cost"]["replayed_rows"] == 12 * 32
     champion, candidate = (result["metrics"][one] for one in ("champion", "candidate"))
     assert champion["new"]["accuracy"] == 0
     assert candidate["new"]["accuracy"] > 0.85
