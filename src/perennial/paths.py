@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
 from perennial.errors import ConfigError
 
+PACKAGE = "package:"
 _PACKAGED = Path(__file__).parent / "conf"
 
 CONF_DIR = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
@@ -27,3 +29,28 @@ def home() -> Path:
             mend="name a folder without ?, # and %",
         )
     return Path(given).expanduser().absolute()
+
+
+def folder_of(path: str, *, where: str) -> str:
+    """A path as it is, with ``package:NAME/FOLDER`` replaced by the folder it means.
+
+    Args:
+        path: Of a folder or file, or of a folder inside an installed package.
+        where: The setting, for messages.
+
+    Raises:
+        ConfigError: There is no such package or folder.
+    """
+    if not path.startswith(PACKAGE):
+        return path
+    name, _, inside = path.removeprefix(PACKAGE).partition("/")
+    found = importlib.util.find_spec(name) if name.isidentifier() else None  # imports nothing
+    places = [] if found is None else list(found.submodule_search_locations or [])
+    folders = [Path(place) / inside for place in places if (Path(place) / inside).is_dir()]
+    if not folders or ".." in Path(inside).parts:
+        raise ConfigError(
+            f"There is no folder {inside!r} in a package {name!r}.",
+            where=where,
+            mend="install the package, or give the path of a folder",
+        )
+    return str(folders[0])

