@@ -114,5 +114,6 @@ def _change(
     values: npt.NDArray[np.floating[Any]], *, is_index: bool, unit: float
 ) -> npt.NDArray[np.floating[Any]]:
     """Since the first of the values (N,), of their logarithm for an index."""
-    level = np.log(values) if is_index else values
-    return (level - level[0]) / unit
+    level: npt.NDArray[np.floating[Any]] = np.log(values) if is_index else values
+    change: npt.NDArray[np.floating[Any]] = (level - level[0]) / unit
+    return change

@@ -11,7 +11,7 @@ import math
 import re
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import datasets
 import numpy as np
@@ -39,7 +39,7 @@ def read_idx(path: Path) -> npt.NDArray[np.generic]:
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            dtype, shape = _head(file, path)
+            dtype, shape = _head(cast(IO[bytes], file), path)
             size = dtype.itemsize * math.prod(shape)
             raw = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -58,12 +58,8 @@ def _head(file: IO[bytes], path: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """Type and shape of the values, with the file at the first of them."""
     start = file.read(4)
     sizes = file.read(4 * start[3]) if len(start) == 4 else b""
-    if (
-        len(start) < 4
-        or start[:2] != b"\0\0"
-        or start[2] not in _TYPES
-        or len(sizes) < 4 * start[3]
-    ):
+    known = len(start) == 4 and start[:2] == b"\0\0" and start[2] in _TYPES
+    if not known or len(sizes) < 4 * start[3]:
         raise DataError("This is no IDX file.", where=str(path), mend=_MEND)
     dtype = np.dtype(_TYPES[start[2]])
     shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
