@@ -100,6 +100,7 @@ def backtest(
     policy: Policy | None = None,
     promotion: str = "gate",
     history: str = "all",
+    keep: int | None = None,
     seed: int = 0,
     registry: Registry | None = None,
     name: str = "backtest",
@@ -121,7 +122,10 @@ def backtest(
         training: Length and manner.
         policy: The gate's.
         promotion: ``gate``, or ``always``: every candidate serves, whatever the verdict.
-        history: ``all`` lets methods see all earlier windows, ``memory`` what a version carries.
+        history: ``all`` lets methods see earlier windows, ``memory`` what a version carries.
+        keep: How many windows before the new one ``all`` is, where history misleads; of what was
+            learned in older ones only memory is left. None for all of them. It takes built data
+            sets: a path stays known to the lineage as long as it can be read.
         seed: Of everything random.
         registry: Where versions go; None for a temporary folder.
         name: Of the lineage.
@@ -133,7 +137,8 @@ def backtest(
         See `Backtest`.
 
     Raises:
-        ConfigError: An unknown promotion, or a registry whose lineage is of another backtest.
+        ConfigError: An unknown promotion, a ``keep`` that is no number of built windows, or a
+            registry whose lineage is of another backtest.
         DataError: There is no window, or one without new rows or without a holdout.
 
     Example:
@@ -163,6 +168,7 @@ def backtest(
         raise ConfigError(
             f"promotion is {promotion!r}.", where="promotion", mend="use gate or always"
         )
+    _check_keep(keep, windows, history)
     if not windows:
         raise DataError("There is no window.", where="windows", mend="give at least one source")
     with _registry(registry) as kept:
@@ -187,21 +193,36 @@ def backtest(
                 say=say,
             )
             changed = base if change is None else change(base, number)
-            return replace(changed, data=_sources(changed, windows, number), config=_plain(changed))
+            sources = _sources(changed, windows, number, keep)
+            return replace(changed, data=sources, config=_plain(changed) | {"keep": keep})
 
         told = [_one(prepared(number), number) for number in range(1, len(windows) + 1)]
         matrix, initial = _scores(prepared(len(windows)), told)
     return Backtest(matrix=matrix, initial=initial, windows=tuple(told))
 
 
-def _sources(cycle: Cycle, windows: Sequence[Any], number: int) -> Data:
+def _check_keep(keep: int | None, windows: Sequence[Any], history: str) -> None:
+    if keep is None:
+        return
+    paths = any(isinstance(window, str | Path) for window in windows)
+    if keep < 1 or paths or history != "all":
+        raise ConfigError(
+            f"keep is {keep}, history is {history!r}, and {'some' if paths else 'no'} windows are "
+            "paths.",
+            where="keep, history, windows",
+            mend="give a number from 1, history=all and built data sets, or leave keep out",
+        )
+
+
+def _sources(cycle: Cycle, windows: Sequence[Any], number: int, keep: int | None) -> Data:
     """The window as new data, or as history where it founds the lineage.
 
     A version's manifest remembers the paths of earlier windows; built data sets are handed over.
     """
     if number == 1:
         return replace(cycle.data, history=windows[0], new=None)
-    earlier = [w for w in windows[: number - 1] if not isinstance(w, str | Path)]
+    first = 0 if keep is None else max(0, number - 1 - keep)
+    earlier = [w for w in windows[first : number - 1] if not isinstance(w, str | Path)]
     opened = [open_source(source, name="history") for source in earlier]
     history = datasets.concatenate_datasets(opened) if cycle.history == "all" and opened else None
     return replace(cycle.data, history=history, new=windows[number - 1])

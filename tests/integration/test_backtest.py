@@ -180,6 +180,35 @@ def test_memory_is_what_a_version_carries() -> None:
     assert len(replayed) == 30, "the memory's capacity"
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_only_the_latest_windows_are_history(keep: int) -> None:
+    seen: dict[int, set[str]] = {number: set() for number in range(1, 5)}
+    run(
+        [built(number) for number in (1, 2, 3, 4)],
+        methods=lambda number: [Replay(new_fraction=0.5), Watching(seen[number])],
+        training=Training(max_steps=80, batch_size=20, keep="last", accelerator="cpu"),
+        data=Data(
+            memory=Memory(capacity=4),
+            id_column="id",
+            split_column="split",
+            validation_fraction=0.0,
+        ),
+        keep=keep,
+    )
+    kept = {f"{number}-{row}" for number in range(4 - keep, 4) for row in range(60)}
+    replayed = {id for id in seen[4] if not id.startswith("4-")}
+    assert kept <= replayed
+    assert len(replayed - kept) <= 4, "of older windows there is memory"
+
+
+@pytest.mark.parametrize("change", [{"keep": 0}, {"keep": 1, "history": "memory"}, {"keep": 1}])
+def test_what_cannot_be_narrowed_is_told(tmp_path: Path, change: dict[str, Any]) -> None:
+    frame(2).to_parquet(tmp_path / "2.parquet")
+    second = tmp_path / "2.parquet" if change == {"keep": 1} else built(2)
+    with pytest.raises(ConfigError, match=f"keep is {change['keep']}"):
+        run([built(1), second], **change)
+
+
 def test_a_window_may_have_settings_of_its_own() -> None:
     def change(cycle: Cycle, number: int) -> Cycle:
         return replace(cycle, training=replace(cycle.training, max_steps=5 * number))

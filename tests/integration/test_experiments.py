@@ -27,6 +27,25 @@ def test_attacks_of_types_never_seen_are_found_after_one_cycle(
     assert result["metrics"]["candidate"]["history"]["accuracy"] > 0.99
 
 
+def test_what_is_worn_above_is_learned_and_shoes_are_kept(
+    run: Callable[..., dict[str, Any]],
+) -> None:
+    result = run(
+        "experiment=fashion",
+        "fraction=0.2",
+        "trainer.max_steps=200",
+        "trainer.validate_every=50",
+        "seed=10",
+    )
+    assert result["error"] is None, result["error"]
+    assert result["status"] == "promoted", result["decision"]
+    candidate = result["metrics"]["candidate"]
+    assert candidate["history"]["accuracy"] > 0.88
+    assert candidate["new"]["accuracy"] > 0.5
+    vetoes = {check["name"] for check in result["decision"]["checks"]}
+    assert {"slice/history/class=sneaker", "slice/new/class=shirt"} <= vetoes
+
+
 def test_windows_of_calls_are_learned_one_after_another(run: Callable[..., dict[str, Any]]) -> None:
     for window in (2, 3, 4):
         result = run("experiment=campaigns", f"window={window}", "trainer.max_steps=60")

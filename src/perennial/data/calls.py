@@ -7,9 +7,11 @@ Decision Support Systems 62, 2014.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import datasets
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,12 +21,24 @@ from perennial.errors import ConfigError, DataError
 PARTS = ("new", "history")
 # the file's own sign for a client who was never called before
 _NEVER = 999
+# column to its new name, whether it is an index, and what a change of it is divided by
+_ECONOMY = {
+    "nr.employed": ("employed", True, 0.01),
+    "cons.price.idx": ("prices", True, 0.01),
+    "emp.var.rate": ("employment", False, 1.0),
+    "euribor3m": ("interest", False, 1.0),
+    "cons.conf.idx": ("confidence", False, 10.0),
+}
 
 
 def calls(
     *, path: str, window: int, part: str = "new", keep: int | None = 1, of: int = 10
 ) -> datasets.Dataset:
     """The rows of one window, or of those before it.
+
+    The economy moves by more from window to window than within one, so that what a scaler is
+    fitted on early is far off later: its columns are given as changes since the file's first call,
+    in per cent or points.
 
     How long a call was is known only after it, so ``duration`` is left out. What the first windows
     have no example of is given as numbers that are 0 there: a vocabulary fitted on them would not
@@ -40,8 +54,11 @@ def calls(
     Returns:
         The file's columns, and ``row``, the line's number; ``label``, ``yes`` or ``no``; ``recent``
         (1 / (1 + days since the last campaign's call), 0 for none), ``success`` and ``failure``
-        (of the last campaign, 0 or 1) in place of ``pdays`` and ``poutcome``; and ``campaign`` and
-        ``previous`` (numbers of calls) as log(1 + x).
+        (of the last campaign, 0 or 1) in place of ``pdays`` and ``poutcome``; ``campaign`` and
+        ``previous`` (numbers of calls) as log(1 + x); ``age`` in decades from 40; ``employed`` and
+        ``prices`` (changes of ``nr.employed`` and ``cons.price.idx``, 100 · log of the ratio), and
+        ``employment``, ``interest`` (points) and ``confidence`` (tens of points), changes of
+        ``emp.var.rate``, ``euribor3m`` and ``cons.conf.idx``.
 
     Raises:
         ConfigError: A number or the part is out of range.
@@ -56,7 +73,7 @@ def calls(
             "and keep from 1 or null",
         )
     table: pa.Table = open_source(path, name=part).with_format("arrow")[:]
-    needed = {"pdays", "poutcome", "campaign", "previous", "duration", "y"}
+    needed = {"age", "pdays", "poutcome", "campaign", "previous", "duration", "y"} | _ECONOMY.keys()
     if lacking := sorted(needed - set(table.column_names)):
         raise DataError(
             f"There is no column {lacking[0]!r}.", where=path, mend="name bank-additional-full.csv"
@@ -71,20 +88,32 @@ def calls(
 
 def _recoded(table: pa.Table) -> pa.Table:
     days = table["pdays"].to_numpy().astype(np.float64)
-    added = {
+    added: dict[str, Any] = {
         "recent": np.where(days == _NEVER, 0.0, 1 / (1 + days)),
         "success": pc.cast(pc.equal(table["poutcome"], "success"), pa.float64()),
         "failure": pc.cast(pc.equal(table["poutcome"], "failure"), pa.float64()),
         "label": table["y"],
         "row": np.arange(len(table)),
     }
-    for name in ("campaign", "previous"):
-        at = table.column_names.index(name)
-        table = table.set_column(at, name, pc.log1p(pc.cast(table[name], pa.float64())))
-    for name, values in added.items():
-        table = table.append_column(name, pa.array(values) if _is_array(values) else values)
-    return table.drop_columns(["pdays", "poutcome", "duration", "y"])
+    changed = {
+        "age": table["age"].to_numpy() / 10 - 4,
+        "campaign": np.log1p(table["campaign"].to_numpy()),
+        "previous": np.log1p(table["previous"].to_numpy()),
+    }
+    for name, values in changed.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(values))
+    for name, (called, is_index, unit) in _ECONOMY.items():
+        added[called] = _change(table[name].to_numpy(), is_index=is_index, unit=unit)
+    for name, column in added.items():
+        given = pa.array(column) if isinstance(column, np.ndarray) else column
+        table = table.append_column(name, given)
+    return table.drop_columns(["pdays", "poutcome", "duration", "y", *_ECONOMY])
 
 
-def _is_array(values: object) -> bool:
-    return isinstance(values, np.ndarray)
+def _change(
+    values: npt.NDArray[np.floating[Any]], *, is_index: bool, unit: float
+) -> npt.NDArray[np.floating[Any]]:
+    """Since the first of the values (N,), of their logarithm for an index."""
+    level: npt.NDArray[np.floating[Any]] = np.log(values) if is_index else values
+    change: npt.NDArray[np.floating[Any]] = (level - level[0]) / unit
+    return change

@@ -7,8 +7,11 @@ a big-endian 32-bit whole number, then the values, big-endian too.
 from __future__ import annotations
 
 import gzip
+import math
 import re
+import zlib
 from pathlib import Path
+from typing import IO, Any, cast
 
 import datasets
 import numpy as np
@@ -20,32 +23,55 @@ from perennial.errors import ConfigError, DataError
 _NAME = re.compile(r"(?P<part>.*?)[-_.]?(?P<kind>images|labels)[-_.]idx[13]-ubyte(\.gz)?")
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _SPLITS = {"train": "train", "t10k": "test", "test": "test"}
+# 60,000 images of 224 × 224 in three colours are 8.4 GiB; what is larger does not come as one array
+_LARGEST = 16 << 30
+_DIMENSIONS = 8
 _MEND = "download the file again"
 
 
 def read_idx(path: Path) -> npt.NDArray[np.generic]:
     """The array in one file, in the machine's byte order.
 
+    No more is unpacked than the head speaks of, so that a small file cannot fill the memory.
+
     Raises:
-        DataError: The file is cut off, too long, or no IDX file.
+        DataError: The file is missing, cut off, too long, no IDX file, or of an absurd shape.
     """
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            dtype, shape = _head(cast(IO[bytes], file), path)
+            size = dtype.itemsize * math.prod(shape)
+            raw = file.read(size + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{error}.", where=str(path), mend=_MEND) from error
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _TYPES or len(raw) < 4 + 4 * raw[3]:
-        raise DataError("This is no IDX file.", where=str(path), mend=_MEND)
-    dtype, start = np.dtype(_TYPES[raw[2]]), 4 + 4 * raw[3]
-    shape = tuple(int(size) for size in np.frombuffer(raw[4:start], ">u4"))
-    expected = start + dtype.itemsize * int(np.prod(shape))
-    if len(raw) != expected:
+    if len(raw) != size:
+        more = "more" if len(raw) > size else len(raw)
         raise DataError(
-            f"The file has {len(raw)} bytes, and its head speaks of {expected}.",
+            f"The file has {more} bytes of values, and its head speaks of {size}.",
             where=str(path),
             mend=_MEND,
         )
-    values = np.frombuffer(raw, dtype, offset=start).reshape(shape)
-    return values.astype(dtype.newbyteorder("="))
+    return np.frombuffer(raw, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _head(file: IO[bytes], path: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Type and shape of the values, with the file at the first of them."""
+    start = file.read(4)
+    sizes = file.read(4 * start[3]) if len(start) == 4 else b""
+    known = len(start) == 4 and start[:2] == b"\0\0" and start[2] in _TYPES
+    if not known or len(sizes) < 4 * start[3]:
+        raise DataError("This is no IDX file.", where=str(path), mend=_MEND)
+    dtype = np.dtype(_TYPES[start[2]])
+    shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
+    if start[3] > _DIMENSIONS or dtype.itemsize * math.prod(shape) > _LARGEST:
+        told = " × ".join(map(str, shape[: _DIMENSIONS + 1]))
+        raise DataError(
+            f"The head speaks of {start[3]} dimensions, {told}; {_DIMENSIONS} dimensions and "
+            f"{_LARGEST >> 30} GiB are the most that is read.",
+            where=str(path),
+            mend=_MEND,
+        )
+    return dtype, shape
 
 
 def is_idx(path: Path) -> bool:
@@ -121,11 +147,12 @@ def idx_classes(
         DataError: The folder is missing or malformed, or lacks a class.
         ConfigError: A fraction out of range, or a label without a name.
     """
-    if not 0 < fraction <= 1 or (names is not None and max(classes) >= len(names)):
+    unnamed = names is not None and max(classes, default=0) >= len(names)
+    if not 0 < fraction <= 1 or min(classes, default=-1) < 0 or unnamed:
         raise ConfigError(
             f"fraction is {fraction}, classes are {classes}, and {len(names or [])} have names.",
             where="data (fraction, classes, names)",
-            mend="give a share from above 0 to 1, and a name for each label",
+            mend="give a share from above 0 to 1, some labels from 0, and a name for each of them",
         )
     files = sorted(file for file in Path(path).glob("*") if is_idx(file))
     if not files:
@@ -134,6 +161,7 @@ def idx_classes(
         )
     table = read_folder(files, where=path)
     label = table["label"].to_numpy()
+    has = ", ".join(map(str, np.unique(label)))
     parts = table["split"].to_numpy() if "split" in table.column_names else np.zeros(len(label))
     kept = np.zeros(len(label), dtype=bool)
     for one in classes:
@@ -141,7 +169,7 @@ def idx_classes(
             rows = np.flatnonzero((label == one) & (parts == part))
             if not len(rows):
                 raise DataError(
-                    f"There is no image of class {one}.", where=path, mend=f"it has {set(label)}"
+                    f"There is no image of class {one}.", where=path, mend=f"it has {has}"
                 )
             kept[rows[: max(1, round(fraction * len(rows)))]] = True
     chosen = table.filter(pa.array(kept))

@@ -210,7 +210,8 @@ class Sanity:
     """What is suspicious.
 
     Attributes:
-        constant: Whether a candidate that predicts one class for all rows is rejected.
+        constant: Whether a candidate that predicts one class for all rows is rejected, unless
+            most rows are of it and the probabilities differ.
         leak: A new score so far above the champion's on history raises an alarm; None for none.
         gap: Largest growth of the gap between training and holdout rows; None does not ask.
     """

@@ -23,6 +23,11 @@ def path(tmp_path: Path) -> str:
             "pdays": [999] * 20 + [0, 3, 999],
             "previous": [0] * 20 + [1, 2, 1],
             "poutcome": ["nonexistent"] * 20 + ["success", "failure", "failure"],
+            "nr.employed": [5000.0] * 22 + [4950.0],
+            "cons.price.idx": [92.0] * 22 + [93.0],
+            "emp.var.rate": [1.1] * 22 + [-1.8],
+            "euribor3m": [4.8] * 22 + [0.8],
+            "cons.conf.idx": [-36.0] * 22 + [-51.0],
             "y": ["no"] * 22 + ["yes"],
         }
     )
@@ -66,6 +71,21 @@ def test_what_the_first_windows_lack_is_zero_there(path: str) -> None:
     assert table["label"].tolist()[-2:] == ["no", "yes"]
 
 
+def test_the_economy_is_what_changed_since_the_first_call(path: str) -> None:
+    table = calls(path=path, window=5, of=5).to_pandas()
+    last = {
+        "employed": 100 * np.log(4950 / 5000),
+        "prices": 100 * np.log(93 / 92),
+        "employment": -2.9,
+        "interest": -4.0,
+        "confidence": -1.5,
+    }
+    for name, change in last.items():
+        assert table[name].tolist() == pytest.approx([0, 0, 0, 0, change][-len(table) :])
+    assert not [name for name in table if "." in name]
+    assert table["age"].tolist() == pytest.approx([row / 10 - 4 for row in table["row"]])
+
+
 def test_what_is_out_of_range_or_another_file_is_told(path: str, tmp_path: Path) -> None:
     for settings in (
         {"window": 0},
@@ -76,6 +96,6 @@ def test_what_is_out_of_range_or_another_file_is_told(path: str, tmp_path: Path)
     ):
         with pytest.raises(ConfigError, match="window is"):
             rows(path, **settings)
-    (tmp_path / "other.csv").write_text("age;y\n1;no\n")
-    with pytest.raises(DataError, match="no column 'campaign'"):
+    (tmp_path / "other.csv").write_text("job;y\nadmin;no\n")
+    with pytest.raises(DataError, match="no column 'age'"):
         rows(str(tmp_path / "other.csv"), window=2)

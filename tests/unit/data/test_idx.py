@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import numpy.typing as npt
 import pytest
 
 from perennial.data.datamodule import to_data
-from perennial.data.idx import is_idx, read_idx
+from perennial.data.idx import idx_classes, is_idx, read_idx
 from perennial.data.source import open_source, read_rows
-from perennial.errors import DataError
+from perennial.errors import ConfigError, DataError
 
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 
@@ -87,6 +88,88 @@ def test_a_folder_is_a_source_with_its_split(tmp_path: Path, compressed: bool, p
     assert read.rows.label.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2]
     inputs, _ = to_data(read.rows, form="tuple", label="label")
     assert float(inputs.max()) <= 1
+
+
+def head(*shape: int, code: int = 8) -> bytes:
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, code, len(shape), *shape)
+
+
+@pytest.mark.parametrize("shape", [(2**32 - 1,) * 3, (2**31, 28, 28), (1,) * 200])
+def test_an_absurd_shape_is_told_before_anything_is_read(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    (tmp_path / "x").write_bytes(head(*shape) + b"\0")
+    with pytest.raises(DataError, match=f"{len(shape)} dimensions"):
+        read_idx(tmp_path / "x")
+
+
+def test_a_bomb_is_unpacked_no_further_than_its_head_says(tmp_path: Path) -> None:
+    """256 MiB of zeros in 256 KiB, behind a head of six values."""
+    with gzip.open(tmp_path / "x.gz", "wb", compresslevel=1) as file:
+        file.write(head(2, 3))
+        for _ in range(256):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="more bytes of values"):
+        read_idx(tmp_path / "x.gz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_rubbish_that_calls_itself_gzip(tmp_path: Path) -> None:
+    content = gzip.compress(encoded(np.arange(4000, dtype="i4")))
+    for name, damaged in {
+        "not.gz": b"rubbish, and no gzip at all",
+        "turned.gz": content[:40] + bytes(byte ^ 0xFF for byte in content[40:80]) + content[80:],
+    }.items():
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(DataError, match=name):
+            read_idx(tmp_path / name)
+    with pytest.raises(DataError, match="No such file"):
+        read_idx(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_some_classes_of_a_folder_by_name(tmp_path: Path, compressed: bool) -> None:
+    path = folder(tmp_path / "x", rows=12, compressed=compressed)
+    found = idx_classes(path=str(path), classes=[2, 0], names=["ant", "bee", "cat"])
+    assert found["label"][:] == ["ant", "cat"] * 2 + ["ant", "cat"] * 4
+    assert found["split"][:] == ["test"] * 4 + ["train"] * 8
+    train = np.random.default_rng(12).integers(0, 256, size=(12, 3, 4)).astype("u1")
+    kept = [row for row in range(12) if row % 3 != 1]
+    assert np.array_equal(np.array(found["image"][4:])[:, 0], train[kept])
+    assert idx_classes(path=str(path), classes=[1])["label"][:] == ["1"] * 6
+
+
+@pytest.mark.parametrize(("fraction", "rows"), [(0.5, (1, 2)), (0.01, (1, 1)), (1.0, (2, 4))])
+def test_a_fraction_is_of_each_part_and_class(
+    tmp_path: Path, fraction: float, rows: tuple[int, int]
+) -> None:
+    path = folder(tmp_path / "x", rows=12)
+    found = idx_classes(path=str(path), classes=[0, 1], fraction=fraction).to_pandas()
+    counted = found.groupby(["label", "split"]).size()
+    for label in ("0", "1"):
+        assert (counted[label]["test"], counted[label]["train"]) == rows
+
+
+def test_what_idx_classes_cannot_give(tmp_path: Path) -> None:
+    path = str(folder(tmp_path / "x"))
+    with pytest.raises(ConfigError, match="fraction is 0"):
+        idx_classes(path=path, classes=[0], fraction=0)
+    with pytest.raises(ConfigError, match="1 have names"):
+        idx_classes(path=path, classes=[0, 1], names=["ant"])
+    for classes in ([], [-1, 0]):
+        with pytest.raises(ConfigError, match="classes are"):
+            idx_classes(path=path, classes=classes)
+    with pytest.raises(DataError, match="no image of class 7"):
+        idx_classes(path=path, classes=[0, 7])
+    for missing in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(DataError, match="no IDX files"):
+            idx_classes(path=str(missing), classes=[0])
+    (tmp_path / "x" / "train-images-idx3-ubyte").write_bytes(b"")
+    with pytest.raises(DataError, match="no IDX file"):
+        idx_classes(path=path, classes=[0])
 
 
 def test_parts_that_do_not_belong_together(tmp_path: Path) -> None:

@@ -8,6 +8,10 @@ from perennial import statistics
 from perennial.promotion.case import Case
 from perennial.promotion.policy import Check
 from perennial.promotion.words import amount, p_words
+from perennial.types import EvaluationReport, Floats
+
+# batches of other sizes give the same row other last bits
+ROUNDING = 1e-6
 
 
 def sanity(case: Case) -> list[Check]:
@@ -21,28 +25,48 @@ def sanity(case: Case) -> list[Check]:
 
 
 def _constant(case: Case) -> list[Check]:
-    """Whether the candidate predicts one class whatever the row; not asked of rows of one class."""
-    report = case.given
+    """Whether the candidate says the same whatever the row; not asked of rows of one class.
+
+    One most probable class alone does not say so where most rows are of it: no honest model names
+    a rare one, and the probabilities are what tells the rows apart.
+    """
+    report, found = case.given, case.given.candidate
     if not report.has_one_class or len(np.unique(report.label)) < 2:
         return []
-    distinct = len(np.unique(report.candidate.prediction))
-    constant = distinct == 1
-    told = (
-        f"The candidate predicts {report.label_names[report.candidate.prediction[0]]} for every "
-        "one of"
-        if constant
-        else f"The candidate predicts {distinct} different classes on"
-    )
+    distinct = len(np.unique(found.prediction))
+    told = f"The candidate predicts {distinct} different classes on {len(report):,} rows."
+    constant = False
+    if distinct == 1:
+        told, constant = _one_class(report)
     return [
         Check(
             name="sanity/constant",
             outcome="reject" if constant else "pass",
             n=len(report),
-            reason=f"{told} {len(report):,} rows.",
+            reason=told,
             unit="",
             veto=True,
         )
     ]
+
+
+def _one_class(report: EvaluationReport) -> tuple[str, bool]:
+    """Of a candidate that predicts one class: what it does in words, and whether it is constant."""
+    found = report.candidate
+    named = int(found.prediction[0])
+    told = (
+        f"The candidate predicts {report.label_names[named]} for every one of {len(report):,} rows"
+    )
+    if (share := float(np.mean(report.label == named))) < 0.5:
+        return f"{told}, of which {share:.1%} are of that class.", True
+    if found.probabilities is None or not _vary(found.probabilities):
+        return f"{told}, at the same probability.", True
+    return f"{told}, of which {share:.1%} are of that class, at probabilities that differ.", False
+
+
+def _vary(probabilities: Floats) -> bool:
+    """Whether rows get probabilities (N, C) that differ by more than float32's rounding."""
+    return bool((np.ptp(probabilities, axis=0) > ROUNDING).any())
 
 
 def _leak(case: Case, leak: float) -> list[Check]:

@@ -211,6 +211,29 @@ def test_a_constant_candidate_is_rejected() -> None:
     assert "sanity/constant" not in names  # rows of one class ask for one prediction
 
 
+@pytest.mark.parametrize(
+    ("rare", "spread", "outcome"),
+    [(20, 0.02, "pass"), (20, 0.0, "reject"), (20, 1e-7, "reject"), (400, 0.02, "reject")],
+)
+def test_one_class_for_all_is_honest_where_most_rows_are_of_it(
+    rare: int, spread: float, outcome: str
+) -> None:
+    """700 rows; the candidate always says no, at one probability or at several."""
+    report = make_report(BETTER, KEPT)
+    label = (np.arange(len(report)) < rare).astype(np.int64)
+    yes = (0.1 + spread * np.linspace(-1, 1, len(report))).astype(np.float32)
+    candidate = Predictions(
+        prediction=np.zeros(len(report), dtype=np.int64),
+        score=1.0 - label,
+        loss=-np.log(np.where(label == 1, yes, 1 - yes)),
+        probabilities=np.stack([1 - yes, yes], axis=1),
+    )
+    decision = decide(
+        replace(report, label=label, candidate=candidate), bare(sanity={"leak": None})
+    )
+    assert check_of(decision, "sanity/constant").outcome == outcome
+
+
 @pytest.mark.parametrize(("right", "outcome"), [(540, "pass"), (480, "inconclusive")])
 def test_new_rows_far_easier_than_history_raise_an_alarm(right: int, outcome: str) -> None:
     report = make_report((60, 3, 300), KEPT)
