@@ -82,24 +82,9 @@ def main() -> None:
 
 def init() -> None:
     """``perennial init [FOLDER]``: write an example project, by default into this folder."""
-    from perennial.starter import next_steps, write_project
+    from perennial.verbs.init import init_verb
 
-    arguments = sys.argv[1:]
-    if asks_for_help(arguments):
-        print("perennial init [FOLDER]: a small project of your own that runs at once")  # noqa: T201
-        raise SystemExit(0)
-    try:
-        if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
-            raise ConfigError(
-                f"init takes one folder, not {' '.join(arguments)!r}.",
-                where="command line",
-                mend="write perennial init FOLDER",
-            )
-        folder = Path(*arguments)
-        write_project(folder)
-    except PerennialError as error:
-        _stop(error)
-    print(next_steps(folder))  # noqa: T201
+    _verb(init_verb)
 
 
 def train() -> None:
@@ -212,10 +197,15 @@ def adopt() -> None:
 
 def registry() -> None:
     """``perennial registry``: look at versions, or roll back."""
-    from perennial.verbs import registry_verb
+    from perennial.verbs.registry import registry_verb
 
+    _verb(registry_verb)
+
+
+def _verb(verb: Callable[[Sequence[str]], None]) -> None:
+    """Run a verb that knows nothing of Hydra."""
     try:
-        registry_verb(sys.argv[1:])
+        verb(sys.argv[1:])
     except PerennialError as error:
         _stop(error)
 
