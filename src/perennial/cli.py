@@ -1,4 +1,4 @@
-"""Every command: init, train, adopt, evaluate, decide, data and registry.
+"""Every command: init, train, adopt, evaluate, decide, compare, data and registry.
 
 Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg job`` answer at once.
 """
@@ -35,6 +35,7 @@ USAGE = """perennial: retrain deployed PyTorch models without forgetting
   perennial evaluate [data.new=PATH] ...   score the champion on any data set, without training
   perennial data check [data.new=PATH] ... validate and describe data, without training
   perennial decide REF [gate=...] ...      decide again on a version's stored predictions
+  perennial compare [RUNS] ...             runs, sweeps and versions side by side
   perennial registry list                  lineages and their versions
   perennial registry show REF              one version: metrics, decision, files
   perennial registry path REF              a folder with the version's files
@@ -52,6 +53,7 @@ def main() -> None:
         "adopt": adopt,
         "evaluate": evaluate,
         "decide": decide,
+        "compare": compare,
         "data": data,
         "registry": registry,
     }
@@ -193,6 +195,13 @@ def adopt() -> None:
         adopt_job(_plain(config))
 
     _run(_hydra("adopt", job), "adopt")
+
+
+def compare() -> None:
+    """``perennial compare``: runs, sweeps and versions side by side."""
+    from perennial.verbs.compare import compare_verb
+
+    _verb(compare_verb)
 
 
 def registry() -> None:

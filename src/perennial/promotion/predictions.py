@@ -11,13 +11,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from perennial.errors import EvaluationError, first_line
@@ -99,6 +100,56 @@ def read(rows: Path, facts: Path) -> EvaluationReport:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(facts, f"{type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a comparison of two versions needs of stored predictions, N rows.
+
+    Attributes:
+        row_id: Of each row.
+        holdout: Likewise, ``new`` or ``history/<cycle>``.
+        label: Target (N, ...).
+        cluster: Rows with one number (N,) are dependent.
+        champion: The champion's per-example scores (N,), higher ones better.
+        candidate: The candidate's (N,).
+    """
+
+    row_id: pa.Array
+    holdout: pa.Array
+    label: npt.NDArray[Any]
+    cluster: npt.NDArray[np.int64]
+    champion: npt.NDArray[np.float64]
+    candidate: npt.NDArray[np.float64]
+
+    @property
+    def is_new(self) -> npt.NDArray[np.bool_]:
+        """Rows of the new holdout (N,)."""
+        found: npt.NDArray[np.bool_] = pc.equal(self.holdout, "new").to_numpy(zero_copy_only=False)
+        return found
+
+
+def read_scores(path: Path) -> Scores:
+    """The scores alone of what `write` kept, several times faster than `read`.
+
+    Args:
+        path: The file at `ROWS`.
+
+    Raises:
+        EvaluationError: The file is damaged, cut off or of another form.
+    """
+    table = _table(path)
+    _refuse_odd_columns(table, path)
+    score = {w: _numbers(table[f"{w}_score"], np.float64, path) for w in _MODELS}
+    cluster = table["cluster"].combine_chunks().dictionary_encode()
+    return Scores(
+        row_id=table["row_id"].combine_chunks(),
+        holdout=table["holdout"].combine_chunks(),
+        label=_values(table, "label", None, path),
+        cluster=cluster.indices.to_numpy(zero_copy_only=False).astype(np.int64),
+        champion=score["champion"],
+        candidate=score["candidate"],
+    )
 
 
 def table_to_bytes(columns: Mapping[str, Any]) -> bytes:
