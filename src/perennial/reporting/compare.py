@@ -89,7 +89,6 @@ def _row(number: int, row: Any, found: Compared, unit: str) -> dict[str, Any]:
         "levels": {part: _split(shown_level(one, unit)) for part, one in row.levels.items()},
         "pairs": {part: _split(shown_gain(one, unit)) for part, one in row.against.items()},
         "settings": {key: shown_setting(value) for key, value in row.settings.items()},
-        "steps": f"{cost['optimizer_steps']:,}" if cost else "",
         "time": f"{cost['wall_seconds']:,.3g} s" if cost else "",
     }
 
@@ -192,9 +191,9 @@ def _forest(found: Compared, unit: str) -> dict[str, Any] | None:
         }
         for number, row in rows
     ]
+    factor = 100 if unit == "points" else 1
     ticks = [
-        {"at": scale.place(t), "text": f"{100 * t:+.3g}" if unit == "points" else f"{t:+.3g}"}
-        for t in scale.ticks()
+        {"at": scale.place(t), "text": f"{factor * t:+.3g}" if t else "0"} for t in scale.ticks()
     ]
     return {"rows": drawn, "middle": scale.place(0.0), "ticks": ticks}
 

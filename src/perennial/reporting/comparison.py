@@ -103,9 +103,9 @@ def print_comparison(found: Compared, console: Console, *, names: Mapping[str, s
         console.print(Text(f"\nNothing to compare in {len(found.unread)} more:", style="bold"))
         for one in found.unread[:UNREAD]:
             head = one.why.partition(":")[0]
-            line = Text(f"  {one.name}  ")
-            line.append(one.why, style=COLOURS.get(head, ""))
-            console.print(line, soft_wrap=True)
+            told = Text(f"  {one.name}  ")
+            told.append(one.why, style=COLOURS.get(head, ""))
+            console.print(told, soft_wrap=True)
         if len(found.unread) > UNREAD:
             console.print(f"  and {len(found.unread) - UNREAD} more, in --json", highlight=False)
 
