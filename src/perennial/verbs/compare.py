@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,17 +107,31 @@ def collect(
 
 def _named(argument: str, lineages: Any) -> list[Any]:
     """The runs that one argument names."""
-    from perennial.config import RUN_KEYS
-    from perennial.tracking.compare.folders import given, is_version_like, read
-    from perennial.tracking.compare.runs import Run
-    from perennial.tracking.compare.versions import as_run, with_version
+    from perennial.tracking.compare.folders import given, is_version_like
+    from perennial.tracking.compare.versions import as_run
 
     path = Path(argument)
     plain = path.name == argument and not path.exists()
     if is_version_like(argument) or (plain and lineages.versions(argument)):
         return [as_run(version, lineages) for version in lineages.named(argument)]
-    found = [read(folder, without=RUN_KEYS) for folder in given(path)]
-    return [with_version(one, lineages) if isinstance(one, Run) else one for one in found]
+    return [_read(folder, lineages) for folder in given(path)]
+
+
+def _read(folder: Path, lineages: Any) -> Any:
+    """A run folder's run with its version, and its settings from whichever has them."""
+    from perennial.config import RUN_KEYS
+    from perennial.tracking.compare.folders import configuration, read
+    from perennial.tracking.compare.runs import Unread
+    from perennial.tracking.compare.versions import with_version
+
+    found = read(folder)
+    if isinstance(found, Unread):
+        return found
+    run = with_version(found, lineages)
+    # a version's are read already, and resolved
+    if run.config is None and run.scored:
+        run = replace(run, config=configuration(folder, without=RUN_KEYS))
+    return run
 
 
 def _usual() -> list[str]:

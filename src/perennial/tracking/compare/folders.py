@@ -46,13 +46,8 @@ def search(folder: Path) -> Iterator[Path]:
             folders[:] = sorted(one for one in folders if one[:1] != ".")
 
 
-def read(folder: Path, *, without: Sequence[str]) -> Run | Unread:
-    """A run folder, or why there is nothing to compare in it.
-
-    Args:
-        folder: Of one run.
-        without: Top-level settings that change nothing about a cycle.
-    """
+def read(folder: Path) -> Run | Unread:
+    """A run folder without its configuration, or why there is nothing to compare in it."""
     name = same(folder)
     try:
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
@@ -62,11 +57,17 @@ def read(folder: Path, *, without: Sequence[str]) -> Run | Unread:
         return Unread(name, f"{RESULT} cannot be read: {error}")
     if (odd := _odd(result)) is not None:
         return Unread(name, f"{RESULT} is not one of this version: {odd}")
-    return Run(name, result, config=configuration(folder / CONFIG, without=without))
+    return Run(name, result)
 
 
-def configuration(path: Path, *, without: Sequence[str]) -> Mapping[str, Any] | None:
-    """The settings as Hydra kept them, by dotted keys; None where they cannot be read."""
+def configuration(folder: Path, *, without: Sequence[str]) -> Mapping[str, Any] | None:
+    """The settings as Hydra kept them, by dotted keys; None where they cannot be read.
+
+    Args:
+        folder: Of one run.
+        without: Top-level settings that change nothing about a cycle.
+    """
+    path = folder / CONFIG
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
     except (OSError, ValueError, yaml.YAMLError):

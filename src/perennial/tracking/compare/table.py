@@ -132,8 +132,8 @@ def compare_runs(
     stored = _Stored()
     rows = [Row(run, _levels(run, score, stored)) for run in runs]
     ordered = [rows[i] for i in _order(rows, values, sort, reverse, score)]
-    shown = [row for row in ordered if row.run.scored or row.run.verdict == FOUNDED]
-    blank = [_without_scores(row.run) for row in ordered if row not in shown]
+    shown = [row for row in ordered if _has_place(row.run)]
+    blank = [_without_scores(row.run) for row in ordered if not _has_place(row.run)]
     reference = against or next((row.run for row in shown if row.levels), None)
     pairs = [_paired(row.run, reference, score, stored) for row in shown]
     configs = differing([row.run.config or {} for row in shown if row.run.config is not None])
@@ -230,6 +230,11 @@ def _order(
     known = [i for i, value in enumerate(found) if value is not None]
     known.sort(key=lambda i: found[i], reverse=descending != reverse)
     return known + [i for i, value in enumerate(found) if value is None]
+
+
+def _has_place(run: Run) -> bool:
+    """A version that founded its lineage may be what others are held against."""
+    return run.scored or run.verdict == FOUNDED
 
 
 def _without_scores(run: Run) -> Unread:
