@@ -59,6 +59,7 @@ def render_comparison(found: Compared, *, names: Mapping[str, str]) -> str:
         champion=_champion(found, unit),
         reference=brief(found.reference) if found.reference is not None else None,
         scatter=_scatter(found, unit),
+        kinds=sorted({row["kind"] for row in rows} - {"founded"}),
         forest=_forest(found, unit),
         curves=_curves(found, unit),
         costs=_costs(found),

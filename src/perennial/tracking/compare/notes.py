@@ -53,7 +53,7 @@ def notes(
     if blind := sum(run.config is None for run in scored):
         told.append(f"{blind} left no configuration: their settings are not shown.")
     if copies:
-        told.append(f"{copies} more of the same cycles were found, and are shown once.")
+        told.append(f"Copies of runs shown that are left out: {copies}.")
     return told
 
 
