@@ -89,7 +89,7 @@ def _row(number: int, row: Any, found: Compared, unit: str) -> dict[str, Any]:
         "reference": row.run is found.reference,
         "levels": {part: _split(shown_level(one, unit)) for part, one in row.levels.items()},
         "pairs": {part: _split(shown_gain(one, unit)) for part, one in row.against.items()},
-        "settings": {key: shown_setting(value) for key, value in row.settings.items()},
+        "settings": {key: shown_setting(key, value) for key, value in row.settings.items()},
         "time": f"{cost['wall_seconds']:,.3g} s" if cost else "",
     }
 

@@ -141,16 +141,15 @@ def shown_gain(one: Any, unit: str) -> str:
     return f"{value}{_bounds(one, unit, signed=True)}"
 
 
-def shown_setting(value: Any) -> str:
+def shown_setting(key: str, value: Any) -> str:
     """A setting's value as one writes it on a command line; a dash where it is not there."""
     if value is None:
         return "–"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str):
-        # a constructor is known by its last name
-        value = value.rsplit(".", 1)[-1] if value.replace("_", "").isidentifier() else value
     text = str(value)
+    if key.endswith("_target_"):  # a constructor is known by its last name
+        text = text.rsplit(".", 1)[-1]
     return text if len(text) <= WIDE else f"…{text[1 - WIDE :]}"
 
 
@@ -180,7 +179,7 @@ def _table(found: Compared, names: Mapping[str, str]) -> list[list[str]]:
                 verdict(row.run),
                 *(shown_level(row.levels.get(part), unit) for part in parts),
                 *(_pair(found, row, part, unit) for part in pairs),
-                *(shown_setting(row.settings.get(key)) for key in keys),
+                *(shown_setting(key, row.settings.get(key)) for key in keys),
                 f"{cost['optimizer_steps']:,}" if cost else "",
                 f"{cost['wall_seconds']:,.3g} s" if cost else "",
             ]

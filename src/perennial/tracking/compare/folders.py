@@ -32,6 +32,7 @@ _NEEDED = (
     "data",
     "error",
 )
+_COSTS = ("wall_seconds", "optimizer_steps", "train_rows", "peak_memory_bytes")
 # the C loader is twenty times faster, and as safe
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -110,13 +111,29 @@ def _odd(result: Any) -> str | None:
     for key in ("metrics", "decision", "task", "champion", "candidate", "cost", "error", "data"):
         if not isinstance(result[key], dict | None):
             return f"{key} is no mapping"
-    metrics = result["metrics"]
-    if metrics and not isinstance(metrics.get("candidate"), dict):
+    charged = (result["decision"] or {"charge": {}}).get("charge")
+    if not isinstance(charged, dict):
+        return "its decision was charged nothing"
+    if not result["metrics"]:
+        return None
+    lacking = [key for key in ("task", "decision", "candidate", "cost") if not result[key]]
+    return f"there are metrics without a {lacking[0]}" if lacking else _odd_numbers(result)
+
+
+def _odd_numbers(result: Mapping[str, Any]) -> str | None:
+    """Likewise, in what is computed with."""
+    candidate = result["metrics"].get("candidate")
+    if not isinstance(candidate, dict):
         return "metrics hold no candidate"
-    if metrics and not (result["task"] and result["decision"]):
-        return "there are metrics without a task or a decision"
-    charged = (result["decision"] or {"charge": {"trial": False}}).get("charge")
-    return None if isinstance(charged, dict) else "its decision was charged nothing"
+    measured = [values for who in result["metrics"].values() if who for values in who.values()]
+    if not all(isinstance(values, dict) for values in measured):
+        return "metrics are no mappings"
+    numbers = [value for values in measured for value in values.values()]
+    if not all(isinstance(value, int | float | None) for value in numbers):
+        return "a metric is no number"
+    if not all(isinstance(result["cost"].get(key), int | float) for key in _COSTS):
+        return "a cost is no number"
+    return None
 
 
 def is_version_like(argument: str) -> bool:

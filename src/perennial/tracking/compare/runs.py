@@ -54,7 +54,7 @@ class Run:
         decision = self.result["decision"]
         if not decision or self.verdict not in ("promoted", "rejected", "inconclusive"):
             return ""
-        trial, applied = bool(decision["charge"]["trial"]), bool(decision["applied"])
+        trial, applied = bool(decision["charge"].get("trial")), bool(decision.get("applied"))
         if self.record is not None:
             trial, applied = self.record.trial, self.record.applied
         if trial:

@@ -43,7 +43,7 @@ def differing(configs: Sequence[Config]) -> list[dict[str, Any]]:
 
 
 def short(keys: Sequence[str]) -> dict[str, str]:
-    """Each key to the shortest of its endings that no other key has.
+    """Each key to the shortest of its endings that no other key has; a constructor to its group.
 
     >>> list(short(["method.replay.seed", "data.seed", "trainer.max_steps"]).values())
     ['replay.seed', 'data.seed', 'max_steps']
@@ -55,11 +55,12 @@ def short(keys: Sequence[str]) -> dict[str, str]:
     found = {}
     for key in keys:
         length = 1
+        length += key.endswith(NODE)
         while length < key.count(".") + 1 and any(
             other != key and ending(other, length) == ending(key, length) for other in keys
         ):
             length += 1
-        found[key] = ending(key, length)
+        found[key] = ending(key, length).removesuffix(f".{NODE}")
     return found
 
 

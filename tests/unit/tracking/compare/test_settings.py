@@ -40,8 +40,8 @@ def test_a_truth_differs_from_a_number_and_a_key_from_none() -> None:
 
 
 def test_short_names_are_told_apart() -> None:
-    keys = ["a.b.c", "d.b.c", "e.c", "x"]
-    assert short(keys) == {"a.b.c": "a.b.c", "d.b.c": "d.b.c", "e.c": "e.c", "x": "x"}
+    keys = ["a.b.c", "d.b.c", "e.c", "x", "o._target_", "p.f"]
+    assert list(short(keys).values()) == ["a.b.c", "d.b.c", "e.c", "x", "o", "f"]
 
 
 def test_references_to_settings_are_followed_and_circles_left() -> None:
