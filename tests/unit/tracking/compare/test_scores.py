@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -112,7 +114,8 @@ def test_rows_are_joined_by_id_whatever_their_order() -> None:
 
 
 def test_rows_are_new_where_they_were_new_to_both() -> None:
-    first, second = np.arange(100) < 60, np.arange(100) < 30
+    place = np.arange(100)
+    first, second = place < 60, (place >= 30) & (place < 90)
     shared = join(scores(coins(6, 100, 0.5), new=first), scores(coins(7, 100, 0.5), new=second))
     assert shared is not None
     assert (shared.is_new == (first & second)).all()
@@ -134,3 +137,11 @@ def test_what_are_not_the_same_rows_is_not_paired() -> None:
     assert join(scores(score), relabelled) is None
     twice = scores(score, ids=["r0", *(f"r{i}" for i in range(49))])
     assert join(scores(score), twice) is None
+
+
+def test_of_one_group_the_difference_has_no_bounds() -> None:
+    before, after = coins(9, 40, 0.5), coins(10, 40, 0.9)
+    shared = own(replace(scores(after, before), cluster=np.zeros(40, dtype=np.int64)))
+    found = differences(shared)["new"]
+    assert found.value == pytest.approx(after.mean() - before.mean())
+    assert found.interval is None
