@@ -57,6 +57,10 @@ def test_each_run_is_drawn_at_its_levels() -> None:
     assert across == sorted(across)
     assert len(circles) == 3
     assert len({y for _, y in circles}) == 1
+    # 90% lies above the champion's 50%
+    low = re.search(r'<circle cx="[\d.]+%" cy="([\d.]+)%" r="5"/>', page)
+    assert low is not None
+    assert float(circles[0][1]) < float(low[1])
     assert page.count('r="5"') == 1  # the champion of all
 
 
