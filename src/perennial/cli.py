@@ -1,4 +1,4 @@
-"""Every command: init, train, adopt, evaluate, decide, data and registry.
+"""Every command: init, train, adopt, evaluate, decide, compare, data and registry.
 
 Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg job`` answer at once.
 """
@@ -35,6 +35,7 @@ USAGE = """perennial: retrain deployed PyTorch models without forgetting
   perennial evaluate [data.new=PATH] ...   score the champion on any data set, without training
   perennial data check [data.new=PATH] ... validate and describe data, without training
   perennial decide REF [gate=...] ...      decide again on a version's stored predictions
+  perennial compare [RUNS] ...             runs, sweeps and versions side by side
   perennial registry list                  lineages and their versions
   perennial registry show REF              one version: metrics, decision, files
   perennial registry path REF              a folder with the version's files
@@ -52,6 +53,7 @@ def main() -> None:
         "adopt": adopt,
         "evaluate": evaluate,
         "decide": decide,
+        "compare": compare,
         "data": data,
         "registry": registry,
     }
@@ -82,24 +84,9 @@ def main() -> None:
 
 def init() -> None:
     """``perennial init [FOLDER]``: write an example project, by default into this folder."""
-    from perennial.starter import next_steps, write_project
+    from perennial.verbs.init import init_verb
 
-    arguments = sys.argv[1:]
-    if asks_for_help(arguments):
-        print("perennial init [FOLDER]: a small project of your own that runs at once")  # noqa: T201
-        raise SystemExit(0)
-    try:
-        if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
-            raise ConfigError(
-                f"init takes one folder, not {' '.join(arguments)!r}.",
-                where="command line",
-                mend="write perennial init FOLDER",
-            )
-        folder = Path(*arguments)
-        write_project(folder)
-    except PerennialError as error:
-        _stop(error)
-    print(next_steps(folder))  # noqa: T201
+    _verb(init_verb)
 
 
 def train() -> None:
@@ -210,12 +197,24 @@ def adopt() -> None:
     _run(_hydra("adopt", job), "adopt")
 
 
+def compare() -> None:
+    """``perennial compare``: runs, sweeps and versions side by side."""
+    from perennial.verbs.compare import compare_verb
+
+    _verb(compare_verb)
+
+
 def registry() -> None:
     """``perennial registry``: look at versions, or roll back."""
-    from perennial.verbs import registry_verb
+    from perennial.verbs.registry import registry_verb
 
+    _verb(registry_verb)
+
+
+def _verb(verb: Callable[[Sequence[str]], None]) -> None:
+    """Run a verb that knows nothing of Hydra."""
     try:
-        registry_verb(sys.argv[1:])
+        verb(sys.argv[1:])
     except PerennialError as error:
         _stop(error)
 

@@ -13,6 +13,9 @@ from typing import Any
 from perennial.errors import ConfigError
 from perennial.paths import CONF_DIR
 
+# settings that change nothing about a cycle itself
+RUN_KEYS = ("registry", "tracking", "notify", "promote", "force", "exit_zero", "dry", "debug")
+
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word most like a misspelt one, by the whole path or by its last part."""

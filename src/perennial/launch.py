@@ -14,7 +14,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from rich.console import Console
 
-from perennial.config import check_node, check_patterns, check_types
+from perennial.config import RUN_KEYS, check_node, check_patterns, check_types
 from perennial.errors import EXIT_BAD_DATA, ConfigError, DataError, PerennialError
 from perennial.reporting.progress import Display
 from perennial.tracking.base import plain
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from perennial.steps.settings import Cycle
 
 OWN = {"model": ("freeze", "adapter"), "optimizer": ("layer_decay", "groups", "replace")}
-RUN_KEYS = ("registry", "tracking", "notify", "promote", "force", "exit_zero", "dry", "debug")
 
 
 def run_job(

@@ -287,6 +287,7 @@ def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> di
         "decision": None,
         "forgetting": None,
         "serving": None,
+        "curve": None,
         "cost": None,
         "config_sha256": config_sha256,
         "data": None,
@@ -318,6 +319,7 @@ def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
         "decision": {**_decided(cycle, outcome), "applied": applied},
         "forgetting": _forgetting(cycle.name, outcome),
         "serving": {who: serving(cost) for who, cost in outcome.report.serving.items()} or None,
+        "curve": fit.curve,
         "cost": {
             "wall_seconds": outcome.wall_seconds,
             "device_seconds": fit.device_seconds,

@@ -111,6 +111,7 @@ def told_again(
         "cost": None,
         "forgetting": None,
         "serving": None,
+        "curve": None,
         "data": None,
     }
 

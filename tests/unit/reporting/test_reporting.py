@@ -84,6 +84,7 @@ def result(status: str = "promoted") -> dict[str, Any]:
         else None,
         "forgetting": None,
         "serving": None,
+        "curve": [{"step": 0, "new": 0.1, "history": 0.9}],
         "cost": {
             "wall_seconds": 1.0,
             "device_seconds": 1.0,

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 
-from perennial.errors import ConfigError, RegistryError
+from perennial.errors import RegistryError
 from perennial.notation import level
 from perennial.paths import home
 from perennial.reporting.console import print_table
 from perennial.reporting.verdict import value
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise ConfigError(message, where="command line", mend=f"see {self.prog} --help")
+from perennial.verbs.parsing import Parser
 
 
 def registry_verb(arguments: Sequence[str]) -> None:
@@ -27,7 +22,7 @@ def registry_verb(arguments: Sequence[str]) -> None:
     Raises:
         RegistryError: What was asked for is not there.
     """
-    parser = _Parser(prog="perennial registry", description="Look at versions, or roll back.")
+    parser = Parser(prog="perennial registry", description="Look at versions, or roll back.")
     default = f"sqlite:///{home() / 'registry.db'}"
     parser.add_argument("--url", default=default, help="the registry.url of the runs")
     parser.add_argument("--files", default=None, help="the registry.files of the runs")
