@@ -300,6 +300,7 @@ def _plain(cycle: Cycle) -> dict[str, Any]:
         "task": _settings(cycle.task),
         "memory": _settings(memory),
         "sampling": cycle.data.sampling,
+        "augment": None if cycle.data.augment is None else _settings(cycle.data.augment),
         "preprocess": None
         if preprocess is None
         else [_path(type(preprocess)), preprocess.settings],

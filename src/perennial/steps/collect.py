@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from perennial.data.augment import Augmentation
 from perennial.data.labels import NEW_CLASSES
 from perennial.data.learned import (
     ROLES,
@@ -53,6 +54,8 @@ class Data:
         holdout_fraction: Share of rows never trained on, where no split is declared.
         preprocess: Makes model inputs of raw columns, text and categories among them; fitted once,
             on the training rows that found the lineage. None takes columns of numbers as they are.
+        augment: Changes the inputs of training batches on the device, by chance; what is stored,
+            validated, judged or estimated from is as it came.
         memory: Keeps a bounded sample of history with each version.
         sampling: ``passes`` visits every new row once an epoch; ``replacement`` draws each on its
             own.
@@ -84,6 +87,7 @@ class Data:
     sampling: str = "passes"
     new_classes: str = "refuse"
     preprocess: Preprocessor | None = None
+    augment: Augmentation | None = None
     kind: str = field(default="class", init=False)
 
     def __post_init__(self) -> None:
