@@ -202,7 +202,7 @@ def _sources(cycle: Cycle, windows: Sequence[Any], number: int) -> Data:
     if number == 1:
         return replace(cycle.data, history=windows[0], new=None)
     earlier = [w for w in windows[: number - 1] if not isinstance(w, str | Path)]
-    opened = [open_source(source, name="history") for source in earlier]
+    opened = [open_source(source, name="history", csv=cycle.data.csv) for source in earlier]
     history = datasets.concatenate_datasets(opened) if cycle.history == "all" and opened else None
     return replace(cycle.data, history=history, new=windows[number - 1])
 
