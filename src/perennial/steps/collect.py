@@ -181,7 +181,9 @@ class Data:
             known: Sources of the lineage's cycles; none where it is to be founded.
         """
         history = resolved(self.history, known, new=False)
-        return replace(self, history=history, new=resolved(self.new, [*known, history], new=True))
+        found = replace(self, history=history, new=resolved(self.new, [*known, history], new=True))
+        object.__setattr__(found, "kind", self.kind)
+        return found
 
     def read(
         self,
