@@ -234,6 +234,8 @@ def _check_data(config: Mapping[str, Any]) -> None:
     check_node(data["memory"], where="data.memory")
     if data.get("preprocess") is not None:
         check_node(data["preprocess"], where="data.preprocess")
+    if data.get("augment") is not None:
+        check_node(data["augment"], where="data.augment")
     if config["task"].get("label", data["label"]) != data["label"]:
         raise ConfigError(
             f"task.label is {config['task']['label']!r} and data.label {data['label']!r}.",
@@ -342,13 +344,15 @@ def check_job(config: dict[str, Any]) -> int:
     for group in ("task", "gate", "registry"):
         check_node(config[group], where=group)
     _check_data(config)
+    task = build(config["task"], where="task")
+    data = Data(**{key: _source(value, key) for key, value in config["data"].items()})
     try:
         found = check_data(
             registry=build(config["registry"], where="registry"),
             name=str(config["model_name"]),
-            data=Data(**{key: _source(value, key) for key, value in config["data"].items()}),
+            data=data.for_task(task),
             policy=build(config["gate"], where="gate"),
-            labels=build(config["task"], where="task").labels,
+            labels=task.labels,
             seed=int(config["seed"]),
         )
     except DataError as error:
