@@ -92,7 +92,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         show=cycle.progress("retraining"),
         warn=cycle.say,
         sampling=cycle.data.sampling,
-        classes=len(new.label_names),
+        label_names=new.label_names,
         history_weight=history.weight,
     )
     learner.settle()
