@@ -38,10 +38,10 @@ def events(rows: int, genres: list[int], seed: int) -> pd.DataFrame:
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[str, ...]:
-    events(1600, [0, 1], 1).to_parquet(tmp_path / "history.parquet")
-    mixed = pd.concat([events(1300, [2, 3], 2), events(300, [0], 3)])
+    events(1100, [0, 1], 1).to_parquet(tmp_path / "history.parquet")
+    mixed = pd.concat([events(900, [2, 3], 2), events(200, [0], 3)])
     mixed.to_parquet(tmp_path / "new.parquet")
-    events(1600, [2, 3], 4).to_parquet(tmp_path / "later.parquet")
+    events(1100, [2, 3], 4).to_parquet(tmp_path / "later.parquet")
     return (
         "task=ranking",
         "task.cutoffs=[1,3]",
@@ -58,8 +58,10 @@ def files(tmp_path: Path) -> tuple[str, ...]:
         "data.duplicates=allow",
         "optimizer.lr=0.01",
         "model_name=shop",
-        "trainer.max_steps=200",
-        "trainer.validate_every=200",
+        "data.holdout_fraction=0.25",
+        "data.validation_fraction=0.1",
+        "trainer.max_steps=150",
+        "trainer.validate_every=150",
         "gate.retention.margin=0.2",
         "gate.retention.total=0.3",
     )
@@ -75,7 +77,14 @@ def weight(version: Any, name: str) -> npt.NDArray[Any]:
     return version_weights(version)[name].numpy()
 
 
-@pytest.mark.parametrize("method", ["default", "interpolation", "lwf"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "default",
+        pytest.param("[replay,interpolation]", marks=pytest.mark.slow),
+        pytest.param("[replay,lwf]", marks=pytest.mark.slow),
+    ],
+)
 def test_items_that_come_later_are_recommended_by_name(
     method: str, run: Run, home: Path, files: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,7 +126,9 @@ def test_the_recommenders_output_is_its_items_own_embeddings() -> None:
     model = _recommender()
     assert [name for name in model.state_dict() if name.startswith("items")] == ["items.weight"]
     wanted = model.encode(torch.tensor([[1, 2]]))
-    torch.testing.assert_close(model(torch.tensor([[1, 2]])), wanted @ model.items.weight.t())
+    nn.init.normal_(model.bias)
+    expected = wanted @ model.items.weight.t() + model.bias
+    torch.testing.assert_close(model(torch.tensor([[1, 2]])), expected)
     for wrong in ({"items": 1}, {"heads": 3}, {"length": 0}):
         with pytest.raises(ConfigError):
             _recommender(**wrong)

@@ -69,6 +69,8 @@ class Sequential(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
+        # before it has learned what a user wants, popularity decides
+        nn.init.constant_(self.norm.weight, 0.1)
 
     def encode(self, items: Tensor) -> Tensor:
         """What a user wants next (B, D), of the items that were met (B, L), oldest first."""
