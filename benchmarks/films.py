@@ -104,7 +104,7 @@ def series(
     os.environ["PERENNIAL_HOME"] = str(folder)
     for week in range(first, last + 1):
         # the first model learns all weeks before it
-        steps = ("trainer.max_steps=300",) if week == first else ()
+        steps = ("trainer.max_steps=150",) if week == first else ()
         config = composed(f"week={week}", *steps, *overrides)
         row: dict[str, Any] = {"week": week, "status": "not run"}
         if week > first:

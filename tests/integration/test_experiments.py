@@ -37,3 +37,13 @@ def test_windows_of_calls_are_learned_one_after_another(run: Callable[..., dict[
     assert result["data"]["new"]["rows"] < 3 * 4119
     held = [name for name in result["metrics"]["champion"] if name.startswith("history/")]
     assert held[0] == "history/cycle-1"
+
+
+def test_a_week_of_films_is_learned_with_the_items_that_it_brings(
+    run: Callable[..., dict[str, Any]],
+) -> None:
+    result = run("experiment=films", "week=4", "trainer.max_steps=40", "model.width=16")
+    assert result["error"] is None, result["error"]
+    assert len(result["data"]["new"]["new_classes"]) > 400
+    before, after = (result["metrics"][who]["new"] for who in ("champion", "candidate"))
+    assert after["recall@20"] > before["recall@20"]
