@@ -93,7 +93,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         warn=cycle.say,
         sampling=cycle.data.sampling,
         augment=cycle.data.augment,
-        classes=len(new.label_names),
+        label_names=new.label_names,
         history_weight=history.weight,
     )
     learner.settle()

@@ -80,12 +80,12 @@ def train(
     warn: Any,
     sampling: str = "passes",
     augment: Augmentation | None = None,
-    classes: int = 0,
+    label_names: Sequence[str] = (),
     history_weight: Floats | None = None,
 ) -> Trained:
     """Fine-tune the champion's weights on new and replayed rows.
 
-    Where there are more ``classes`` than the champion knows, its output layer grows first.
+    Where there are more ``label_names`` than the champion knows, its output layer grows first.
 
     Raises:
         ConfigError: There is no output layer that could grow.
@@ -95,9 +95,9 @@ def train(
     methods = arrange(methods)
     validation = {"new": new_validation, "history": history_validation}
     learner.load(champion.weights)
-    start = learner.score(validation, classes=classes or None)
-    if classes > len(champion.label_names):
-        learner.grow(new, classes, seed=seed)
+    start = learner.score(validation, classes=len(label_names) or None)
+    if len(label_names) > len(champion.label_names):
+        learner.grow(new, label_names, seed=seed)
     missing = capabilities(learner, new, methods, augmented=augment is not None)
     check_capabilities(methods, missing, type(learner.model).__name__)
     share = _new_share(methods, new, history)

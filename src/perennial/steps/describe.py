@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perennial.data.columns import TEXT
+from perennial.data.columns import SEPARATOR, TEXT
 from perennial.data.preprocess import Preprocessor
 from perennial.data.rows import Rows
 from perennial.data.targets import IGNORED
@@ -22,6 +22,8 @@ Column = npt.NDArray[Any]
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 BINS = 20
 HEAD = 10  # items that count as the head of a catalogue
+# as preprocessing reads them: each value is of many words
+_LONG = ("text", "sequence")
 
 
 def describe_columns(
@@ -44,7 +46,7 @@ def describe_columns(
     found = []
     for name, values in rows.features.items():
         text = values.dtype == TEXT
-        long = text and preprocess is not None and preprocess.kind(name, "text") == "text"
+        long = text and preprocess is not None and preprocess.kind(name, "text") in _LONG
         old = None if history is None or not len(history) else history.features[name]
         found.append(
             {
@@ -177,5 +179,5 @@ def _counts(values: Column) -> dict[str, int]:
 
 
 def _words(values: Column) -> dict[str, int]:
-    words = np.array(" ".join(values.tolist()).lower().split(), dtype=TEXT)
+    words = np.array(" ".join(values.tolist()).replace(SEPARATOR, " ").lower().split(), dtype=TEXT)
     return _counts(words)

@@ -168,11 +168,11 @@ def refuse_what_cannot_work(
 
 
 def _unknown(new: Parts, learner: Learner) -> list[str]:
-    """Lines about new rows that the fitted preprocessing does not know."""
+    """Lines about new rows that the candidate's preprocessing will not know."""
     if learner.preprocess is None:
         return []
     rows = concatenate([getattr(new, kind) for kind in ROLES])
-    return learner.preprocess.notes(rows.features, name="new")
+    return learner.preprocess.knowing(new.label_names).notes(rows.features, name="new")
 
 
 def announce(cycle: Cycle, material: Material, methods: Sequence[Method], learner: Learner) -> None:
