@@ -80,6 +80,7 @@ def train(
     sampling: str = "passes",
     classes: int = 0,
     history_weight: Floats | None = None,
+    configuration: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Fine-tune the champion's weights on new and replayed rows.
 
@@ -150,6 +151,7 @@ def train(
         methods=methods,
         training=training,
         folder=folder,
+        configuration=configuration,
         prepare=prepare,
         start_scores=start,
         memory_gradients=None if history is None else memory_gradients(learner, history, seed=seed),
