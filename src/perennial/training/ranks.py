@@ -46,8 +46,8 @@ def differences(configurations: Sequence[Mapping[str, Any]]) -> dict[str, list[A
     """Dotted setting to its value on each rank, for settings that are not the same on all.
 
     Examples:
-        >>> differences([{"seed": 0, "optimizer": {"lr": 0.1}}, {"seed": 0, "optimizer": {"lr": 1}}])
-        {'optimizer.lr': [0.1, 1]}
+        >>> differences([{"seed": 0, "lr": {"max": 0.1}}, {"seed": 0, "lr": {"max": 1}}])
+        {'lr.max': [0.1, 1]}
     """
     flat = [_leaves(configuration) for configuration in configurations]
     keys = sorted({key for one in flat for key in one})
