@@ -22,7 +22,7 @@ from perennial.steps.settings import Cycle
 from perennial.tracking.base import plain
 from perennial.tracking.mirror import mirrored, numbered
 from perennial.tracking.summary import measured, summary
-from perennial.tracking.tables import flips, slices
+from perennial.tracking.tables import checks, flips, slices
 
 
 def tell(
@@ -163,10 +163,12 @@ def _track(cycle: Cycle, version: Version, told: Mapping[str, Any], best: float 
     if told["tracking"]["run_id"] is None:
         return
     cycle.tracker.summary(summary(told, objective=best))
+    tables = {"checks": checks(told["decision"])}
     if predictions.ROWS in version.files:
         report = stored_report(version)
-        for name, table in (("slices", slices(report)), ("flips", flips(report))):
-            cycle.tracker.table(f"tables/{name}", table.columns, table.rows)
+        tables |= {"slices": slices(report), "flips": flips(report)}
+    for name, table in tables.items():
+        cycle.tracker.table(f"tables/{name}", table.columns, table.rows)
     applied = told["decision"]["applied"]
     served = cycle.registry.version(told["champion"]["id"])
     cycle.tracker.use(**mirrored(served, ["previous"] if applied else []))

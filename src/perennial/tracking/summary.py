@@ -10,6 +10,7 @@ from typing import Any
 
 FORGETTING = ("average_accuracy", "forgetting", "backward_transfer", "forward_transfer")
 PARTS = {"plasticity": "new", "retention": "history"}
+AGAINST = ("reject", "inconclusive", "not_evaluable")
 _OF_CHECK = ("outcome", "estimate", "threshold", "n", "p_value", "power")
 
 
@@ -41,7 +42,12 @@ def _decision(decision: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name in ("verdict", "applied", "alpha", "decision_number"):
         yield f"decision/{name}", decision[name]
     yield "decision/trial", decision["charge"]["trial"]
+    against = [one["name"] for one in decision["checks"] if one["outcome"] in AGAINST]
+    yield "decision/against", ", ".join(against)
     for check in decision["checks"]:
+        # one for each value of each column: in the table of checks, or a run has hundreds of keys
+        if check["name"].startswith("slice/"):
+            continue
         for name in _OF_CHECK:
             yield f"decision/{check['name']}/{name}", check[name]
         for name, bound in zip(("lower", "upper"), check["interval"] or (), strict=False):

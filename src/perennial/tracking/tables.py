@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,21 @@ def slices(report: EvaluationReport) -> Table:
                 )  # fmt: skip
     named = ("rows", "column", "value", "n", "champion", "candidate", "change")
     return Table(named, rows)
+
+
+def checks(decision: Mapping[str, Any]) -> Table:
+    """Every question that the gate asked, as it was answered.
+
+    Args:
+        decision: As ``result.json`` keeps it.
+    """
+    names = ("name", "outcome", "estimate", "lower", "upper", "threshold", "n", "p_value", "unit")
+    rows = []
+    for check in decision["checks"]:
+        lower, upper = check["interval"] or (None, None)
+        each = {**check, "lower": lower, "upper": upper}
+        rows.append([each[name] for name in names])
+    return Table(names, rows)
 
 
 def flips(report: EvaluationReport, *, most: int = FLIPPED_ROWS) -> Table:
