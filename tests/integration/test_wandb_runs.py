@@ -209,6 +209,16 @@ def test_registry_sync_brings_versions_and_aliases_up_to_date(tmp_path: Path) ->
         words = call(tmp_path, *verb, code=1, home=str(other), **key(server))
         assert "of another registry" in words
 
+    with WandbServer() as server:
+        call(tmp_path, *verb, home=str(other), **key(server))
+        server.aliases["digits"]["previous"] = server.aliases["digits"]["version-2"]
+        words = call(tmp_path, *verb, home=str(other), **key(server))
+        assert words == "digits@2: no longer previous\n"
+        assert set(server.called("digits")) == {
+            "version-1", "version-2", "candidate", "champion", "latest",
+        }  # fmt: skip
+        assert "up to date" in call(tmp_path, *verb, home=str(other), **key(server))
+
 
 def test_registry_sync_without_key_or_network_says_so(tmp_path: Path) -> None:
     train(tmp_path, "tracking=none", code=21)

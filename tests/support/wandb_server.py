@@ -160,7 +160,7 @@ class WandbServer:
     def _artifact(self, identity):
         given = self.artifacts[int(identity)]
         project = {
-            "name": "models", "id": "p", "internalId": "UHJvamVjdEludGVybmFsSWQ6MQ==",
+            "name": given["projectName"], "id": "p", "internalId": "UHJvamVjdEludGVybmFsSWQ6MQ==",
             "entity": {"name": "team", "id": "e"},
         }  # fmt: skip
         name = given["artifactCollectionName"]
@@ -199,9 +199,19 @@ class WandbServer:
 
     def _ProjectArtifactCollection(self, sent):
         names = {one["artifactCollectionName"] for one in self.artifacts}
-        found = {"__typename": "ArtifactSequence", "id": "c", "name": sent["name"]}
-        return {"project": {"artifactType": {"artifactCollection": found
-                                             if sent["name"] in names else None}}}  # fmt: skip
+        project = {
+            "id": "p",
+            "internalId": "i",
+            "name": sent["project"],
+            "entity": {"name": "team"},
+        }
+        found = {
+            "__typename": "ArtifactSequence", "id": "c", "name": sent["name"], "description": None,
+            "createdAt": "2026-01-01T00:00:00Z", "updatedAt": None, "project": project,
+            "type": {"name": sent["type"]}, "tags": {"edges": []},
+        }  # fmt: skip
+        known = found if sent["name"] in names else None
+        return {"project": {"artifactType": {"artifactCollection": known}}}
 
     def _AddAliases(self, sent):
         self.writes += 1

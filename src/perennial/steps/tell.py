@@ -58,6 +58,8 @@ def tell(
 
 def adopted(cycle: Cycle, version: Version) -> None:
     """Track a version that founded its lineage."""
+    if cycle.tracker.identity()["run_id"] is None:
+        return
     cycle.tracker.summary(
         {"champion/id": version.id, **measured({"champion": version.manifest["metrics"]})}
     )

@@ -93,6 +93,12 @@ def _sync(
     if absent:
         _upload(absent, name=name, project=project, entity=entity)
         known = _known(api, registry, name, path)
+        if hidden := [version.id for version in absent if version.number not in known]:
+            raise RegistryError(
+                f"W&B took {', '.join(hidden)} and does not show it yet.",
+                where=_WHERE,
+                mend="run it again in a minute",
+            )
     count = len(absent)
     wanted: dict[int, set[str]] = {}
     for alias, number in registry.aliases(name).items():
