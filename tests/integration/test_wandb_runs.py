@@ -15,7 +15,7 @@ import pytest
 from support.wandb_server import WandbServer
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 CLI = "from perennial.cli import main; main()"
 SETTINGS = (
     "method=[replay,ewc,lwf]", "trainer.max_steps=60", "trainer.validate_every=20",
@@ -180,15 +180,26 @@ def test_an_offline_run_syncs_to_the_same_result(online: Any, tmp_path: Path) ->
         assert found[name] == value, name
 
 
-def test_registry_sync_brings_versions_and_aliases_up_to_date(tmp_path: Path) -> None:
-    result = train(
+VERB = ("-c", CLI, "registry", "sync")
+
+
+@pytest.fixture(scope="module")
+def undecided(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a lineage with a champion, and a candidate that was not promoted."""
+    folder = tmp_path_factory.mktemp("undecided")
+    train(folder, "tracking=none", "seed=1", code=21)
+    return folder
+
+
+def test_registry_sync_brings_versions_and_aliases_up_to_date(
+    tmp_path: Path, undecided: Path
+) -> None:
+    train(
         tmp_path, "gate.retention=waived", "gate.slices=null", "trainer.max_steps=400",
         "tracking=none", "method=none", code=0,
     )  # fmt: skip
-    assert result["decision"]["applied"]
-    verb = ("-c", CLI, "registry", "sync")
     with WandbServer() as server:
-        first = call(tmp_path, *verb, **key(server))
+        first = call(tmp_path, *VERB, **key(server))
         assert "digits@1: uploaded" in first
         assert "digits@2: now candidate, champion" in first
         called = server.called("digits")
@@ -196,33 +207,28 @@ def test_registry_sync_brings_versions_and_aliases_up_to_date(tmp_path: Path) ->
         assert called["previous"] == called["version-1"]
 
         writes = server.writes
-        assert call(tmp_path, *verb, "digits", **key(server)) == "digits: W&B is up to date\n"
+        assert call(tmp_path, *VERB, "digits", **key(server)) == "digits: W&B is up to date\n"
         assert server.writes == writes
 
         call(tmp_path, "-c", CLI, "registry", "rollback", "digits")
-        assert "digits@1: now champion" in call(tmp_path, *verb, **key(server))
+        assert "digits@1: now champion" in call(tmp_path, *VERB, **key(server))
         called = server.called("digits")
         assert called["champion"] == called["version-1"]
 
-        other = tmp_path / "other"
-        train(tmp_path, "tracking=none", "seed=1", code=21, home=str(other))
-        words = call(tmp_path, *verb, code=1, home=str(other), **key(server))
-        assert "of another registry" in words
+        assert "of another registry" in call(undecided, *VERB, code=1, **key(server))
 
+
+def test_registry_sync_takes_away_an_alias_that_nothing_has(undecided: Path) -> None:
     with WandbServer() as server:
-        call(tmp_path, *verb, home=str(other), **key(server))
+        call(undecided, *VERB, **key(server))
         server.aliases["digits"]["previous"] = server.aliases["digits"]["version-2"]
-        words = call(tmp_path, *verb, home=str(other), **key(server))
-        assert words == "digits@2: no longer previous\n"
+        assert call(undecided, *VERB, **key(server)) == "digits@2: no longer previous\n"
         assert set(server.called("digits")) == {
             "version-1", "version-2", "candidate", "champion", "latest",
         }  # fmt: skip
-        assert "up to date" in call(tmp_path, *verb, home=str(other), **key(server))
 
 
-def test_registry_sync_without_key_or_network_says_so(tmp_path: Path) -> None:
-    train(tmp_path, "tracking=none", code=21)
-    verb = ("-c", CLI, "registry", "sync")
-    assert "wandb login" in call(tmp_path, *verb, code=1)
+def test_registry_sync_without_key_or_network_says_so(undecided: Path) -> None:
+    assert "wandb login" in call(undecided, *VERB, code=1)
     gone = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "k" * 40}
-    assert "check the network" in call(tmp_path, *verb, code=1, **gone)
+    assert "check the network" in call(undecided, *VERB, code=1, **gone)

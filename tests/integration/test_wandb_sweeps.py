@@ -44,6 +44,7 @@ def environment(folder: Path, url: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["replay", "methods"])
 def test_the_agent_runs_what_the_file_says(name: str, tmp_path: Path) -> None:
     given = yaml.safe_load((SWEEPS / f"{name}.yaml").read_text())
@@ -56,7 +57,7 @@ def test_the_agent_runs_what_the_file_says(name: str, tmp_path: Path) -> None:
     with WandbServer() as server:
         done = subprocess.run(
             ["bash", "-c", command], cwd=tmp_path, env=environment(tmp_path, server.url),
-            capture_output=True, text=True, timeout=280, check=False,
+            capture_output=True, text=True, timeout=800, check=False,
         )  # fmt: skip
         told = done.stdout + done.stderr
         assert done.returncode == 0, told
