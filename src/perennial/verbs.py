@@ -79,7 +79,10 @@ def _sync(
 ) -> None:
     from perennial.tracking.sync import sync
 
-    for lineage in _names(registry, name, "sync"):
+    names = _names(registry, name, "sync")
+    if not names:
+        console.print("The registry is empty: run python train.py first.", highlight=False)
+    for lineage in names:
         changed = sync(
             registry,
             lineage,
