@@ -130,7 +130,7 @@ def test_a_promotion_that_was_held_back_is_told_when_it_is_applied(
 ) -> None:
     held = run(*SHORT, "promote=false")
     assert (held["status"], held["decision"]["applied"]) == ("promoted", False)
-    assert recorder.aliases["digits"] == ["candidate"]
+    assert recorder.aliases["digits"] == ["version-2", "candidate"]
     applied = run(*SHORT)
     assert (applied["status"], applied["decision"]["applied"]) == ("promoted", True)
     assert applied["metrics"] == held["metrics"]
