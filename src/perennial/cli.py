@@ -40,6 +40,7 @@ USAGE = """perennial: retrain deployed PyTorch models without forgetting
   perennial registry show REF              one version: metrics, decision, files
   perennial registry path REF              a folder with the version's files
   perennial registry rollback NAME         the previous champion serves again
+  perennial registry sync [NAME]           bring versions and aliases in W&B up to date
 
 REF is NAME@champion, NAME@previous or NAME@NUMBER. More: perennial VERB --help
 """

@@ -21,6 +21,7 @@ from perennial.steps.record import Outcome, nothing_new, record
 from perennial.steps.remember import stored_dtype
 from perennial.steps.settings import Cycle
 from perennial.steps.tell import told_again, told_late
+from perennial.tracking.base import plain
 
 
 def run(cycle: Cycle) -> dict[str, Any]:
@@ -95,6 +96,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         augment=cycle.data.augment,
         label_names=new.label_names,
         history_weight=history.weight,
+        configuration=plain(cycle.config),
     )
     learner.settle()
     after = score(learner, material, seed=cycle.seed)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import traceback
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,29 +120,41 @@ def _cycle(
     _check(config)
     from perennial import cycle as story
 
-    name = str(config["model_name"])
     with ExitStack() as stack:
         cycle = _built(config, folder=folder, display=display, stack=stack, pinned=pinned)
         cycle.notifier = notifier
-        cycle.tracker.start(
-            name=f"{name}-{folder.name}",
-            group=name,
-            job_type="retrain",
-            config={key: value for key, value in config.items() if key != "notify"},
-            folder=folder,
-            tags=list(config["method"]) or ["none"],
-        )
-        code = 1
-        told["tracking"] = cycle.tracker.identity()
-        try:
+        job_type = "trial" if pinned else "retrain"
+        with _tracked(cycle, config, folder=folder, job_type=job_type) as status:
+            told["tracking"] = cycle.tracker.identity()
             result = story.run(cycle)
             result["tracking"] = cycle.tracker.identity()
-            code = 0
-        finally:
-            cycle.tracker.finish(code)
+            status.append(result["status"])
         if "objective" in result:
             best.append(float(result.pop("objective")))
     return result
+
+
+@contextmanager
+def _tracked(
+    cycle: Cycle, config: Mapping[str, Any], *, folder: Path, job_type: str
+) -> Iterator[list[str]]:
+    """A tracked run; what the list gets is how it ended, else it has failed."""
+    cycle.tracker.start(
+        name=f"{cycle.name}-{folder.absolute().name}",
+        group=cycle.name,
+        job_type=job_type,
+        config={key: value for key, value in config.items() if key != "notify"},
+        folder=folder,
+        tags=list(config["method"]) or ["none"],
+    )
+    told: list[str] = []
+    try:
+        yield told
+    finally:
+        status = told[-1] if told else "failed"
+        cycle.tracker.summary({"cycle/status": status})
+        cycle.tracker.tag(status)
+        cycle.tracker.finish(int(not told))
 
 
 def _notifier(node: Any) -> Notifier:
@@ -155,12 +167,16 @@ def adopt_job(config: dict[str, Any]) -> str:
     """Register a checkpoint as champion, with what a retraining of it will need; returns its id."""
     _check(config)
     from perennial.steps.found import adopt
+    from perennial.steps.tell import adopted
 
     display = Display(Console())
     try:
         with ExitStack() as stack:
             cycle = _built(config, folder=Path(), display=display, stack=stack, pinned=False)
-            version = adopt(cycle)
+            with _tracked(cycle, config, folder=Path(), job_type="adopt") as status:
+                version = adopt(cycle)
+                adopted(cycle, version)
+                status.append("adopted")
     finally:
         display.close()
     display.say(f"{version.id} is the champion; retrain it with perennial train")

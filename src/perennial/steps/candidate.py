@@ -82,6 +82,7 @@ def train(
     augment: Augmentation | None = None,
     label_names: Sequence[str] = (),
     history_weight: Floats | None = None,
+    configuration: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Fine-tune the champion's weights on new and replayed rows.
 
@@ -153,6 +154,7 @@ def train(
         methods=methods,
         training=training,
         folder=folder,
+        configuration=configuration,
         prepare=prepare,
         start_scores=start,
         memory_gradients=None if history is None else memory_gradients(learner, history, seed=seed),

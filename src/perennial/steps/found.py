@@ -303,6 +303,7 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
             warn=cycle.say,
             sampling=cycle.data.sampling,
             augment=cycle.data.augment,
+            configuration=plain(cycle.config),
         )
         trained = {
             "optimizer_steps": first.fit.optimizer_steps,

@@ -124,7 +124,7 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
         # a run beside this one may commit first: then the number is the next, and so is the charge
         with suppress(NumberTakenError):
             committed = _commit(cycle, outcome, result, page, number=number, decisions=known)
-    told = tell(cycle, committed, result)
+    told = tell(cycle, committed, result, objective=outcome.objective)
     if outcome.objective is not None:
         told["objective"] = outcome.objective
     return told

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -27,6 +28,7 @@ from perennial.training.callbacks import (
     Progress,
     ResumePoint,
 )
+from perennial.training.ranks import SameConfiguration
 from perennial.training.settings import Training
 from perennial.training.trainer import build_trainer, check_optimizer
 from perennial.training.tuning import read_tuned, tune
@@ -74,6 +76,7 @@ def fit(
     methods: Sequence[Method],
     training: Training,
     folder: Path,
+    configuration: Mapping[str, Any] | None = None,
     prepare: Callable[[], None] = lambda: None,
     start_scores: Mapping[str, float] | None = None,
     memory_gradients: Callable[[int, int], Mapping[str, Tensor]] | None = None,
@@ -90,6 +93,8 @@ def fit(
         methods: Attached from outside.
         training: See `Training`.
         folder: The cycle's work folder; a fit that was interrupted there goes on.
+        configuration: What every rank must have been given alike, resolved and without secrets;
+            None compares ``training`` alone.
         prepare: Called before a fit that starts from the beginning, not before one that resumes.
         start_scores: Validation scores before the first step, the start of the curve.
         memory_gradients: Step and number of rows to gradients on remembered rows, where there are
@@ -141,6 +146,7 @@ def fit(
         folder=folder,
         logger=logger,
         callbacks=[
+            SameConfiguration(asdict(training) if configuration is None else configuration),
             callback,
             scores,
             kept,
