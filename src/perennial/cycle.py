@@ -12,6 +12,7 @@ from perennial.promotion.gate import decide
 from perennial.steps.candidate import train, version_files, view
 from perennial.steps.checkpoint import check_checkpoint
 from perennial.steps.evidence import gather, score
+from perennial.steps.features import require_selectable
 from perennial.steps.found import found, satisfied
 from perennial.steps.judge import metrics
 from perennial.steps.learner import output_width
@@ -77,6 +78,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
     served = learner.view(view(champion))
     learner.load(served.weights)
     output_width(learner, new.train)  # a model that cannot take the rows says so here
+    require_selectable(cycle.data.memory, learner, new.train)
     before = score(learner, material, seed=cycle.seed)
     candidate = train(
         learner,

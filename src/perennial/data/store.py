@@ -1,8 +1,9 @@
 """Rows in Arrow files: memory, holdouts and the index of what was learned.
 
 Each column is one contiguous buffer in one record batch, so reading maps the file and copies
-nothing but strings. NumPy dtype and shape of a row lie in the schema's metadata, and with stored
-logits the class name of each of their columns.
+nothing but what varies in length: text, bytes (encoded images), lists of numbers (columns of
+objects, each an array of one dimension). NumPy dtype and shape of a row lie in the schema's
+metadata, and with stored logits the class name of each of their columns.
 """
 
 from __future__ import annotations
@@ -111,12 +112,19 @@ def read_rows_file(
 
 
 def _dtype(column: npt.NDArray[Any]) -> str:
+    if column.dtype.kind == "O":
+        arrays = [value for value in column.tolist() if not isinstance(value, bytes)]
+        return f"list {arrays[0].dtype.str}" if arrays else "bytes"
     return "text" if column.dtype == TEXT else column.dtype.str
 
 
 def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
     if column.dtype.kind in "TU":
         return pa.array(column.tolist(), type=pa.string())
+    if column.dtype.kind == "O":
+        kind = _dtype(column)
+        varying = pa.list_(pa.from_numpy_dtype(np.dtype(kind[5:]))) if kind != "bytes" else None
+        return pa.array(column.tolist(), type=varying or pa.binary())
     if column.dtype.kind == "b":
         # Arrow packs booleans into bits, which cannot be mapped
         column = column.view(np.uint8)
@@ -129,6 +137,8 @@ def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
 def _to_numpy(column: pa.ChunkedArray, layout: Mapping[str, Any]) -> npt.NDArray[Any]:
     if layout["dtype"] == "text":
         return np.array(column.to_pylist(), dtype=TEXT)
+    if layout["dtype"] == "bytes" or layout["dtype"].startswith("list "):
+        return _varying(column, layout["dtype"])
     dtype, shape = np.dtype(layout["dtype"]), tuple(layout["shape"])
     if dtype.kind == "U":
         return np.array(column.to_pylist(), dtype=dtype)
@@ -137,3 +147,11 @@ def _to_numpy(column: pa.ChunkedArray, layout: Mapping[str, Any]) -> npt.NDArray
         array = array.flatten()
     values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False).view(dtype)
     return values.reshape(len(column), *shape)
+
+
+def _varying(column: pa.ChunkedArray, kind: str) -> npt.NDArray[Any]:
+    """Bytes or arrays of one dimension, one object a row."""
+    values = np.empty(len(column), dtype=object)
+    for row, value in enumerate(column.to_pylist()):
+        values[row] = value if kind == "bytes" else np.array(value, dtype=np.dtype(kind[5:]))
+    return values

@@ -25,6 +25,7 @@ from perennial.promotion.requirements import require_decidable
 from perennial.steps.candidate import train, version_files
 from perennial.steps.checkpoint import check_checkpoint, open_checkpoint
 from perennial.steps.collect import Parts, met, require_training_rows, split
+from perennial.steps.features import require_selectable
 from perennial.steps.judge import aggregate, require_measurable
 from perennial.steps.learner import (
     Learner,
@@ -35,7 +36,7 @@ from perennial.steps.learner import (
 )
 from perennial.steps.matrix import row
 from perennial.steps.probing import capabilities
-from perennial.steps.remember import stored_dtype
+from perennial.steps.remember import logits_bytes, stored_dtype
 from perennial.steps.settings import Cycle
 from perennial.tracking.base import plain
 from perennial.types import NAMED_KINDS, VersionView
@@ -65,6 +66,9 @@ def found(cycle: Cycle) -> Version:
     cycle.seed_everything()
     learner = cycle.learner(preprocess=preprocess)
     parts = replace(parts, label_names=_label_names(cycle, learner, parts, probe))
+    bytes_beside = logits_bytes(stored_dtype(arrange(cycle.methods())), parts.label_names)
+    cycle.data.memory.check(parts.train, name="history", logits_bytes=bytes_beside)
+    require_selectable(cycle.data.memory, learner, parts.train)
     if cycle.data.new is not None and not is_exhausted(cycle.data.new):
         _foresee(cycle, learner, parts, salt)
     if adopting:

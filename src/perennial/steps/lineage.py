@@ -100,6 +100,15 @@ class Lineage:
                 found[name] = path
         return found
 
+    def numbers_in(self, version: Version) -> dict[int, int]:
+        """A version's own numbers of the cycles it has met, and the lineage's."""
+        own = {version.files[f"rows/{stem}.arrow"]: number_of(stem) for stem in _stems(version)}
+        return {
+            own[sha256]: number_of(name)
+            for name, (keeper, stem) in self.cycles.items()
+            if (sha256 := keeper.files[f"rows/{stem}.arrow"]) in own
+        }
+
     @property
     def next_number(self) -> int:
         """A number that no cycle of the lineage has."""

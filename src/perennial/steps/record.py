@@ -15,7 +15,7 @@ import torch
 
 from perennial.data.learned import ROLES
 from perennial.data.rows import Rows
-from perennial.data.store import read_rows_file
+from perennial.data.shards import read_index
 from perennial.environment import capture
 from perennial.errors import EXIT_BAD_DATA, EXIT_FAILED, NumberTakenError, PerennialError
 from perennial.evaluation.serving import summary as serving
@@ -34,6 +34,7 @@ from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage, number_of
 from perennial.steps.matrix import grown, measures
 from perennial.steps.page import flipped_rows
+from perennial.steps.remember import index_path
 from perennial.steps.settings import Cycle
 from perennial.steps.tell import tell
 from perennial.types import Booleans, EvaluationReport
@@ -301,7 +302,7 @@ def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> di
 def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
     fit = outcome.trained.fit
     device = outcome.learner.device
-    memory = outcome.champion.files.get("memory/train.arrow")
+    memory = outcome.champion.files.get(index_path("train"))
     fingerprints = sorted(outcome.history.fingerprints.items())
     used = [(name, value) for name, value in fingerprints if not name.startswith("memory")]
     known = len(outcome.champion.manifest["label_names"])
@@ -347,8 +348,7 @@ def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
 
 
 def _remembered(outcome: Outcome) -> int:
-    rows, _ = read_rows_file(outcome.champion.open("memory/train.arrow"))
-    return len(rows)
+    return len(read_index(outcome.champion.open(index_path("train"))).place)
 
 
 def peak_memory(device: torch.device) -> int:

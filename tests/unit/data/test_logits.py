@@ -14,6 +14,7 @@ from perennial.data.logits import aligned, lacking, put, recalled, widened, with
 from perennial.data.memory import Memory
 from perennial.data.rows import OWN, UNKNOWN, Rows, concatenate
 from perennial.data.store import read_rows_file, write_rows
+from support.remembered import shown
 
 
 def rows(*names: str, logits: Any = None, version: Any = None) -> Rows:
@@ -78,12 +79,12 @@ def test_putting_logits_copies_and_classes_are_appended() -> None:
 
 
 def test_memory_keeps_the_logits_that_a_row_was_remembered_with() -> None:
-    shown = rows("a", "d", logits=[[7.0, 7.0], [8.0, 8.0]], version=[9, 9])
-    found = Memory(capacity=10).update(KNOWN, shown)
+    later = rows("a", "d", logits=[[7.0, 7.0], [8.0, 8.0]], version=[9, 9])
+    found = shown(Memory(capacity=10), KNOWN, later)
     by_id = dict(zip(found.id.tolist(), found.logits.tolist(), strict=True))
     assert by_id["a"] == [1, 2]
     assert by_id["d"] == [8, 8]
-    bare = Memory(capacity=10).update(KNOWN, rows("d"))
+    bare = shown(Memory(capacity=10), KNOWN, rows("d"))
     assert lacking(bare)[bare.id == "d"].all()
 
 
