@@ -143,6 +143,7 @@ def check_types(config: Mapping[str, Any]) -> None:
         "model_name": (str,),
         "history": (str,),
         "checkpoint": (str, types.NoneType),
+        "trial": (str, types.NoneType),
         **dict.fromkeys(("promote", "force", "exit_zero", "dry"), (bool,)),
     }
     for key, allowed in kinds.items():
