@@ -24,7 +24,7 @@ from hydra_plugins.perennial_sweeper.process import OUTPUT, arguments, die_with_
 from perennial.errors import ConfigError, PerennialError, RegistryError, first_line
 from perennial.sweeping.pruning import Limits
 from perennial.sweeping.space import Value, check_space, describe, overrides, shown
-from perennial.sweeping.study import Ended, Job, Study, sqlite
+from perennial.sweeping.study import Ended, Job, Study, check_storage, sqlite
 from perennial.sweeping.summary import summary
 from perennial.sweeping.trial import TRIAL, Outcome, Trial, outcome_of
 
@@ -55,6 +55,8 @@ class Search:
         self._composed([*self.fixed, *overrides(first(self.space))])
         self.base = self._composed(self.fixed)
         _refuse(self.base, settings)
+        if settings.storage is not None:
+            check_storage(settings.storage)
         self.registry: Registry = build(self.base["registry"], where="registry")
 
     def run(self) -> None:

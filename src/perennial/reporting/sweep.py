@@ -52,7 +52,7 @@ def print_sweep(sweep: Mapping[str, Any], console: Console, *, folder: Path) -> 
         for one in ordered[:LINES]
     ]
     stood = sweep["champion"]["scores"]
-    rows.append(["", sweep["champion"]["id"], *[""] * len(names)] + _scores(stood, unit))
+    rows.append(["", sweep["champion"]["id"], *([""] * len(names)), *_scores(stood, unit)])
     console.print()
     align = "ll" + "r" * (len(names) + len(COLUMNS))
     print_table(rows, align=align, console=console)

@@ -18,7 +18,7 @@ from perennial.reporting.plots import (
 )
 
 Sweep = Mapping[str, Any]
-_SIZE = (4.6, 3.3)
+_SIZE = (4.0, 2.9)
 _SMALL = (3.6, 2.2)
 
 
@@ -97,11 +97,13 @@ def effect(sweep: Sweep, name: str) -> str:
             drawn += [value for _, value in pairs]
     if space and space["log"]:
         axes.set_xscale("log")
+        # the library's own labels are formulas
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
     if labels and numbers is None:
         axes.set_xticks(range(len(labels)), [label[:18] for label in labels])
         axes.set_xlim(-0.5, len(labels) - 0.5)
     scaled(axes, drawn, score)
-    axes.set_xlabel(name)
     axes.set_ylabel("score, %" if sweep["unit"] == "points" else "score")
     return as_svg(figure, f"Validation scores of new rows and history over {name}")
 

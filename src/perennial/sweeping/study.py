@@ -229,6 +229,21 @@ class Study:
             self._study.tell(trial.number, state=state)
 
 
+def check_storage(url: str) -> None:
+    """Connect once, before anything is trained for a sweep.
+
+    Raises:
+        RegistryError: It cannot be reached.
+    """
+    import sqlalchemy as sa
+
+    try:
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        engine.connect().close()
+    except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
+        raise _unusable(url, error) from error
+
+
 def sqlite(folder: Path) -> str:
     """URL of the database that a sweep keeps in its own folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -264,17 +279,21 @@ def _open(optuna: Any, name: str, storage: str, settings: Sweep) -> Any:
             load_if_exists=True,
         )
     except (SQLAlchemyError, ImportError, OSError, optuna.exceptions.StorageInternalError) as error:
-        raise RegistryError(
-            f"The sweep's storage cannot be used: {_without_password(first_line(error), storage)}",
-            where="sweep.storage",
-            mend="check the URL, and that its server runs; null keeps a file in the sweep's folder",
-        ) from error
+        raise _unusable(storage, error) from error
     except ValueError as error:
         raise ConfigError(
             f"The study {name!r} is of another sweep: {first_line(error)}",
             where="sweep.study",
             mend="give another name, or leave sweep.study out",
         ) from error
+
+
+def _unusable(url: str, error: Exception) -> RegistryError:
+    return RegistryError(
+        f"The sweep's storage cannot be used: {_without_password(first_line(error), url)}",
+        where="sweep.storage",
+        mend="check the URL, and that its server runs; null keeps a file in the sweep's folder",
+    )
 
 
 def _without_password(text: str, storage: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_the_share_is_the_largest_within_the_budget(edge: float) -> None:
     found = leading(tried, budget=0.01)
     brute = max(share for share in tried if share <= edge)
     assert found == brute
-    gaps = [b - a for a, b in zip(GRID, GRID[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(GRID)]
     assert edge - found <= max(gaps) / 2**3
 
 
