@@ -20,6 +20,7 @@ TINY = (
 )
 SEARCHED = "method.replay.new_fraction=interval(0.1,0.8)"
 WHOLE = 20
+NOWHERE = "postgresql+psycopg://a:s3cret@127.0.0.1:1/sweeps"
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ WHOLE = 20
             [
                 "-m",
                 "sweep=optuna",
-                "sweep.storage=postgresql+psycopg://a:s3cret@127.0.0.1:1/x",
+                f"sweep.storage={NOWHERE}",
                 SEARCHED,
             ],
             "its server runs",

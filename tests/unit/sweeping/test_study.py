@@ -29,7 +29,7 @@ def test_a_sweep_that_was_stopped_draws_what_it_would_have(
     given = {"sampler": sampler, "objectives": objectives, "jobs": jobs, "trials": 15}
     given |= {"pruner": "median"}
     whole = study(sqlite(tmp_path / "whole"), **given).run(run)
-    storage, left = sqlite(tmp_path / "stopped"), iter([2, 1])
+    storage, count = sqlite(tmp_path / "stopped"), 0
 
     def stops(jobs: Sequence[Job], limits: Limits) -> list[Outcome]:
         nonlocal count
@@ -38,7 +38,8 @@ def test_a_sweep_that_was_stopped_draws_what_it_would_have(
             raise Stop
         return run(jobs, limits)
 
-    for count in left:
+    for groups in (2, 1):
+        count = groups
         with pytest.raises(Stop):
             study(storage, **given).run(stops)
     parts = study(storage, **given).run(run)
