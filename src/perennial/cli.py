@@ -367,9 +367,11 @@ def _unknown_setting(key: str, text: str, name: str) -> ConfigError:
             mend=f"it belongs to {' and '.join(f'{group}={owner}' for owner in owners)}: choose "
             f"that{others}, or leave the setting out",
         )
-    close = nearest(bare, flatten(_defaults(name)))
+    group = bare.partition(".")[0]
+    known = flatten(_defaults(name)) if group != "sweep" else _settings_of_sweeps()
+    close = nearest(bare, known)
     mend = f"did you mean {close}?" if close else "see all settings with --cfg job"
-    if bare.partition(".")[0] in ("model", "optimizer"):
+    if group in ("model", "optimizer"):
         mend += f" An argument of your own class is added with a plus: +{bare}=..."
     return ConfigError(f"There is no setting {key!r}.", where="command line", mend=mend)
 
@@ -382,7 +384,22 @@ def _owners(key: str) -> list[str]:
 
     group, _, rest = key.partition(".")
     files = sorted((CONF_DIR / group).glob("*.yaml")) if rest else []
-    return [path.stem for path in files if rest in flatten(yaml.safe_load(path.read_text()) or {})]
+    known = {path.stem: flatten(yaml.safe_load(path.read_text()) or {}) for path in files}
+    # a sweep's file sets more than its own group, and names it
+    return [choice for choice, keys in known.items() if rest in keys or key in keys]
+
+
+def _settings_of_sweeps() -> Mapping[str, Any]:
+    import yaml
+
+    from perennial.config import flatten
+
+    files = (CONF_DIR / "sweep").glob("*.yaml")
+    return {
+        key: value
+        for path in files
+        for key, value in flatten(yaml.safe_load(path.read_text())).items()
+    }
 
 
 def _defaults(name: str) -> Mapping[str, Any]:

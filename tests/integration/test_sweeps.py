@@ -45,6 +45,7 @@ NOWHERE = "postgresql+psycopg://a:s3cret@127.0.0.1:1/sweeps"
             ],
             "its server runs",
         ),
+        (["-m", "sweep.sampler=grid", SEARCHED], "sweep=mix and sweep=optuna"),
         (["-m", "sweep=optun"], "sweep=optuna"),
     ],
 )
@@ -53,9 +54,10 @@ def test_what_cannot_be_swept_is_told_at_once(
 ) -> None:
     code, out, errors = verb("train", *given, "tracking=none")
     assert code == 1
-    assert told in errors
-    assert "mend:" in errors
-    assert "s3cret" not in out + errors
+    said = out + errors
+    assert told in said
+    assert "mend:" in said
+    assert "s3cret" not in said
     assert not (home / "registry.db").exists()
 
 

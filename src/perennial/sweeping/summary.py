@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from perennial.sweeping.choice import PARTS, Rule, best, keeps, pareto
+from perennial.sweeping.choice import PARTS, Rule, best, pareto
 from perennial.sweeping.mix import SHARE, leading
 from perennial.sweeping.settings import Sweep
 from perennial.sweeping.space import Parameter, Value, describe
@@ -77,7 +77,9 @@ def summary(
             "candidate": finished[place].outcome.candidate,
             "command": command_of(finished[place].params),
         },
-        "recommendation": _recommendation(finished, settings, stood, unit),
+        "recommendation": _recommendation(
+            finished, settings, stood, unit, chosen=None if place is None else finished[place]
+        ),
     }
 
 
@@ -90,7 +92,12 @@ def _front(finished: Sequence[Ended]) -> set[int]:
 
 
 def _recommendation(
-    finished: Sequence[Ended], settings: Sweep, champion: Mapping[str, float], unit: str
+    finished: Sequence[Ended],
+    settings: Sweep,
+    champion: Mapping[str, float],
+    unit: str,
+    *,
+    chosen: Ended | None,
 ) -> str | None:
     """What ``mix`` found, in one sentence."""
     from perennial.notation import gain, level
@@ -100,15 +107,17 @@ def _recommendation(
     measured = {
         float(one.params[SHARE]): (one.outcome.scores, one.outcome.champion) for one in finished
     }
-    share = leading(measured, budget=settings.budget)
+    # of equal trials the chosen one, which is the first: so the registry counts it as the best
+    share = leading(measured, budget=settings.budget) if chosen is None else chosen.params[SHARE]
     allowed = gain(settings.budget, unit).lstrip("+")
     if share is None or "history" not in champion:
         return "No share of new rows could be measured: there are no validation rows of history."
+    share = float(share)
     scores = measured[share][0]
     change = gain(scores["history"] - champion["history"], unit)
     told = f"retention {change}, new rows {level(scores['new'], unit)} on validation rows"
     words = f"{share:.0%}" if round(100 * share) == 100 * share else f"{100 * share:.4g}%"
-    if keeps(*measured[share], budget=settings.budget):
+    if chosen is not None:
         return (
             f"{words} new and {100 - 100 * share:.4g}% replayed rows learn most within {allowed} "
             f"of retention: {told}."
