@@ -20,6 +20,7 @@ from perennial.reporting.plots import (
 Sweep = Mapping[str, Any]
 _SIZE = (4.0, 2.9)
 _SMALL = (3.6, 2.2)
+LEAST_SPAN = 10
 
 
 def frontier(sweep: Sweep) -> str | None:
@@ -56,8 +57,9 @@ def frontier(sweep: Sweep) -> str | None:
         axes.scatter([x], [y], s=60, color=CHAMPION, marker="D", zorder=4)
         if sweep["settings"]["choose"] == "budget":
             limit = x - score.factor * sweep["settings"]["budget"]
+            everything.append((limit, y))
             axes.axvline(limit, color=CHAMPION, linewidth=1.2, linestyle=(0, (4, 3)))
-    _roomy(axes, everything)
+    _roomy(axes, everything, least=LEAST_SPAN if sweep["unit"] == "points" else 0)
     axes.set_xlabel(f"retention{', %' if sweep['unit'] == 'points' else ''} (history)")
     axes.set_ylabel(f"plasticity{', %' if sweep['unit'] == 'points' else ''} (new rows)")
     words = "Retention and plasticity of the trials' validation rows: " + "; ".join(
@@ -116,13 +118,13 @@ def _numbers(labels: Sequence[str]) -> dict[str, float] | None:
         return None
 
 
-def _roomy(axes: Any, points: Sequence[tuple[float, float]]) -> None:
-    """Room for a mark that stands on an end, and for a ring around it."""
+def _roomy(axes: Any, points: Sequence[tuple[float, float]], *, least: float) -> None:
+    """Room for a mark that stands on an end; a point lost must not look like a fall."""
     for values, limit in zip(
         zip(*points, strict=True), (axes.set_xlim, axes.set_ylim), strict=True
     ):
         low, high = min(values), max(values)
-        room = 0.08 * (high - low) or 1.0
+        room = max(0.08 * (high - low), (least - (high - low)) / 2) or 1.0
         limit(low - room, high + room)
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from perennial.reporting.sweep import print_sweep, render_sweep, sentence, write_sweep
 from perennial.sweeping.settings import Sweep
-from perennial.sweeping.space import Parameter
+from perennial.sweeping.space import Parameter, overrides
 from perennial.sweeping.study import Ended
 from perennial.sweeping.summary import summary
 from perennial.sweeping.trial import Outcome
@@ -40,9 +40,7 @@ def told(ended: list[Ended], **given: Any) -> dict[str, Any]:
         space=[] if settings.sampler == "mix" else SPACE,
         settings=settings,
         command="perennial train",
-        command_of=lambda params: (
-            "perennial train " + " ".join(f"{k}={v}" for k, v in params.items())
-        ),
+        command_of=lambda params: " ".join(["perennial train", *overrides(params)]),
     )
 
 
