@@ -52,8 +52,8 @@ class Search:
         settings = _settings(sweeper.config)
         self.settings = settings
         check_space(self.space, sampler=settings.sampler, promises=SHARED)
-        self._composed([*self.fixed, *overrides(first(self.space))])
-        self.base = self._composed(self.fixed)
+        composed(self.sweeper, [*self.fixed, *overrides(first(self.space))])
+        self.base = composed(self.sweeper, self.fixed)
         _refuse(self.base, settings)
         if settings.storage is not None:
             check_storage(settings.storage)
@@ -129,7 +129,7 @@ class Search:
                 told.write(here / TRIAL)
                 words = [*self.fixed, *overrides(params), f"trial={quoted(here / TRIAL)}"]
                 try:
-                    self._composed(words)
+                    composed(self.sweeper, words)
                 except PerennialError as error:
                     failed[number] = first_line(error)
                     continue
@@ -205,26 +205,37 @@ class Search:
 
         return mask_text(f"{command()} {shlex.join([*self.fixed, *overrides(params)])}".strip())
 
-    def _composed(self, words: Sequence[str]) -> dict[str, Any]:
-        """A job's configuration in plain values.
-
-        Raises:
-            ConfigError: It cannot be composed.
-        """
-        from perennial.cli import explain, plain_config
-
-        assert self.sweeper.hydra_context is not None
-        loader = self.sweeper.hydra_context.config_loader
-        try:
-            composed = loader.load_sweep_config(self.sweeper.config, list(words))
-            with open_dict(composed):
-                del composed["hydra"]
-            return plain_config(composed)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise explain(error, "train") from error
-
     def _say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False)
+
+
+def composed(sweeper: PerennialSweeper, words: Sequence[str]) -> dict[str, Any]:
+    """A job's configuration in plain values.
+
+    Raises:
+        ConfigError: It cannot be composed.
+    """
+    from perennial.cli import explain, plain_config
+
+    assert sweeper.hydra_context is not None
+    loader = sweeper.hydra_context.config_loader
+    try:
+        config = loader.load_sweep_config(sweeper.config, list(words))
+        with open_dict(config):
+            del config["hydra"]
+        return plain_config(config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error, "train") from error
+
+
+def require_champion(sweeper: PerennialSweeper, given: Sequence[Any]) -> None:
+    """Make a lineage's first version, so that jobs side by side do not all make one."""
+    from perennial.launch import build
+
+    base = composed(sweeper, read(given)[0])
+    registry: Registry = build(base["registry"], where="registry")
+    if not base["dry"] and registry.champion(str(base["model_name"])) is None:
+        _founded(base)
 
 
 def _settings(config: Any) -> Any:

@@ -74,6 +74,10 @@ class PerennialSweeper(Sweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.task_function is not None
+        if not str(self.config.hydra.launcher._target_).endswith("BasicLauncher"):
+            from hydra_plugins.perennial_sweeper._search import require_champion
+
+            require_champion(self, self._parsed(arguments))
         basic = BasicSweeper(max_batch_size=None)
         basic.setup(
             hydra_context=self.hydra_context, task_function=self.task_function, config=self.config

@@ -269,12 +269,15 @@ def _optuna() -> Any:
 
 
 def _open(optuna: Any, name: str, storage: str, settings: Sweep) -> Any:
+    from sqlalchemy import NullPool
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
+        # no connection is kept over the hours that a trial may take, nor into a fork
+        kept = optuna.storages.RDBStorage(storage, engine_kwargs={"poolclass": NullPool})
         return optuna.create_study(
             study_name=name,
-            storage=storage,
+            storage=kept,
             directions=["maximize"] * len(settings.objectives),
             load_if_exists=True,
         )
