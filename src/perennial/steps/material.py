@@ -11,6 +11,7 @@ from perennial.data.rows import concatenate
 from perennial.data.shards import bounds_line, read_index
 from perennial.data.split import independent
 from perennial.errors import MethodError
+from perennial.files import digest
 from perennial.methods.base import Method
 from perennial.promotion.multiplicity import Charge, charge, decisions_on
 from perennial.promotion.registry import Version
@@ -22,7 +23,7 @@ from perennial.steps.judge import Held, distinct, require_measurable
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage, lineage_of, refuse_another_identity
 from perennial.steps.remember import index_path, logits_bytes, stored_dtype
-from perennial.steps.settings import Cycle, digest
+from perennial.steps.settings import Cycle
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Material:
             new_holdout=self.new_holdout,
             row_id=distinct(self.new.holdout.id),
         )
-        return charge(earlier, cycle_id=cycle_id, trial=cycle.trial)
+        return charge(earlier, cycle_id=cycle_id, trial=cycle.trial is not None)
 
 
 def collect(cycle: Cycle, champion: Version) -> Material:

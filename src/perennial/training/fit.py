@@ -20,12 +20,14 @@ from perennial.data.datamodule import CycleData
 from perennial.errors import ConfigError, TrainingError
 from perennial.methods.base import Method, arrange
 from perennial.models.checkpoint import not_finite, read_safetensors
+from perennial.sweeping.pruning import Limits
 from perennial.tasks.base import Task
 from perennial.training.attach import MethodCallback, ValidationScores, attached
 from perennial.training.callbacks import (
     RESUME,
     KeptWeights,
     Progress,
+    Pruning,
     ResumePoint,
 )
 from perennial.training.ranks import SameConfiguration
@@ -66,6 +68,12 @@ class FitResult:
     device_seconds: float
     tuned: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def kept_point(self) -> dict[str, float] | None:
+        """The point of the curve that the kept weights stand at; None where none was validated."""
+        step = int(self.kept.removesuffix(".safetensors").rpartition("-")[2])
+        return next((point for point in self.curve if point["step"] == step), None)
+
 
 def fit(
     *,
@@ -82,6 +90,7 @@ def fit(
     memory_gradients: Callable[[int, int], Mapping[str, Tensor]] | None = None,
     logger: Logger | None = None,
     show: Show = show_nothing,
+    limits: Limits | None = None,
 ) -> FitResult:
     """Train, keep the best weights or the last, and load them into the model.
 
@@ -101,6 +110,7 @@ def fit(
             any.
         logger: Lightning's, or None.
         show: Shows how far training is.
+        limits: Of a trial of a sweep: validation scores below which it is pruned.
 
     Returns:
         See `FitResult`.
@@ -108,6 +118,7 @@ def fit(
     Raises:
         ConfigError: Something needs validation rows, and there are none.
         TrainingError: Training diverged, or a stored file is damaged.
+        Pruned: The limits rule the trial out.
     """
     methods = arrange(methods)
     _require_validation(training, data)
@@ -152,6 +163,7 @@ def fit(
             kept,
             point,
             Progress(show=show, scores=scores, unit=task.score_unit),
+            *([Pruning(limits=limits, scores=scores)] if limits else []),
         ],
         validates=len(data.validation_loader) > 0,
     )
