@@ -1,4 +1,4 @@
-"""Every command: init, train, adopt, evaluate, decide, compare, data and registry.
+"""Every command: init, train, adopt, evaluate, decide, compare, data, forget and registry.
 
 Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg job`` answer at once.
 """
@@ -35,6 +35,7 @@ USAGE = """perennial: retrain deployed PyTorch models without forgetting
   perennial data check [data.new=PATH] ... validate and describe data, without training
   perennial decide REF [gate=...] ...      decide again on a version's stored predictions
   perennial compare [RUNS] ...             runs, sweeps and versions side by side
+  perennial forget NAME ids=... ...        rows leave memory, holdouts and stored predictions
   perennial registry list                  lineages and their versions
   perennial registry show REF              one version: metrics, decision, files
   perennial registry path REF              a folder with the version's files
@@ -55,6 +56,7 @@ def main() -> None:
         "decide": decide,
         "compare": compare,
         "data": data,
+        "forget": forget,
         "registry": registry,
     }
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
@@ -190,6 +192,13 @@ def compare() -> None:
     from perennial.verbs.compare import compare_verb
 
     _verb(compare_verb)
+
+
+def forget() -> None:
+    """``perennial forget``: rows leave every version of a lineage, and are never met again."""
+    from perennial.verbs.forget import forget_verb
+
+    _verb(forget_verb)
 
 
 def registry() -> None:

@@ -63,7 +63,7 @@ def run(cycle: Cycle) -> dict[str, Any]:
     if earlier is not None and not cycle.force:
         return told_again(cycle, champion, earlier, bootstrap=bootstrap)
 
-    with cycle.registry.working(cycle_id):
+    with cycle.registry.working(cycle_id, name=cycle.name):
         try:
             outcome = _learn(cycle, material, cycle_id)
         except Pruned:

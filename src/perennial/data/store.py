@@ -22,6 +22,7 @@ from perennial.data.columns import TEXT
 from perennial.data.logits import aligned
 from perennial.data.rows import Rows
 from perennial.errors import DataError
+from perennial.types import Booleans
 
 _KEY = b"perennial"
 _FORMAT = 1
@@ -89,26 +90,64 @@ def read_rows_file(
     Raises:
         DataError: The file is missing, cut off, or of another kind.
     """
+    table = _table(path)
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        described = json.loads((table.schema.metadata or {})[_KEY])
-        assert described["format"] == _FORMAT
+        described = json.loads(table.schema.metadata[_KEY])
         layout = described["columns"]
         columns = {name: _to_numpy(table[name], layout[name]) for name in table.column_names}
         identity = {name: columns[name] for name in _IDENTITY}
         if label_names is not None and "logits" in columns:
             identity |= {name: columns[name] for name in _LOGITS}
             identity["logits"] = aligned(columns["logits"], described["label_names"], label_names)
-    except (pa.ArrowException, OSError, KeyError, ValueError, AssertionError) as error:
-        raise DataError(
-            f"A file of rows cannot be read: {str(error) or type(error).__name__}.",
-            where=str(path),
-            mend="restore the file from its version, or start the cycle over",
-        ) from error
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise _unreadable(path, error) from error
     features = {name[8:]: column for name, column in columns.items() if name[:8] == "feature/"}
     slices = {name[6:]: column for name, column in columns.items() if name[:6] == "slice/"}
     extra = {name[6:]: column for name, column in columns.items() if name[:6] == "extra/"}
     return Rows(features=features, **identity, slices=slices), extra
+
+
+def _table(path: Path) -> pa.Table:
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        assert json.loads((table.schema.metadata or {})[_KEY])["format"] == _FORMAT
+    except (pa.ArrowException, OSError, KeyError, ValueError, AssertionError) as error:
+        raise _unreadable(path, error) from error
+    return table
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"A file of rows cannot be read: {str(error) or type(error).__name__}.",
+        where=str(path),
+        mend="restore the file from its version, or start the cycle over",
+    )
+
+
+def row_ids(path: Path) -> npt.NDArray[Any]:
+    """Ids of a file's rows (N,), without reading anything else; raises as `read_rows_file` does."""
+    return np.array(_table(path)["id"].to_pylist(), dtype=np.str_)
+
+
+def keep_rows(source: Path, target: Path, keep: Booleans) -> str:
+    """Write a file's rows under a mask (N,) to another, everything else as it was.
+
+    Returns:
+        The new file's SHA-256.
+
+    Raises:
+        DataError: The source cannot be read.
+        StorageError: The target cannot be written.
+    """
+    table = _table(source).filter(pa.array(keep))
+    columns = [table[name].combine_chunks() for name in table.column_names]
+    batch = pa.record_batch(columns, schema=table.schema)
+
+    def writer(file: BinaryIO) -> None:
+        with pa.ipc.new_file(file, table.schema) as sink:
+            sink.write_batch(batch)
+
+    return files.write(target, writer)
 
 
 def _dtype(column: npt.NDArray[Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from perennial.data.augment import Augmentation
+from perennial.data.forgotten import without_forgotten
 from perennial.data.labels import NEW_CLASSES
 from perennial.data.learned import (
     ROLES,
@@ -346,8 +347,12 @@ def collect_new(data: Data, *, lineage: Lineage, learned: Learned) -> Parts:
         return _nothing(schema, known)
     source = data.read(data.new, name="new", label_names=known, schema=schema)
     check_schema(schema, source.schema, "history", "new")
+    source, told = without_forgotten(source, lineage.forgotten, "new")
+    if not len(source.rows):
+        return replace(_nothing(schema, known), fingerprint=source.fingerprint, notes=(told,))
     salt = str(manifest["lineage"]["salt"])
     parts = split(source, data, salt=salt, name="new", learned=learned)
+    parts = replace(parts, notes=(*([told] if told else []), *parts.notes))
     if data.kind not in ("class", "item") or not known:
         return parts
     # rows left out may have been the only ones of a class

@@ -288,7 +288,7 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
         + f": training the first one on {len(parts.train)} history rows"
     )
     folder = cycle.work_folder(f"found-{cycle.founding_id(parts.fingerprint)}")
-    with cycle.registry.working(folder.name):
+    with cycle.registry.working(folder.name, name=cycle.name):
         first = train(
             learner,
             champion=VersionView(
@@ -339,7 +339,7 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
     for note in parts.notes:
         cycle.say(note)
     folder = cycle.work_folder(f"found-{cycle.founding_id(checkpoint.sha256)}")
-    with cycle.registry.working(folder.name):
+    with cycle.registry.working(folder.name, name=cycle.name):
         return _register(
             cycle, learner, parts, folder, how="adopted", extra={}, sha256=checkpoint.sha256
         )

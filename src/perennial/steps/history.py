@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from perennial.data.forgotten import without_forgotten
 from perennial.data.learned import Learned, Ties, changed_ids, tied
 from perennial.data.logits import recalled
 from perennial.data.memory import Remembered
@@ -128,6 +129,8 @@ def _read_sources(
                 raise
             pools.notes.append(f"{key}: no longer readable, its rows come from memory")
             continue
+        read, left_out = without_forgotten(read, lineage.forgotten, key)
+        pools.notes += [left_out] if left_out else []
         pools.fingerprints[key] = read.fingerprint
         parts, told = _learned_parts(read.rows, learned, data, key)
         pools.notes += told

@@ -10,13 +10,14 @@ their source.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from perennial.data.forgotten import Forgotten
 from perennial.data.learned import Learned, Ties, tied
 from perennial.data.rows import Rows
 from perennial.data.store import read_rows_file
@@ -34,11 +35,13 @@ class Lineage:
         former: Other versions that served and met what the champion's line has not.
         cycles: Name of each cycle to the version that keeps its rows and holdout, and their name
             there. Names are unique; their last part is a running number.
+        forgotten: What it was told to forget.
     """
 
     champion: Version
     former: tuple[Version, ...]
     cycles: Mapping[str, tuple[Version, str]]
+    forgotten: Forgotten = field(default_factory=Forgotten)
 
     @cached_property
     def learned(self) -> Learned:
@@ -127,6 +130,7 @@ class Lineage:
 
 def lineage_of(registry: Registry, champion: Version) -> Lineage:
     """The lineage of a champion, from all versions that ever were champion."""
+    forgotten = registry.forgotten(champion.name)
     served = [
         version
         for version in registry.versions(champion.name)
@@ -147,7 +151,7 @@ def lineage_of(registry: Registry, champion: Version) -> Lineage:
             cycles[name] = (version, stem)
             if version is not champion and version not in former:
                 former.append(version)
-    return Lineage(champion, tuple(former), cycles)
+    return Lineage(champion, tuple(former), cycles, forgotten)
 
 
 def learned_rows(version: Version) -> Learned:

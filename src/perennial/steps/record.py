@@ -31,9 +31,9 @@ from perennial.steps.collect import Parts
 from perennial.steps.evidence import Evidence
 from perennial.steps.history import History
 from perennial.steps.learner import Learner
-from perennial.steps.lineage import Lineage, number_of
+from perennial.steps.lineage import Lineage
 from perennial.steps.matrix import grown, measures
-from perennial.steps.page import flipped_rows
+from perennial.steps.page import at, course, flipped_rows
 from perennial.steps.remember import index_path
 from perennial.steps.settings import Cycle
 from perennial.steps.tell import tell
@@ -195,6 +195,7 @@ def _commit(
         new_holdout=outcome.new_holdout,
         number=number,
         decisions=decisions,
+        erasures=outcome.lineage.forgotten.erasures,
         trial=cycle.trial is not None,
         objective=outcome.objective(cycle.trial.rule if cycle.trial else Rule()),
     )
@@ -217,38 +218,10 @@ def _page(cycle: Cycle, outcome: Outcome, result: Mapping[str, Any], *, number: 
         features=_flipped_rows(outcome),
         label_names=outcome.new.label_names,
         versions=[
-            *_versions(cycle, before=number),
-            {
-                "number": number,
-                "served": result["decision"]["applied"],
-                **_course(outcome.metrics["candidate"], cycle.task.score_name),
-            },
+            *course(cycle.registry, cycle.name, before=number, score=cycle.task.score_name),
+            at(number, result, cycle.task.score_name),
         ],
     ).encode()
-
-
-def _versions(cycle: Cycle, *, before: int) -> list[dict[str, Any]]:
-    """Each earlier version of the lineage: its scores, and whether it ever served."""
-    decided = {one.candidate: one.applied for one in cycle.registry.cycles(cycle.name)}
-    return [
-        {
-            "number": version.number,
-            "served": decided.get(version.number, True),
-            **_course(version.manifest["metrics"], cycle.task.score_name),
-        }
-        for version in cycle.registry.versions(cycle.name)
-        if version.number < before
-    ]
-
-
-def _course(metrics: Mapping[str, Any], score: str) -> dict[str, float | None]:
-    """Scores on new rows and on the oldest holdout.
-
-    All of history is on more rows in each version, and tells nothing of one beside the other.
-    """
-    scores = {part: measured.get(score) for part, measured in metrics.items()}
-    held = sorted((part for part in scores if part.startswith("history/")), key=number_of)
-    return {"new": scores.get("new"), "history": scores[held[0]] if held else None}
 
 
 def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool) -> dict[str, Any]:
