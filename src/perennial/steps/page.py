@@ -65,7 +65,7 @@ def redrawn(registry: Registry, version: Version, path: str) -> bytes:
     return page_again(
         version,
         result,
-        curve=result["curve"] or (),
+        curve=(result["validation"] or {}).get("curve", ()),
         versions=[*earlier, at(version.number, result, score)],
     )
 
