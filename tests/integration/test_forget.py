@@ -251,7 +251,7 @@ def test_what_cannot_be_forgotten_is_said(
         assert (code, words in told) == (1, True), told
     code, printed, _ = verb("forget", "animals", f"ids={held.id[0]},never-met", "--dry-run")
     assert code == 0
-    assert "2 ids, 1 of them kept here" in printed
+    assert "ids 2, kept here 1" in printed
     assert f"holdout of cycle-2: {len(held)} rows, {len(held) - 1} from now on" in printed
     assert registry.version("animals@2").files == first.files
 
@@ -269,5 +269,5 @@ def test_what_cannot_be_forgotten_is_said(
         code, _, told = verb("forget", "animals", "ids=another")
         assert (code, "Another process is at this very cycle" in told) == (1, True)
     code, printed, _ = verb("forget", "animals", "ids=another")
-    assert "1 unfinished cycles were removed" in printed
-    assert "by ids-file: 2 ids, 1 rows in 2 versions" in verb("forget", "animals")[1]
+    assert "Unfinished cycles removed: 1" in printed
+    assert "by ids-file: ids 2, rows 1, versions 1" in verb("forget", "animals")[1]

@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perennial.data.source import SourceRows
 from perennial.types import Booleans, Strings
+
+if TYPE_CHECKING:
+    from perennial.data.source import SourceRows
 
 
 @dataclass(frozen=True)

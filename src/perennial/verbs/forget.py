@@ -60,7 +60,7 @@ def forget_verb(arguments: Sequence[str]) -> None:
         return
     done, deleted, unfinished = forget(registry, made)
     if unfinished:
-        console.print(f"{unfinished} unfinished cycles were removed; they start over when run")
+        console.print(f"Unfinished cycles removed: {unfinished}; they start over when run.")
     if done is None:
         console.print(f"Nothing was left to forget; {deleted} files of earlier erasures deleted.")
     else:
@@ -72,7 +72,7 @@ def forget_verb(arguments: Sequence[str]) -> None:
 
 def told(made: Plan) -> list[str]:
     """What forgetting does, and what it does not, in lines."""
-    lines = [f"{made.name}: {len(made.ids)} ids, {len(made.known)} of them kept here"]
+    lines = [f"{made.name}: ids {len(made.ids)}, kept here {len(made.known)}"]
     if made.unseen:
         lines.append(
             f"  {made.unseen} rows were not looked at: only their ids are kept, no column "
@@ -83,7 +83,7 @@ def told(made: Plan) -> list[str]:
     roles = made.roles
     lines.append(
         f"  met as: training {roles['train']}, validation {roles['validation']}, "
-        f"holdout {roles['holdout']}; in {made.counts['versions']} versions"
+        f"holdout {roles['holdout']}; versions: {made.counts['versions']}"
     )
     for kind, (before, after) in made.memory.items():
         if before != after:
@@ -140,5 +140,5 @@ def _list(found: Sequence[Erasure], name: str, console: Console) -> None:
         counts = one.counts
         console.print(
             f"{one.number}  {one.at[:16].replace('T', ' ')} UTC  by {one.query}: "
-            f"{counts['ids']} ids, {counts['rows']} rows in {counts['versions']} versions"
+            f"ids {counts['ids']}, rows {counts['rows']}, versions {counts['versions']}"
         )
