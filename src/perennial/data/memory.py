@@ -166,17 +166,17 @@ class Memory:
             logits_bytes: What each will take besides, see `update`.
 
         Raises:
-            ConfigError: One row takes more than all of memory has.
+            ConfigError: One row takes more than its share, `perennial.data.selection.LARGEST`.
         """
         if self.capacity_bytes is None or not len(rows):
             return
         size = row_bytes(rows) + logits_bytes
-        if (most := int(size.max())) > self.capacity_bytes:
+        if (most := int(size.max())) > self.capacity_bytes * order.LARGEST:
             raise ConfigError(
-                f"Row {rows.id[size.argmax()]!s} of data.{name} takes {most:,} bytes, and memory "
-                f"has {self.capacity_bytes:,} in all.",
+                f"Row {rows.id[size.argmax()]!s} of data.{name} takes {most:,} bytes, more than "
+                f"{order.LARGEST:.0%} of memory, which has {self.capacity_bytes:,} in all.",
                 where="data.memory.capacity_bytes",
-                mend=f"give memory many times as much as the largest row takes, {100 * most} say, "
+                mend=f"give memory many times as much as the largest row takes, {1000 * most} say, "
                 "or bound it by rows: data.memory.capacity=2000 data.memory.capacity_bytes=null",
             )
 
@@ -201,17 +201,27 @@ class Memory:
             logits_bytes: What each row takes besides, once it has its logits.
         """
         both = union([new] if previous is None else [previous, new])
-        kept = self._order(both, kind=kind, features=features, weight=weight)
+        by = {"features": features, "weight": weight}
         if self.capacity is not None:
+            kept = self._order(both, kind=kind, most=self.capacity, **by)
             return both.take(kept[: self.capacity])
         assert self.capacity_bytes is not None
         rows = replace(both.rows, logits=None, logits_version=None) if logits_bytes else both.rows
         size = row_bytes(rows) + logits_bytes
-        kept = kept[size[kept] <= self.capacity_bytes]  # a bound that shrank may be below old rows
+        most = 1 + self.capacity_bytes // int(size.min(initial=self.capacity_bytes))
+        kept = self._order(both, kind=kind, most=most, **by)
+        # a bound that shrank may be below old rows
+        kept = kept[size[kept] <= self.capacity_bytes * order.LARGEST]
         return both.take(order.within(kept, size, self.capacity_bytes))
 
     def _order(
-        self, both: Remembered, *, kind: str, features: Floats | None, weight: Floats | None
+        self,
+        both: Remembered,
+        *,
+        kind: str,
+        most: int,
+        features: Floats | None,
+        weight: Floats | None,
     ) -> order.Order:
         rows = both.rows
         if self.needs_features(kind):
@@ -222,7 +232,7 @@ class Memory:
                 features,
                 strata(rows),
                 weight=weight,
-                capacity=self.capacity or len(rows),
+                capacity=most,
                 seed=self.seed,
             )
         if self.selection == "class_balanced":

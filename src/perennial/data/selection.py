@@ -14,6 +14,7 @@ Shapes: N rows, D features, S strata.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ import numpy.typing as npt
 from perennial.types import Floats, Integers, Strings
 
 Order = npt.NDArray[np.int64]
+
+# of a bound in bytes: what one row may take
+LARGEST = 0.05
 
 
 def priorities(ids: Strings, *, seed: int) -> npt.NDArray[np.uint64]:
@@ -106,37 +110,47 @@ def herding(
         features: Of the present model (N, D).
         label: Class of each row (N,); all equal where rows have none.
         weight: How many rows each stands for (N,), at least 0.
-        capacity: How many rows may be wanted in all; so many of a class are looked for.
+        capacity: How many rows may be wanted in all.
         seed: Decides between equal rows.
 
     Returns:
         At least min(N, capacity) positions.
 
-    Cost: K steps over the N rows of a class, each N · D multiplications.
+    Cost: for each class as many steps over its rows as it gets, each as many multiplications as it
+    has rows, times D.
     """
     first = reservoir(ids, seed=seed)
     unit = _unit(features)
     turn = np.full(len(ids), len(ids), dtype=np.int64)
-    for value in np.unique(label):
+    values, sizes = np.unique(label, return_counts=True)
+    # the turns there are, until so many rows are found
+    turns = bisect_left(
+        range(int(sizes.max(initial=0))), capacity, key=lambda t: int(np.minimum(sizes, t).sum())
+    )
+    for value in values:
         rows = first[label[first] == value]
-        chosen = _greedy(unit[rows], weight[rows], min(len(rows), capacity))
+        chosen = _greedy(unit[rows], weight[rows], min(len(rows), turns))
         turn[rows[chosen]] = np.arange(len(chosen))
     order = np.lexsort((_places(first), turn)).astype(np.int64)
     return order[turn[order] < len(ids)]
 
 
 def within(order: Order, size: npt.NDArray[np.int64], capacity_bytes: int) -> Order:
-    """The longest beginning of an order whose rows take no more than so many bytes.
+    """The beginning of an order that takes so many bytes, and never more.
 
-    In the order of `reservoir` a row's chance falls below that of a small one by about the share of
-    the bound that it takes alone; where rows are of one size it is exact.
+    A row stays if those before it take less than the bound without the share of one row, which is
+    at most `LARGEST`. So its own size does not decide on it, as it would if rows were taken while
+    they fit, and samples merge: what comes before a row takes no less after more rows have come,
+    and the rows that crossed the line are there to be counted.
 
     Args:
         order: Positions (M,) among N rows.
-        size: Bytes of each row (N,).
+        size: Bytes of each row (N,), none above ``capacity_bytes`` · `LARGEST`.
         capacity_bytes: The bound.
     """
-    return order[: int(np.searchsorted(np.cumsum(size[order]), capacity_bytes, side="right"))]
+    line = capacity_bytes * (1 - LARGEST)
+    before = np.cumsum(size[order]) - size[order]
+    return order[: int(np.searchsorted(before, line, side="left"))]
 
 
 def _unit(features: Floats) -> npt.NDArray[np.float64]:

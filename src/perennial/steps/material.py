@@ -135,7 +135,7 @@ def refuse_what_cannot_work(
     Raises:
         DataError: The holdouts are too small to decide anything.
         MethodError: A method needs history, and there is none.
-        ConfigError: A row takes more than all of memory has.
+        ConfigError: A row takes too much of memory.
     """
     cycle.data.memory.check(
         material.new.train,
