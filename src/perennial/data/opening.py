@@ -23,6 +23,7 @@ from perennial.errors import DataError, first_line
 _PANDAS_INDEX = re.compile(r"(__index_level_\d+__)?")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+_NO_ROWS = "BatchSize must be greater than 0"  # how a parquet file without rows ends in datasets
 _SPLITS = {"train", "training", "validation", "valid", "val", "dev", "test", "holdout"}
 
 
@@ -205,13 +206,22 @@ def _open_hub(spec: str, where: str) -> datasets.Dataset:
         loaded = datasets.load_dataset(spec)
     # what fails here is the network's, the hub's, or one of a dozen parsers'
     except Exception as error:
-        reason = first_line(error)
+        reason = _reason(error)
         raise DataError(
             f"Neither a file nor a hub data set could be opened: {reason}",
             where=where,
-            mend=f"check the name and the network; {_close_path(Path(spec))}",
+            mend="check the name and the network (HF_ENDPOINT; HF_TOKEN for what is private); "
+            f"{_close_path(Path(spec))}",
         ) from error
     return _join_splits(dict(loaded))
+
+
+def _reason(error: Exception) -> str:
+    """Of a failure to build a data set, what lies under it: the outermost only says that it did."""
+    if not isinstance(error, datasets.exceptions.DatasetGenerationError):
+        return first_line(error)
+    cause = first_line(error.__cause__ or error)
+    return "its file has no rows" if cause.startswith(_NO_ROWS) else cause
 
 
 def _join_splits(splits: dict[str, datasets.Dataset]) -> datasets.Dataset:
