@@ -109,7 +109,7 @@ def test_too_few_rows_to_decide(verb: Verb, tables: tuple[Path, Path], tmp_path:
 
 def test_a_folder_of_images_is_described(verb: Verb, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    for part, rows, names in (("old", 60, ("cat", "dog")), ("new", 700, ("cat", "dog", "eel"))):
+    for part, rows, names in (("old", 800, ("cat", "dog")), ("new", 700, ("cat", "dog", "eel"))):
         for number in range(rows):
             folder = tmp_path / part / names[number % len(names)]
             folder.mkdir(parents=True, exist_ok=True)
@@ -118,11 +118,13 @@ def test_a_folder_of_images_is_described(verb: Verb, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "new" / "cat" / "0.png", tmp_path / "new" / "cat" / "again.png")
     given = ("data=files", f"data.new={tmp_path / 'new'}", f"data.history={tmp_path / 'old'}")
     code, found = checked(verb, *given, "data.new_classes=grow")
-    assert code == 0, found
-    assert [(one["name"], one["kind"]) for one in found["columns"]] == [("image", "uint8 (1, 6, 4)")]
+    assert code == 0, found["decides"]
+    assert [(one["name"], one["kind"]) for one in found["columns"]] == [
+        ("image", "uint8 (1, 6, 4)")
+    ]
     assert (found["rows"], found["duplicates"]) == (701, 1)
-    assert found["labels"]["new"] == {"cat": 235, "dog": 233, "eel": 233}
-    assert found["labels"]["history"] == {"cat": 30, "dog": 30}
+    assert found["target"]["new"]["counts"] == {"cat": 235, "dog": 233, "eel": 233}
+    assert found["target"]["history"]["counts"] == {"cat": 400, "dog": 400}
     code, found = checked(verb, *given)
     assert (code, found["exit_code"]) == (30, 30)
     assert "eel" in found["error"]["what"]
@@ -147,20 +149,20 @@ def test_bad_data_are_said(verb: Verb, tables: tuple[Path, Path], tmp_path: Path
         ("multilabel", lambda n: ["red", "round"] if n % 4 == 0 else ["red"], "label (share of"),
         ("ranking", lambda n: n % 30 if n % 2 else 7, "share of the ten most frequent"),
         ("tokens", lambda n: [n % 2, 1, -100], "label of a position"),
-        ("language", None, "time: 2027-02-05"),
+        ("language", None, "time: 2028-03-11"),
     ],
 )
 def test_targets_of_each_kind_are_described(
     verb: Verb, tmp_path: Path, task: str, values: Any, words: str
 ) -> None:
-    rows = np.arange(1200)
+    rows = np.arange(1600)
     made = pd.DataFrame({"x": rows.astype(float), "ids": [[n, n + 1, n + 2] for n in rows]})
     made["day"] = pd.Timestamp("2026-01-01") + pd.to_timedelta(rows, unit="D")
     label = "data.label=null"
     if values is not None:
         made["y"], label = [values(n) for n in rows.tolist()], "data.label=y"
     feature = "ids" if task in ("tokens", "language") else "x"
-    for name, part in {"old": made[:400], "new": made[400:]}.items():
+    for name, part in {"old": made[:800], "new": made[800:]}.items():
         part.to_parquet(tmp_path / f"{name}.parquet")
     tokens = ("task.tokens=ids",) if task == "language" else ()
     given = (
@@ -168,11 +170,11 @@ def test_targets_of_each_kind_are_described(
         f"data.new={tmp_path / 'new.parquet'}", f"data.history={tmp_path / 'old.parquet'}", *tokens,
     )  # fmt: skip
     code, found = checked(verb, *given)
-    assert code == 0, found
+    assert code == 0, found["decides"]
     target, new = found["target"], found["target"]["new"]
-    assert found["time"][0].startswith("2027-02-05")
+    assert found["time"][0].startswith("2028-03-11")
     assert new["total"] == (1600 if task == "tokens" else 800)
-    y = None if values is None else [values(n) for n in range(400, 1200)]
+    y = None if values is None else [values(n) for n in range(800, 1600)]
     if task == "regression":
         assert new["quantiles"]["0.5"] == np.median(y)
         assert sum(new["histogram"]["counts"]) == 800
