@@ -16,8 +16,8 @@ from rich.console import Console
 
 from perennial.config import check_node, check_patterns, check_types
 from perennial.errors import EXIT_BAD_DATA, ConfigError, DataError, PerennialError
+from perennial.masking import plain
 from perennial.reporting.progress import Display
-from perennial.tracking.base import plain
 
 if TYPE_CHECKING:
     from perennial.notification import Notifier

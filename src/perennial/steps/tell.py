@@ -12,6 +12,7 @@ from typing import Any
 
 from perennial import files
 from perennial.errors import EXIT_SKIPPED, PerennialError
+from perennial.masking import plain
 from perennial.models.checkpoint import BASE, WEIGHTS
 from perennial.promotion.registry import CycleRecord, Version
 from perennial.reporting.result import PAGE, RESULT
@@ -19,7 +20,6 @@ from perennial.steps.again import decide_again, retold
 from perennial.steps.notify import notify
 from perennial.steps.page import page_again
 from perennial.steps.settings import Cycle
-from perennial.tracking.base import plain
 
 
 def tell(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> dict[str, Any]:
