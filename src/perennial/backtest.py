@@ -223,7 +223,7 @@ def _sources(cycle: Cycle, windows: Sequence[Any], number: int, keep: int | None
         return replace(cycle.data, history=windows[0], new=None)
     first = 0 if keep is None else max(0, number - 1 - keep)
     earlier = [w for w in windows[first : number - 1] if not isinstance(w, str | Path)]
-    opened = [open_source(source, name="history", csv=cycle.data.csv) for source in earlier]
+    opened = [open_source(source, name="history", csv=cycle.data.csv()) for source in earlier]
     history = datasets.concatenate_datasets(opened) if cycle.history == "all" and opened else None
     return replace(cycle.data, history=history, new=windows[number - 1])
 

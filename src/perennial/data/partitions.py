@@ -137,6 +137,7 @@ def _entries(folder: Path, where: str) -> dict[str, Path]:
             where=where,
             mend="relative paths start at the folder that the command runs in",
         )
+    refuse_odd_dates(folder, where=where)
     found = _dated(folder)
     if not found:
         raise DataError(
