@@ -176,9 +176,9 @@ def refuse_odd_dates(folder: Path, *, where: str) -> None:
 
 
 def _dated(folder: Path) -> dict[str, Path]:
-    """Date to entry, where every entry is dated in one form and no date is there twice."""
+    """Date to entry, where every entry is written like a date, in one form and none twice."""
     named = _named(folder)
-    dates = {date: one for one, date in named if date is not None and _exists(date)}
+    dates = {date: one for one, date in named if date is not None}
     one_form = len({len(date) for date in dates}) == 1
     return dates if len(dates) == len(named) and one_form else {}
 
