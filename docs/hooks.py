@@ -56,6 +56,8 @@ def settings() -> str:
         parts.append(f"## {folder.name}=…")
         for path in sorted(folder.glob("*.yaml")):
             parts += [f"### {folder.name}={path.stem}", _yaml(path)]
+    for path in sorted(CONF.glob("*/*/*.yaml")):  # files for other tools, and no choices
+        parts += [f"## {path.relative_to(CONF)}", _yaml(path)]
     return "\n\n".join(parts) + "\n"
 
 

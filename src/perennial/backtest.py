@@ -23,6 +23,7 @@ from perennial.data.memory import Memory
 from perennial.data.source import open_source
 from perennial.errors import ConfigError, DataError
 from perennial.evaluation.forgetting import Matrix, summary
+from perennial.files import digest
 from perennial.methods.base import Method
 from perennial.promotion.policy import Policy
 from perennial.promotion.registry import CycleRecord, Registry, Version
@@ -31,7 +32,7 @@ from perennial.steps.collect import Data
 from perennial.steps.found import found
 from perennial.steps.learner import Constructor
 from perennial.steps.lineage import holdouts
-from perennial.steps.settings import Cycle, digest
+from perennial.steps.settings import Cycle
 from perennial.tasks.base import Task
 from perennial.tasks.classification import Classification
 from perennial.tracking.wandb import NoTracker

@@ -13,6 +13,12 @@ from typing import Any
 from perennial.errors import ConfigError
 from perennial.paths import CONF_DIR
 
+# settings that change nothing about a cycle itself
+RUN_KEYS = (
+    *("registry", "tracking", "notify", "promote", "force", "exit_zero", "dry", "debug"),
+    *("sweep", "trial"),
+)
+
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word most like a misspelt one, by the whole path or by its last part."""
@@ -143,6 +149,7 @@ def check_types(config: Mapping[str, Any]) -> None:
         "model_name": (str,),
         "history": (str,),
         "checkpoint": (str, types.NoneType),
+        "trial": (str, types.NoneType),
         **dict.fromkeys(("promote", "force", "exit_zero", "dry"), (bool,)),
     }
     for key, allowed in kinds.items():

@@ -47,7 +47,7 @@ class Predictor:
         self._preprocess = preprocess
 
     def __repr__(self) -> str:
-        classes = f", classes {', '.join(self.label_names)}" if self.label_names else ""
+        classes = f", classes {_shortened(self.label_names)}" if self.label_names else ""
         return (
             f"<{self.id}: {type(self.model).__name__}, columns {', '.join(self.schema)}{classes}>"
         )
@@ -78,7 +78,7 @@ class Predictor:
 
         The most probable class by name; of several labels those that are on, by name; a number;
         the class of each position by name, or the token of each next one; the K first items of a
-        ranking, best first.
+        ranking, best first, by name where they have names.
         """
         found = self._task.predictions(self._outputs(inputs)).tolist()
         names, kind = self.label_names, self._task.target_kind
@@ -88,6 +88,8 @@ class Predictor:
             return [[name for name, on in zip(names, row, strict=True) if on] for row in found]
         if kind == "tokens":
             return [[names[one] for one in row] for row in found]
+        if kind == "item" and names:  # the first is no item
+            return [[names[one] for one in row if one] for row in found]
         rows: list[Any] = found
         return rows
 
@@ -165,6 +167,11 @@ def load(
             ref=version.id,
         ),
     )
+
+
+def _shortened(names: Iterable[str]) -> str:
+    shown = [name for name in names if name]
+    return ", ".join(shown[:10]) + (f", … ({len(shown):,})" if len(shown) > 10 else "")
 
 
 def _path(allowed: type) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from perennial.errors import ConfigError
 from perennial.launch import adopt_job
 from perennial.promotion.registry import Registry
+from perennial.tracking.wandb import NoTracker
 
 MODULE = """
 import torch
@@ -90,3 +91,44 @@ def test_adopting_again_under_other_settings_is_refused(adopt: Adopt) -> None:
         assert caught.value.where == key
         assert "model_name=served-2" in str(caught.value.mend)
     assert adopt("model_name=served-2", "method=si") == "served-2@1"
+
+
+class Heard(NoTracker):
+    """Keeps what a tracker is told."""
+
+    told: ClassVar[list[tuple[str, Any]]] = []
+
+    def start(self, **given: Any) -> None:
+        self.told.append(("start", (given["job_type"], given["group"])))
+
+    def identity(self) -> dict[str, str | None]:
+        return {"run_id": "r", "url": None, "directory": None}
+
+    def summary(self, values: Any) -> None:
+        self.told.append(("summary", dict(values)))
+
+    def artifact(self, **given: Any) -> None:
+        self.told.append(("artifact", (given["name"], given["aliases"])))
+
+    def tag(self, word: str) -> None:
+        self.told.append(("tag", word))
+
+    def finish(self, exit_code: int) -> None:
+        self.told.append(("finish", exit_code))
+
+
+def test_an_adoption_is_tracked(adopt: Adopt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perennial.tracking.wandb.NoTracker", Heard)
+    adopt("model_name=served", "method=none")
+    start, (_, founded), *rest = Heard.told
+    assert start == ("start", ("adopt", "served"))
+    assert founded["champion/id"] == "served@1"
+    (score,) = (value for key, value in founded.items() if key.endswith("/accuracy"))
+    assert 0 < score < 1
+    assert rest == [
+        ("artifact", ("served", ["version-1", "champion"])),
+        ("summary", {"cycle/status": "adopted"}), ("tag", "adopted"), ("finish", 0),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError):
+        adopt("model_name=served", "method=si")
+    assert Heard.told[-2:] == [("tag", "failed"), ("finish", 1)]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import contestants
+import films
 import frontier
 import protocols
 import retention
@@ -202,3 +203,30 @@ def test_classes_that_do_not_divide_into_contexts_are_refused(each: str) -> None
     with pytest.raises(SystemExit, match=f"{each} does not divide the 10 classes.*1, 2, 5"):
         retention.Comparison(retention.parsed(["--classes-per-context", each]))
     retention.Comparison(retention.parsed(["--protocol", "rotated", "--classes-per-context", each]))
+
+
+def test_popularity_is_that_of_the_weeks_before_alone() -> None:
+    items = ["a", "a", "b", "c", "c", "c", "b", "b", "d", "d", "d", "d"]
+    weeks = [1, 1, 1, 2, 2, 2, 6, 6, 7, 7, 7, 7]
+    found = films.popular(items, weeks, 7)
+    assert found == {"last week": ["b"], "last four": ["b"], "all": ["b", "c", "a"]}
+    assert films.popular(items, weeks, 6)["last four"] == ["c"]
+
+
+def test_hits_are_among_the_first_twenty_that_a_user_has_not_rated() -> None:
+    ranked = [str(number) for number in range(40)]
+    assert films.hits([ranked] * 4, ["0", "19", "20", "x"]) == 0.5
+    all_of_them, some = films.unrated(ranked, [set(), {"0", "5", "30"}])
+    assert all_of_them == ranked[:20]
+    assert some == [name for name in ranked[:22] if name not in ("0", "5")]
+
+
+def test_baselines_of_ratings_count_what_a_user_had_rated_when(tmp_path: Path) -> None:
+    week = 7 * 24 * 3600
+    # 21 films are rated once, the first of them twice; then one user rates two of these in a row
+    lines = [f"9::{film:02}::5::{film}" for film in range(21)] + ["8::00::5::30"]
+    lines += [f"7::00::5::{week}", f"7::20::5::{week + 1}"]
+    (tmp_path / "ratings.dat").write_text("\n".join(lines) + "\n")
+    found = films.baselines(str(tmp_path / "ratings.dat"), 2)
+    assert found["last week"] == found["all"] == 0.5, "film 20 is the twenty-first"
+    assert found["last week, unrated"] == 1.0, "until film 00 is out of the way"

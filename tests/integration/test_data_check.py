@@ -55,7 +55,7 @@ def test_what_is_found(verb: Verb, tables: tuple[Path, Path]) -> None:
     assert columns["age"]["shift"]["ks"] > 0.4
     assert columns["city"]["shift"]["unseen"] == pytest.approx(100 / 1031)
     assert (found["duplicates"], found["contradictions"]) == (30, 1)
-    assert sum(found["labels"]["new"].values()) == found["rows"] == 1031
+    assert sum(found["target"]["new"]["counts"].values()) == found["rows"] == 1031
     assert sum(found["split"].values()) == 1031
     code, out, err = verb("data", "check", *given)
     assert (code, err) == (0, "")
@@ -115,3 +115,57 @@ def test_bad_data_are_said(verb: Verb, tables: tuple[Path, Path], tmp_path: Path
     code, _, err = verb("data", "chek")
     assert code == 1
     assert "perennial data check" in err
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "words"),
+    [
+        ("regression", lambda n: n / 2, "median"),
+        ("multilabel", lambda n: ["red", "round"] if n % 4 == 0 else ["red"], "label (share of"),
+        ("ranking", lambda n: n % 30 if n % 2 else 7, "share of the ten most frequent"),
+        ("tokens", lambda n: [n % 2, 1, -100], "label of a position"),
+        ("language", None, "time: 2026-01-01"),
+    ],
+)
+def test_targets_of_each_kind_are_described(
+    verb: Verb, tmp_path: Path, task: str, values: Any, words: str
+) -> None:
+    rows = np.arange(400)
+    made = pd.DataFrame({"x": rows.astype(float), "ids": [[n, n + 1, n + 2] for n in rows]})
+    made["day"] = pd.Timestamp("2026-01-01") + pd.to_timedelta(rows, unit="D")
+    label = "data.label=null"
+    if values is not None:
+        made["y"], label = [values(n) for n in rows.tolist()], "data.label=y"
+    feature = "ids" if task in ("tokens", "language") else "x"
+    for name, part in {"old": made[:300], "new": made[300:]}.items():
+        part.to_parquet(tmp_path / f"{name}.parquet")
+    tokens = ("task.tokens=ids",) if task == "language" else ()
+    given = (
+        "data=files", f"task={task}", label, f"data.features=[{feature}]", "data.time_column=day",
+        f"data.new={tmp_path / 'new.parquet'}", f"data.history={tmp_path / 'old.parquet'}", *tokens,
+    )  # fmt: skip
+    code, found = checked(verb, *given)
+    assert code == 0, found
+    target, new = found["target"], found["target"]["new"]
+    assert found["time"][0].startswith("2026-10-28")
+    assert new["total"] == (200 if task == "tokens" else 100)
+    y = None if values is None else [values(n) for n in range(300, 400)]
+    if task == "regression":
+        assert new["quantiles"]["0.5"] == np.median(y)
+        assert sum(new["histogram"]["counts"]) == 100
+        assert new["histogram"]["edges"] == target["history"]["histogram"]["edges"]
+        assert target["shift"]["ks"] == 1
+    elif task == "multilabel":
+        assert new["counts"] == {"red": 100, "round": 25}
+    elif task == "ranking":
+        counts = pd.Series(y).value_counts()
+        assert new["items"] == len(counts)
+        assert new["head"] == counts.head(10).sum() / 100
+        assert target["shift"]["unseen"] == 0
+    elif task == "tokens":
+        assert new["counts"] == {"0": 50, "1": 150}
+    else:
+        assert "counts" not in new
+    code, out, err = verb("data", "check", *given)
+    assert (code, err) == (0, "")
+    assert words.replace("2026-01-01", "2026-10-28") in out

@@ -78,3 +78,13 @@ def test_intents_of_five_domains_are_learned_and_those_before_kept(
     assert champion["new"]["accuracy"] == 0
     assert candidate["new"]["accuracy"] > 0.85
     assert candidate["history"]["accuracy"] > 0.85
+
+
+def test_a_week_of_films_is_learned_with_the_items_that_it_brings(
+    run: Callable[..., dict[str, Any]],
+) -> None:
+    result = run("experiment=films", "week=4", "trainer.max_steps=40", "model.width=16")
+    assert result["error"] is None, result["error"]
+    assert len(result["data"]["new"]["new_classes"]) > 400
+    before, after = (result["metrics"][who]["new"] for who in ("champion", "candidate"))
+    assert after["recall@20"] > before["recall@20"]

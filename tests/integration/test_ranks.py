@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
@@ -92,3 +94,56 @@ def test_two_ranks_take_the_steps_of_one(tmp_path: Path) -> None:
     for name, value in one.items():
         assert torch.equal(first[name], second[name])
         torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-6)
+
+
+HAZARD = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+import lightning.pytorch as pl
+import torch
+from perennial.training.ranks import SameConfiguration
+
+folder, other = sys.argv[1], float(sys.argv[2])
+rank = int(os.environ.get("LOCAL_RANK", 0))
+lr = other if rank else 0.1  # what an unseeded sweeper does: each rank runs the command line again
+
+
+class Module(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+
+    def training_step(self, batch, index):
+        open(f"{folder}/stepped-{rank}", "w").close()
+        return self.layer(batch).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=lr)
+
+
+trainer = pl.Trainer(
+    accelerator="cpu", devices=2, strategy="ddp", max_steps=2, logger=False,
+    callbacks=[SameConfiguration({"seed": 0, "optimizer": {"lr": lr}})], enable_checkpointing=False,
+    enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+)
+trainer.fit(Module(), torch.utils.data.DataLoader(torch.ones(8, 2), batch_size=2))
+"""
+
+
+@pytest.mark.parametrize(("other", "trains"), [("0.1", True), ("0.3", False)])
+def test_ranks_that_were_given_different_settings_do_not_train(
+    other: str, trains: bool, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(HAZARD)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), other],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    stepped = sorted(path.name for path in tmp_path.glob("stepped-*"))
+    assert stepped == (["stepped-0", "stepped-1"] if trains else []), done.stderr[-3000:]
+    assert (done.returncode == 0) is trains
+    refused = "optimizer.lr is 0.1 on rank 0, 0.3 on rank 1"
+    assert (refused in done.stderr) is not trains
+    assert "seed is" not in done.stderr

@@ -1,4 +1,4 @@
-"""The report of a real run in a real browser: nothing fetched, nothing overflows, all drawn."""
+"""Report and comparison in a real browser: nothing fetched, nothing overflows, all drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from typing import Any
 
 import pytest
 
+from perennial.reporting.compare import render_comparison
 from perennial.reporting.verdict import title
+from perennial.tracking.compare.settings import short
+from perennial.tracking.compare.table import compare_runs
+from support.compared import make_run
 
 CHROMIUM = next(
     (path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None
@@ -97,3 +101,17 @@ def test_fits_a_phone_and_a_desk(run: Callable[..., dict[str, Any]], tmp_path: P
         assert (seen["unnamed"], seen["outgrown"]) == (0, 0)
         assert seen["marks"] >= 2
         assert seen["heading"] == title(done)
+
+
+def test_a_comparison_fits_a_phone_and_a_desk(tmp_path: Path) -> None:
+    curve = [{"step": 0, "new": 0.1, "history": 0.9}, {"step": 50, "new": 0.8, "history": 0.88}]
+    runs = [make_run(i, curve=curve, new=0.5 + i / 200, config={"k": i}) for i in range(2, 60)]
+    found = compare_runs(runs)
+    page = tmp_path / "compare.html"
+    page.write_text(render_comparison(found, names=short(found.settings)))
+    for width in (320, 1200):
+        seen = look(page, width, tmp_path)
+        assert seen["overflow"] <= seen["width"] <= width
+        assert (seen["empty"], seen["outside"], seen["unnamed"], seen["outgrown"]) == (0, 0, 0, 0)
+        assert seen["drawings"] == 1 + 24 + 24  # points, curves, costs
+        assert seen["heading"] == "58 runs of m"

@@ -44,6 +44,15 @@ class Recorder:
     def artifact(self, *, name: str, aliases: Any, **_: Any) -> None:
         self.aliases[name] = list(aliases)
 
+    def use(self, *, name: str, aliases: Any, **_: Any) -> None:
+        self.aliases[f"{name}, used"] = list(aliases)
+
+    def table(self, name: str, columns: Any, rows: Any) -> None:
+        self.values[name] = len(rows)
+
+    def tag(self, word: str) -> None:
+        self.values["tag"] = word
+
     def start(self, **_: Any) -> None:
         pass
 
@@ -75,7 +84,7 @@ def test_a_cycle_killed_after_its_decision_is_told_by_the_same_command(
         with pytest.raises(Stopped):
             run(*SHORT)
     assert registry(home).aliases("digits")["champion"] == 2
-    assert not recorder.values
+    assert recorder.values == {"cycle/status": "failed", "tag": "failed"}
 
     told = run(*SHORT)
     assert (told["status"], told["exit_code"], told["error"]) == ("promoted", 0, None)
@@ -83,7 +92,9 @@ def test_a_cycle_killed_after_its_decision_is_told_by_the_same_command(
     assert told["metrics"]["candidate"]["new"]["n"] == 600
     assert "digits@1 → digits@2" in Path(told["report"]).read_text()
     assert recorder.values["decision/verdict"] == "promoted"
-    assert recorder.aliases["digits"] == ["candidate", "champion"]
+    assert recorder.values["cycle/status"] == recorder.values["tag"] == "promoted"
+    assert recorder.aliases["digits"] == ["version-2", "candidate", "champion"]
+    assert recorder.aliases["digits, used"] == ["version-1", "previous"]
     assert run(*SHORT)["status"] == "skipped"
 
 
@@ -119,12 +130,14 @@ def test_a_promotion_that_was_held_back_is_told_when_it_is_applied(
 ) -> None:
     held = run(*SHORT, "promote=false")
     assert (held["status"], held["decision"]["applied"]) == ("promoted", False)
-    assert recorder.aliases["digits"] == ["candidate"]
+    assert recorder.aliases["digits"] == ["version-2", "candidate"]
     applied = run(*SHORT)
     assert (applied["status"], applied["decision"]["applied"]) == ("promoted", True)
     assert applied["metrics"] == held["metrics"]
     assert Path(applied["report"]).exists()
-    assert recorder.aliases["digits"] == ["candidate", "champion"]
+    assert recorder.values["cycle/status"] == recorder.values["tag"] == "promoted"
+    assert recorder.aliases["digits"] == ["version-2", "candidate", "champion"]
+    assert recorder.aliases["digits, used"] == ["version-1", "previous"]
     assert recorder.values["decision/applied"] is True
 
 

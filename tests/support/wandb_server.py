@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import base64
 import gzip
+import itertools
 import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import yaml
 
 
 class WandbServer:
@@ -20,6 +23,13 @@ class WandbServer:
         self.exit_codes: dict[str, int] = {}
         self.artifacts: list[dict] = []
         self.uploads: dict[str, bytes] = {}
+        self.used: dict[str, list[str]] = {}
+        self.logged: dict[str, list[str]] = {}
+        self.aliases: dict[str, dict[str, str]] = {}
+        self.views: list[dict] = []
+        self.sweep = ""
+        self.trials: list[dict] = []
+        self.writes = 0
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -49,6 +59,16 @@ class WandbServer:
                 lines.extend(json.loads(line) for line in part["content"] if line[:1] == "{")
             if body.get("complete"):
                 self.exit_codes[run] = body.get("exitcode")
+
+    def versions(self, identities):
+        """Collection and digest of artifacts, by their ids."""
+        found = [self.artifacts[int(identity)] for identity in identities]
+        return [(one["artifactCollectionName"], one["digest"]) for one in found]
+
+    def called(self, collection):
+        """Alias to digest."""
+        found = self.aliases.get(collection, {})
+        return {alias: self.artifacts[int(one)]["digest"] for alias, one in found.items()}
 
     def answer(self, operation, sent):
         with self._lock:
@@ -88,10 +108,29 @@ class WandbServer:
         return {"project": {"artifact": None}}
 
     def _CreateArtifact(self, sent):
-        self.artifacts.append(sent["input"])
-        found = {"id": str(len(self.artifacts) - 1), "state": "PENDING"}
+        """One artifact per collection and digest, as the real server; aliases move to it."""
+        given, collection = sent["input"], sent["input"]["artifactCollectionName"]
+        self.writes += 1
+        same = [
+            number for number, one in enumerate(self.artifacts)
+            if (one["artifactCollectionName"], one["digest"]) == (collection, given["digest"])
+        ]  # fmt: skip
+        if not same:
+            same = [len(self.artifacts)]
+            self.artifacts.append(given)
+        identity = str(same[0])
+        known = self.artifacts[same[0]].get("committed", False)
+        for alias in given.get("aliases") or []:
+            self.aliases.setdefault(collection, {})[alias["alias"]] = identity
+        self.logged.setdefault(given["runName"], []).append(identity)
+        found = {"id": identity, "state": "COMMITTED" if known else "PENDING"}
         found["artifactSequence"] = {"latestArtifact": None}
         return {"createArtifact": {"artifact": found}}
+
+    def _UseArtifact(self, sent):
+        given = sent["input"]
+        self.used.setdefault(given["runName"], []).append(given["artifactID"])
+        return {"useArtifact": {"artifact": {"id": given["artifactID"], "digest": "d"}}}
 
     def _manifest(self, identity):
         file = {"id": "f", "uploadUrl": f"{self.url}/put/manifest/{identity}", "uploadHeaders": []}
@@ -121,26 +160,114 @@ class WandbServer:
     def _artifact(self, identity):
         given = self.artifacts[int(identity)]
         project = {
-            "name": "models", "id": "p", "internalId": "UHJvamVjdEludGVybmFsSWQ6MQ==",
+            "name": given["projectName"], "id": "p", "internalId": "UHJvamVjdEludGVybmFsSWQ6MQ==",
             "entity": {"name": "team", "id": "e"},
         }  # fmt: skip
         name = given["artifactCollectionName"]
         collection = {"__typename": "ArtifactSequence", "name": name, "project": project}
-        called = [alias["alias"] for alias in given.get("aliases") or []]
+        called = [alias for alias, one in self.aliases.get(name, {}).items() if one == identity]
+        earlier = self.artifacts[: int(identity)]
+        index = sum(one["artifactCollectionName"] == name for one in earlier)
         aliases = [
             {"__typename": "ArtifactAlias", "id": f"{identity}-{alias}", "alias": alias,
              "artifactCollection": collection}
-            for alias in (*called, "v0")
+            for alias in (*called, f"v{index}")
         ]  # fmt: skip
         return {
             "__typename": "Artifact", "id": identity, "artifactSequence": collection,
-            "versionIndex": 0, "artifactType": {"name": given["artifactTypeName"]},
-            "description": None, "metadata": "{}", "ttlDurationSeconds": -1,
+            "versionIndex": index, "artifactType": {"name": given["artifactTypeName"]},
+            "description": None, "metadata": given.get("metadata") or "{}",
+            "ttlDurationSeconds": -1,
             "ttlIsInherited": False, "tags": [], "historyStep": None, "state": "COMMITTED",
             "size": 1, "digest": given["digest"], "commitHash": "c", "fileCount": 1,
             "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
             "aliases": aliases,
         }  # fmt: skip
+
+    def _ProjectArtifacts(self, sent):
+        own = [
+            self._artifact(str(number)) for number, one in enumerate(self.artifacts)
+            if one["artifactCollectionName"] == sent["collection"] and one.get("committed")
+        ]  # fmt: skip
+        if not own:
+            return {"project": {"artifactType": {"artifactCollection": None}}}
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        edges = [{"version": f"v{one['versionIndex']}", "node": one} for one in own]
+        found = {"totalCount": len(own), "pageInfo": page, "edges": edges}
+        found = {"__typename": "ArtifactSequence", "artifacts": found}
+        return {"project": {"artifactType": {"artifactCollection": found}}}
+
+    def _ProjectArtifactCollection(self, sent):
+        names = {one["artifactCollectionName"] for one in self.artifacts}
+        project = {
+            "id": "p",
+            "internalId": "i",
+            "name": sent["project"],
+            "entity": {"name": "team"},
+        }
+        found = {
+            "__typename": "ArtifactSequence", "id": "c", "name": sent["name"], "description": None,
+            "createdAt": "2026-01-01T00:00:00Z", "updatedAt": None, "project": project,
+            "type": {"name": sent["type"]}, "tags": {"edges": []},
+        }  # fmt: skip
+        known = found if sent["name"] in names else None
+        return {"project": {"artifactType": {"artifactCollection": known}}}
+
+    def _AddAliases(self, sent):
+        self.writes += 1
+        for alias in sent["input"]["aliases"]:
+            own = self.aliases.setdefault(alias["artifactCollectionName"], {})
+            own[alias["alias"]] = sent["input"]["artifactID"]
+        return {"result": {"success": True}}
+
+    def _DeleteAliases(self, sent):
+        self.writes += 1
+        for alias in sent["input"]["aliases"]:
+            del self.aliases[alias["artifactCollectionName"]][alias["alias"]]
+        return {"result": {"success": True}}
+
+    def _UpdateArtifact(self, sent):
+        return {"result": {"artifact": self._artifact(sent["input"]["artifactID"])}}
+
+    def _UpsertSweep(self, sent):
+        """A sweep whose trials are the corners of its parameters: each value, or the least one."""
+        self.sweep = sent["config"]
+        given = yaml.safe_load(sent["config"])
+        values = {
+            name: one.get("values") or [one["value"] if "value" in one else one["min"]]
+            for name, one in given["parameters"].items()
+        }
+        for number, each in enumerate(itertools.product(*values.values())):
+            args = {name: {"value": one} for name, one in zip(values, each, strict=True)}
+            self.trials.append(
+                {"type": "run", "run_id": f"trial{number}", "program": given.get("program"),
+                 "args": args}
+            )  # fmt: skip
+        project = {"id": "p", "name": "perennial", "entity": {"id": "e", "name": "team"}}
+        found = {"name": "sweep001", "project": project}
+        return {"upsertSweep": {"sweep": found, "configValidationWarnings": []}}
+
+    def _SweepWithRuns(self, sent):
+        found = {"name": sent["sweep"], "config": self.sweep, "state": "RUNNING"}
+        return {"project": {"sweep": {**found, "controller": None, "runs": {"edges": []}}}}
+
+    def _GetSweepState(self, _):
+        return {"project": {"sweep": {"state": "RUNNING"}}}
+
+    def _CreateAgent(self, _):
+        return {"createAgent": {"agent": {"id": "agent"}}}
+
+    def _Heartbeat(self, sent):
+        commands = []
+        if not json.loads(sent.get("runState") or "{}"):
+            commands = [self.trials.pop(0) if self.trials else {"type": "exit"}]
+        answer = {"agent": {"id": "agent"}, "commands": json.dumps(commands)}
+        return {"agentHeartbeat": answer}
+
+    def _UpsertView2(self, sent):
+        self.views.append(sent)
+        view = {"id": "view", "name": sent["name"]}
+        return {"upsertView": {"view": view, "inserted": True}}
 
     def _ArtifactByID(self, sent):
         return {"artifact": self._artifact(sent["id"])}

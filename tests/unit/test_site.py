@@ -26,8 +26,12 @@ def hooks() -> ModuleType:
 def test_the_page_of_settings_has_every_line_of_every_file(hooks: ModuleType) -> None:
     page = re.sub(" +", " ", hooks.settings())
     for path in (ROOT / "conf").rglob("*.yaml"):
-        folder = path.parent.name
-        title = f"## {path.stem}" if folder == "conf" else f"### {folder}={path.stem}"
+        inside = path.relative_to(ROOT / "conf")
+        title = {
+            1: f"## {path.stem}",
+            2: f"### {path.parent.name}={path.stem}",
+            3: f"## {inside}",
+        }[len(inside.parts)]
         assert f"{title}\n" in page
         for line in path.read_text().splitlines():
             told = re.sub(" +", " ", line.removeprefix("# ").removeprefix("@package _global_"))

@@ -6,6 +6,7 @@ Shapes: N rows; a feature column is (N, ...).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ TEXT = np.dtypes.StringDType()
 # a whole number as floats are written
 _WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
 _TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
+# between the names of a list that is given or kept as text
+SEPARATOR = "|"
+
 _NULL_MEND = "fill in or drop these rows before they reach Perennial"
 _RANGE_MEND = "scale the column, or drop these rows, before they reach Perennial"
 
@@ -141,6 +145,46 @@ def to_texts(column: pa.ChunkedArray, *, where: str, blank: bool = False) -> Col
         empty = np.strings.str_len(np.strings.strip(values)) == 0
         _refuse_rows(empty, "blank texts", where)
     return values
+
+
+def to_sequences(column: pa.ChunkedArray, *, where: str) -> Column:
+    """Lists of names (N,), of `TEXT`, with `SEPARATOR` between the names; a list may be empty.
+
+    Args:
+        column: Lists of text or of whole numbers, or text with the separator between the names.
+        where: Source and column, for messages.
+
+    Raises:
+        DataError: A list or a name is missing or blank, or a name holds the separator.
+    """
+    array = one_chunk(column)
+    refuse_nulls(array, len(column), where)
+    if not _is_list(array.type):
+        given = [text.split(SEPARATOR) if text else [] for text in _as_text(array, "names", where)]
+        return _joined(given, where)
+    flat = array.flatten()
+    names = _as_text(flat, "names", where)
+    odd = sum(name is not None and SEPARATOR in name for name in names)
+    if odd:
+        raise DataError(
+            f"{odd} names hold {SEPARATOR}, which stands between names.",
+            where=where,
+            mend=f"give names without {SEPARATOR}",
+        )
+    if pa.types.is_fixed_size_list(array.type):
+        lengths = np.full(len(array), array.type.list_size)
+    else:
+        lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(lengths).tolist()
+    starts = [0, *ends[:-1]]
+    return _joined([names[a:b] for a, b in zip(starts, ends, strict=True)], where)
+
+
+def _joined(rows: Sequence[Sequence[str | None]], where: str) -> Column:
+    told = [[(name or "").strip() for name in row] for row in rows]
+    blank = np.array([not all(row) for row in told], dtype=bool)
+    _refuse_rows(blank, "missing or blank names", where)
+    return np.array([SEPARATOR.join(row) for row in told], dtype=TEXT)
 
 
 def to_strings(column: pa.ChunkedArray, *, where: str) -> Strings:

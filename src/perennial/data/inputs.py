@@ -12,7 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from perennial.data.columns import refuse_not_finite, to_categories, to_numbers, to_texts
+from perennial.data.columns import (
+    refuse_not_finite,
+    to_categories,
+    to_numbers,
+    to_sequences,
+    to_texts,
+)
 from perennial.data.images import pixels_of
 from perennial.data.preprocess.base import Preprocessor, nature
 from perennial.data.source import converted
@@ -112,7 +118,7 @@ def _by_position(values: npt.NDArray[Any], schema: Mapping[str, str]) -> dict[st
 def _as_read(values: Any, name: str, kind: str, read: str) -> npt.NDArray[Any]:
     """A column as the reader of sources reads it."""
     where = f"{WHERE}, column {name!r}"
-    flat = _objects(values).reshape(-1).tolist()
+    flat = _lists(values) if read == "sequence" else _objects(values).reshape(-1).tolist()
     try:
         column = pa.chunked_array([pa.array(flat, from_pandas=True)])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -123,7 +129,16 @@ def _as_read(values: Any, name: str, kind: str, read: str) -> npt.NDArray[Any]:
         return converted(to_numbers(column, where=where), kind)
     if read == "category":
         return to_categories(column, where=where)
+    if read == "sequence":
+        return to_sequences(column, where=where)
     return to_texts(column, where=where, blank=True)
+
+
+def _lists(values: Any) -> list[Any]:
+    """A column of lists, or of texts that stand for lists; one list is one row."""
+    rows = values.tolist() if hasattr(values, "tolist") else values
+    rows = [rows] if isinstance(rows, str) else list(rows)
+    return [row.tolist() if hasattr(row, "tolist") else row for row in rows]
 
 
 def _objects(values: Any) -> npt.NDArray[Any]:

@@ -22,6 +22,7 @@ from perennial.data.columns import (
     to_categories,
     to_numbers,
     to_numpy,
+    to_sequences,
     to_slices,
     to_strings,
     to_texts,
@@ -251,6 +252,7 @@ _READERS: dict[str, Callable[..., npt.NDArray[Any]]] = {
     "number": to_numbers,
     "category": to_categories,
     "text": to_texts,
+    "sequence": to_sequences,
 }
 
 

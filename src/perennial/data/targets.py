@@ -14,13 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perennial.data.columns import to_numpy, to_strings
+from perennial.data.columns import SEPARATOR, to_numpy, to_strings
 from perennial.data.labels import MAX_CLASSES, is_text, read_labels
 from perennial.errors import DataError
 from perennial.types import Strings
 
 IGNORED = -100
-SEPARATOR = "|"
+# the first of a catalogue's names: padding, and what is not known
+NO_ITEM = ""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Target:
     Attributes:
         values: (N, ...): int64 for a class, an item or positions, int8 (N, C) for several classes,
             float32 for a number.
-        names: Class names, none for a kind without classes.
+        names: Class names, none for a kind without classes; of items that have names the
+            catalogue, whose first is `NO_ITEM`.
         sorted_names: Whether their order is only the alphabet's, since the column is text.
         numbered: Whether they are positions, since the column is whole numbers.
     """
@@ -59,7 +61,7 @@ def read_target(
         kind: One of `perennial.types.TARGET_KINDS`.
         feature: The column's type as ``datasets`` has it, which may name classes.
         label_names: The lineage's names; None takes the source's own.
-        new_classes: See `perennial.data.labels.read_labels`; of the kind ``class`` alone.
+        new_classes: See `perennial.data.labels.read_labels`; of the kinds ``class`` and ``item``.
         where: Source and column, for messages.
 
     Raises:
@@ -72,10 +74,7 @@ def read_target(
     if kind == "number":
         return Target(_numbers(column, where))
     if kind == "item":
-        values, _ = read_labels(
-            column, class_names=None, label_names=None, where=_items(column, where)
-        )
-        return Target(values)
+        return _items(column, label_names, new_classes, where)
     # a lineage without names of classes has an empty list of them
     known = label_names or None
     if kind == "class":
@@ -104,7 +103,7 @@ def target_text(values: npt.NDArray[Any], names: Sequence[str], kind: str) -> St
 
     It is what a row's content hash takes of its target.
     """
-    if kind == "class":
+    if kind == "class" or (kind == "item" and names):
         found: Strings = np.array(names, dtype=np.str_)[values]
         return found
     if kind == "none":
@@ -148,14 +147,35 @@ def _numbers(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.float32]:
     return values.astype(np.float32)
 
 
-def _items(column: pa.ChunkedArray, where: str) -> str:
-    if is_text(column.type):
+def _items(
+    column: pa.ChunkedArray, known: Sequence[str] | None, new_classes: str | None, where: str
+) -> Target:
+    """Items by name, as positions from 1 in a catalogue, or by number, as they are."""
+    if is_text(column.type) and known is not None and not known:
         raise DataError(
-            "The next items are text, and a ranking takes the positions of the model's outputs.",
+            "The items are text, and the lineage was founded with numbers.",
             where=where,
             mend="number the items from 0 as the model's outputs are",
         )
-    return where
+    if is_text(column.type):
+        own = [NO_ITEM, *np.unique(to_strings(column, where=where)).tolist()]
+        values, names = read_labels(
+            column,
+            class_names=None,
+            label_names=known or own,
+            where=where,
+            new_classes=new_classes,
+        )
+        return Target(values, names, sorted_names=known is None)
+    if known or new_classes == "grow":
+        raise DataError(
+            "The items are numbers, and only items with names can be matched and appended by them.",
+            where=where,
+            mend="give the items as text"
+            + (", as the lineage was founded with" if known else " from the founding rows on"),
+        )
+    values, _ = read_labels(column, class_names=None, label_names=None, where=where)
+    return Target(values)
 
 
 def _lists(column: pa.ChunkedArray, where: str) -> list[list[Any]]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,32 @@ class Head:
     """An output layer as a version's manifest keeps it.
 
     Attributes:
-        name: Of the layer within the model of record.
+        name: Of the layer within the model of record; empty where the model grows itself, see
+            `Growing`.
         outputs: Its width.
     """
 
     name: str
     outputs: int
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A model that grows by itself, such as one whose output and input share a matrix."""
+
+    def grow_outputs(self, outputs: int, *, generator: torch.Generator) -> None:
+        """Widen the model in place; old rows of its parameters stay bit-equal.
+
+        Args:
+            outputs: Width of the output to have, more than now.
+            generator: On the CPU, for what is new.
+        """
+        ...
+
+    @property
+    def outputs(self) -> int:
+        """Present width of the output."""
+        ...
 
 
 def grown(old: Tensor, rows: Tensor) -> Tensor:
@@ -56,6 +76,13 @@ def grow(model: nn.Module, head: Head, *, seed: int) -> None:
     Raises:
         ConfigError: The model has no such layer, or a wider one.
     """
+    if not head.name and isinstance(model, Growing):
+        if model.outputs > head.outputs:
+            raise _misfit(model, head, f"{model.outputs} outputs")
+        if model.outputs < head.outputs:
+            drawn = _generator(seed, model.outputs)
+            model.grow_outputs(head.outputs, generator=drawn)
+        return
     layer = dict(model.named_modules()).get(head.name)
     if not _is_plain(layer):
         raise _misfit(model, head, "no such torch.nn.Linear")
@@ -66,8 +93,7 @@ def grow(model: nn.Module, head: Head, *, seed: int) -> None:
 
 def fresh_rows(layer: nn.Linear, outputs: int, *, seed: int) -> dict[str, Tensor]:
     """Random rows (outputs - C, ...) of weight and bias, float32 on the CPU."""
-    key = hashlib.blake2b(f"perennial-head\0{seed}\0{layer.out_features}".encode(), digest_size=8)
-    generator = torch.Generator().manual_seed(int.from_bytes(key.digest(), "big") >> 1)
+    generator = _generator(seed, layer.out_features)
     bound = 1 / math.sqrt(layer.in_features) if layer.in_features else 0.0
     count = outputs - layer.out_features
     return {
@@ -76,13 +102,26 @@ def fresh_rows(layer: nn.Linear, outputs: int, *, seed: int) -> dict[str, Tensor
     }
 
 
+def _generator(seed: int, width: int) -> torch.Generator:
+    key = hashlib.blake2b(f"perennial-head\0{seed}\0{width}".encode(), digest_size=8)
+    return torch.Generator().manual_seed(int.from_bytes(key.digest(), "big") >> 1)
+
+
+def trains(model: nn.Module, head: Head) -> bool:
+    """Whether the layer that grows can learn what is new."""
+    if not head.name:
+        return any(parameter.requires_grad for parameter in model.parameters())
+    return bool(model.get_submodule(head.name).weight.requires_grad)
+
+
 def find_head(model: nn.Module, logits: Callable[[], Tensor]) -> Head:
     """The layer that decides how many classes a model has.
 
     Found by trial: of the linear layers that run in a forward and are as wide as the logits, it is
     the one that, given one more row, gives the logits one more column and leaves the odds of the
     old classes as they were. So it may be called anything, and what follows it may select,
-    convert, scale or normalise, but not depend on the number of classes.
+    convert, scale or normalise, but not depend on the number of classes. A `Growing` model is its
+    own answer.
 
     Args:
         model: The model of record, left as it was.
@@ -93,6 +132,8 @@ def find_head(model: nn.Module, logits: Callable[[], Tensor]) -> Head:
     """
     before = logits()
     width = before.shape[1]
+    if isinstance(model, Growing):
+        return Head(name="", outputs=width)
     found = [
         name
         for name, layer in _called(model, logits).items()

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from perennial.errors import EvaluationError, first_line
@@ -70,7 +71,7 @@ def read(rows: Path, facts: Path) -> EvaluationReport:
         EvaluationError: A file is damaged, cut off or of another form, or a row is there twice.
     """
     table, kept = _table(rows), _kept(facts)
-    _refuse_odd_columns(table, rows)
+    _refuse_odd_columns(table, rows, wanted=_every_column())
     text = {name: _strings(table[name]) for name in _TEXT}
     numbers = {name: _numbers(table[name], kind, rows) for name, kind in _NUMBERS.items()}
     _refuse_twice(text["holdout"], text["row_id"], rows)
@@ -99,6 +100,57 @@ def read(rows: Path, facts: Path) -> EvaluationReport:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(facts, f"{type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a comparison of two versions needs of stored predictions, N rows.
+
+    Attributes:
+        row_id: Of each row.
+        holdout: Likewise, ``new`` or ``history/<cycle>``.
+        label: Target (N, ...).
+        cluster: Rows with one number (N,) are dependent.
+        champion: The champion's per-example scores (N,), higher ones better.
+        candidate: The candidate's (N,).
+    """
+
+    row_id: pa.Array
+    holdout: pa.Array
+    label: npt.NDArray[Any]
+    cluster: npt.NDArray[np.int64]
+    champion: npt.NDArray[np.float64]
+    candidate: npt.NDArray[np.float64]
+
+    @property
+    def is_new(self) -> npt.NDArray[np.bool_]:
+        """Rows of the new holdout (N,)."""
+        found: npt.NDArray[np.bool_] = pc.equal(self.holdout, "new").to_numpy(zero_copy_only=False)
+        return found
+
+
+def read_scores(path: Path) -> Scores:
+    """The scores alone of what `write` kept, several times faster than `read`.
+
+    Args:
+        path: The file at `ROWS`.
+
+    Raises:
+        EvaluationError: The file is damaged, cut off or of another form.
+    """
+    wanted = ["row_id", "holdout", "cluster", "label", *(f"{who}_score" for who in _MODELS)]
+    table = _table(path, columns=wanted)
+    _refuse_odd_columns(table, path, wanted=wanted)
+    score = {w: _numbers(table[f"{w}_score"], np.float64, path) for w in _MODELS}
+    cluster = table["cluster"].combine_chunks().dictionary_encode()
+    return Scores(
+        row_id=table["row_id"].combine_chunks(),
+        holdout=table["holdout"].combine_chunks(),
+        label=_values(table, "label", None, path),
+        cluster=cluster.indices.to_numpy(zero_copy_only=False).astype(np.int64),
+        champion=score["champion"],
+        candidate=score["candidate"],
+    )
 
 
 def table_to_bytes(columns: Mapping[str, Any]) -> bytes:
@@ -148,9 +200,13 @@ def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _table(path: Path) -> pa.Table:
+def _table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
-        return pq.read_table(path, memory_map=True)
+        if columns is None:
+            return pq.read_table(path, memory_map=True)
+        # for many small files, threads and a data set around each cost more than the rows
+        with pq.ParquetFile(path, memory_map=True) as file:
+            return file.read(columns=list(columns), use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, first_line(error)) from error
 
@@ -167,10 +223,15 @@ def _kept(path: Path) -> dict[str, Any]:
     return value
 
 
-def _refuse_odd_columns(table: pa.Table, path: Path) -> None:
+def _every_column() -> list[str]:
     predicted = ("prediction", *_PREDICTED)
-    wanted = [*_TEXT, "label", *_NUMBERS]
-    wanted += [f"{who}_{name}" for who in _MODELS for name in predicted]
+    return [
+        *(*_TEXT, "label", *_NUMBERS),
+        *(f"{who}_{name}" for who in _MODELS for name in predicted),
+    ]
+
+
+def _refuse_odd_columns(table: pa.Table, path: Path, *, wanted: Sequence[str]) -> None:
     if missing := [name for name in wanted if name not in table.column_names]:
         raise _damaged(path, f"there is no column {', '.join(missing)}")
     if empty := [name for name in table.column_names if table[name].null_count]:

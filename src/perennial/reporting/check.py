@@ -30,8 +30,9 @@ def print_check(found: Mapping[str, Any], console: Console) -> None:
     _line(console)
     print_table(_columns(found), align="llrrll", console=console)
     _line(console)
-    print_table(_labels(found), align="lrr", console=console)
-    _line(console)
+    if target := _target(found):
+        print_table(target, align="lrr", console=console)
+        _line(console)
     for line in _lines(found):
         _line(console, line)
     _line(console)
@@ -67,26 +68,55 @@ def _moved(shift: Mapping[str, float]) -> str:
     return ", ".join(told)
 
 
-def _labels(found: Mapping[str, Any]) -> list[list[str]]:
-    new, old = found["labels"]["new"], found["labels"].get("history", {})
-    rows = [["label", "new", "history"]]
-    totals = [sum(part.values()) or 1 for part in (new, old)]
-    for name in list(new)[:CLASSES]:
-        counts = [part.get(name, 0) for part in (new, old)]
-        shares = [
-            f"{count:,} ({percent(count / total)})" if part else ""
-            for count, total, part in zip(counts, totals, (new, old), strict=True)
+def _target(found: Mapping[str, Any]) -> list[list[str]]:
+    """What the targets are, one row for each class or measure."""
+    target = found["target"]
+    parts = [target["new"], target.get("history")]
+    if target["kind"] == "number":
+        rows = [["target", "new", "history"]]
+        for level in parts[0]["quantiles"]:
+            name = {"0.0": "least", "0.5": "median", "1.0": "most"}.get(level)
+            told = [f"{part['quantiles'][level]:.6g}" if part else "" for part in parts]
+            rows.append([name or f"{percent(float(level))} below", *told])
+        return rows
+    if target["kind"] == "item":
+        items = [f"{part['items']:,}" if part else "" for part in parts]
+        head = [percent(part["head"]) if part else "" for part in parts]
+        return [
+            ["target", "new", "history"],
+            ["items", *items],
+            ["share of the ten most frequent", *head],
         ]
-        rows.append([name + (" (new)" if name in found["new_classes"] else ""), *shares])
-    if len(new) > CLASSES:
-        rows.append([f"and {len(new) - CLASSES} others", "", ""])
+    return _labels(parts, found["new_classes"], target["kind"])
+
+
+def _labels(parts: Any, new_classes: Any, kind: str) -> list[list[str]]:
+    counts = parts[0].get("counts", {})
+    if not counts:
+        return []
+    unit = {"tokens": "label of a position", "classes": "label (share of rows)"}
+    rows = [[unit.get(kind, "label"), "new", "history"]]
+    for name in list(counts)[:CLASSES]:
+        shares = [_share(part, name) for part in parts]
+        rows.append([name + (" (new)" if name in new_classes else ""), *shares])
+    if len(counts) > CLASSES:
+        rows.append([f"and {len(counts) - CLASSES} others", "", ""])
     return rows
+
+
+def _share(part: Any, name: str) -> str:
+    if not part:
+        return ""
+    count = part["counts"].get(name, 0)
+    return f"{count:,} ({percent(count / max(part['total'], 1))})"
 
 
 def _lines(found: Mapping[str, Any]) -> list[str]:
     told = []
-    if found["label_shift"] is not None:
-        told.append(f"labels: PSI {found['label_shift']:.2f} against history")
+    if shift := _moved(found["target"]["shift"]):
+        told.append(f"targets against history: {shift}")
+    if found["time"] is not None:
+        told.append(f"time: {found['time'][0]} to {found['time'][1]}")
     told.append(
         f"repetitions: {found['duplicates']:,} rows within, {found['learned']:,} that the lineage "
         "has learned"

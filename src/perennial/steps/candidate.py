@@ -29,6 +29,7 @@ from perennial.steps.learner import Learner, memory_gradients, method_context
 from perennial.steps.lineage import Lineage
 from perennial.steps.probing import capabilities
 from perennial.steps.remember import complete, stored_dtype
+from perennial.sweeping.pruning import Limits
 from perennial.training.fit import FitResult, fit
 from perennial.training.settings import Training
 from perennial.types import Booleans, Floats, VersionView
@@ -80,12 +81,14 @@ def train(
     warn: Any,
     sampling: str = "passes",
     augment: Augmentation | None = None,
-    classes: int = 0,
+    label_names: Sequence[str] = (),
     history_weight: Floats | None = None,
+    configuration: Mapping[str, Any] | None = None,
+    limits: Limits | None = None,
 ) -> Trained:
     """Fine-tune the champion's weights on new and replayed rows.
 
-    Where there are more ``classes`` than the champion knows, its output layer grows first.
+    Where there are more ``label_names`` than the champion knows, its output layer grows first.
 
     Raises:
         ConfigError: There is no output layer that could grow.
@@ -95,9 +98,9 @@ def train(
     methods = arrange(methods)
     validation = {"new": new_validation, "history": history_validation}
     learner.load(champion.weights)
-    start = learner.score(validation, classes=classes or None)
-    if classes > len(champion.label_names):
-        learner.grow(new, classes, seed=seed)
+    start = learner.score(validation, classes=len(label_names) or None)
+    if len(label_names) > len(champion.label_names):
+        learner.grow(new, label_names, seed=seed)
     missing = capabilities(learner, new, methods, augmented=augment is not None)
     check_capabilities(methods, missing, type(learner.model).__name__)
     share = _new_share(methods, new, history)
@@ -153,11 +156,13 @@ def train(
         methods=methods,
         training=training,
         folder=folder,
+        configuration=configuration,
         prepare=prepare,
         start_scores=start,
         memory_gradients=None if history is None else memory_gradients(learner, history, seed=seed),
         logger=logger,
         show=show,
+        limits=limits,
     )
     for name, value in result.tuned.items():
         warn(f"tuner: {name} = {value:g}")
@@ -179,14 +184,13 @@ def train(
 
 def _kept_line(result: FitResult, unit: str) -> str:
     """Which weights are judged, where they are not the last ones."""
-    last = result.curve[-1] if result.curve else None
-    step = int(result.kept.removesuffix(".safetensors").rpartition("-")[2])
-    best = next((point for point in result.curve if point["step"] == step), None)
+    last, best = result.curve[-1] if result.curve else None, result.kept_point
     if last is None or best is None or best is last:
         return ""
     scores = ", ".join(
         f"{name} {level(best[name], unit)}" for name in ("new", "history") if name in best
     )
+    step = f"{best['step']:.0f}"
     return f"Kept the weights of step {step}: {scores} on validation rows (trainer.keep=best)"
 
 

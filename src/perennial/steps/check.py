@@ -18,9 +18,8 @@ from perennial.errors import DataError
 from perennial.promotion.policy import Policy
 from perennial.promotion.registry import Registry, Version
 from perennial.promotion.requirements import require_decidable
-from perennial.statistics.shift import categorical_shift
 from perennial.steps.collect import Data, Parts, met, require_training_rows, split
-from perennial.steps.describe import describe_columns, label_counts, repeated
+from perennial.steps.describe import describe_columns, describe_target, repeated
 from perennial.steps.history import collect_history
 from perennial.steps.lineage import holdouts, lineage_of
 
@@ -70,9 +69,10 @@ def check_data(
         seed: Of the run, for the split of a lineage that is not founded yet.
 
     Returns:
-        Plain values: ``rows``, ``columns``, ``labels`` (class to rows, new and history),
-        ``label_shift``, ``duplicates``, ``contradictions``, ``learned``, ``leaks`` (holdout to rows
-        tied to it, and to rows with its features), ``split``, ``history_rows``, ``notes``, and
+        Plain values: ``rows``, ``columns``, ``target`` (see
+        `perennial.steps.describe.describe_target`), ``time`` (earliest and latest of the new rows,
+        as text, or None), ``duplicates``, ``contradictions``, ``learned``, ``leaks`` (holdout to
+        rows tied to it, and to rows with its features), ``split``, ``history_rows``, ``notes``, and
         ``decides``: None, or why the gate cannot.
 
     Raises:
@@ -162,17 +162,13 @@ def _lineage(registry: Registry, champion: Version, data: Data) -> _Standing:
 def _described(new: SourceRows, stand: _Standing) -> dict[str, Any]:
     rows, history = new.rows, stand.history
     names = new.label_names
-    counts = {"new": label_counts(rows, names)}
-    shift = None
-    if history is not None and len(history):
-        counts["history"] = label_counts(history, names)
-        shift = categorical_shift(counts["history"], counts["new"])["psi"]
+    time = None if new.time is None else np.sort(new.time)[[0, -1]].astype(str).tolist()
     return {
         "rows": len(rows),
         "history_rows": 0 if history is None else len(history),
         "columns": describe_columns(rows, history, new.schema, stand.data.preprocess),
-        "labels": counts,
-        "label_shift": shift,
+        "target": describe_target(rows, history, names, stand.data.kind),
+        "time": time,
         "new_classes": list(names[len(stand.names) :]) if stand.names else [],
     }
 

@@ -66,8 +66,8 @@ class Data:
         memory: Keeps a bounded sample of history with each version.
         sampling: ``passes`` visits every new row once an epoch; ``replacement`` draws each on its
             own.
-        new_classes: What becomes of a label in ``new`` that the lineage does not know: ``refuse``,
-            or ``grow`` to append it to the lineage's classes.
+        new_classes: What becomes of a label, or an item with a name, in ``new`` that the lineage
+            does not know: ``refuse``, or ``grow`` to append it to the lineage's classes or items.
 
     Attributes:
         kind: What the targets are, as the task has it; see `for_task`.
@@ -139,11 +139,14 @@ class Data:
                 mend="set data.label=null" if kind == "none" else "name the target column",
             )
         asked = {
-            "data.new_classes=grow": self.new_classes == "grow",
-            "data.memory.selection=class_balanced": self.memory.selection == "class_balanced",
+            "data.new_classes=grow": (self.new_classes == "grow", ("class", "item")),
+            "data.memory.selection=class_balanced": (
+                self.memory.selection == "class_balanced",
+                ("class",),
+            ),
         }
-        for setting, is_asked in asked.items():
-            if is_asked and kind != "class":
+        for setting, (is_asked, kinds) in asked.items():
+            if is_asked and kind not in kinds:
                 raise ConfigError(
                     f"{setting} is for rows of one class each; those of {type(task).__name__} are "
                     "not.",
@@ -184,7 +187,7 @@ class Data:
             known = (schema or {}).get(column)
             natures = ["text", "number"] if known is None else [nature(known)]
             kinds = {self.preprocess.kind(column, one) for one in natures}
-            return kinds <= {"category", "text"}
+            return kinds.isdisjoint(("number", "fixed"))
 
         columns = None if self.columns is None else tuple(self.columns)
         return Csv(columns, self.delimiter, as_written)
@@ -196,7 +199,9 @@ class Data:
             known: Sources of the lineage's cycles; none where it is to be founded.
         """
         history = resolved(self.history, known, new=False)
-        return replace(self, history=history, new=resolved(self.new, [*known, history], new=True))
+        found = replace(self, history=history, new=resolved(self.new, [*known, history], new=True))
+        object.__setattr__(found, "kind", self.kind)
+        return found
 
     def read(
         self,
@@ -358,12 +363,12 @@ def collect_new(data: Data, *, lineage: Lineage, learned: Learned) -> Parts:
     check_schema(schema, source.schema, "history", "new")
     salt = str(manifest["lineage"]["salt"])
     parts = split(source, data, salt=salt, name="new", learned=learned)
-    if data.kind != "class":
+    if data.kind not in ("class", "item") or not known:
         return parts
     # rows left out may have been the only ones of a class
     highest = max(int(getattr(parts, kind).label.max(initial=-1)) for kind in ROLES)
     names = source.label_names[: max(len(known), highest + 1)]
-    notes = (*parts.notes, *_new_class_notes(names, len(known), parts.train))
+    notes = (*parts.notes, *_new_class_notes(names, len(known), parts.train, data.kind))
     return replace(parts, label_names=names, notes=notes)
 
 
@@ -383,16 +388,17 @@ def _nothing(schema: Mapping[str, str], label_names: tuple[str, ...]) -> Parts:
     )
 
 
-def _new_class_notes(names: tuple[str, ...], known: int, train: Rows) -> tuple[str, ...]:
-    """Lines for the user about the classes that the new rows bring."""
+def _new_class_notes(names: tuple[str, ...], known: int, train: Rows, kind: str) -> tuple[str, ...]:
+    """Lines for the user about the classes or items that the new rows bring."""
     if len(names) == known:
         return ()
     counts = np.bincount(train.label, minlength=len(names))[known:]
     told = [f"{name} ({count} rows)" for name, count in zip(names[known:], counts, strict=True)]
-    kind = "class" if len(told) == 1 else "classes"
-    notes = [f"new: {len(told)} new {kind}, matched by name: {_shortened(told)}"]
+    one, several = ("item", "items") if kind == "item" else ("class", "classes")
+    word = one if len(told) == 1 else several
+    notes = [f"new: {len(told)} new {word}, matched by name: {_shortened(told)}"]
     if unseen := [name for name, count in zip(names[known:], counts, strict=True) if not count]:
-        notes.append(f"new: no training row of {_shortened(unseen)}, which is not learned yet")
+        notes.append(f"new: no training row of {_shortened(unseen)}, not learned yet")
     return tuple(notes)
 
 

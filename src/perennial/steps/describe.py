@@ -11,12 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perennial.data.columns import TEXT
+from perennial.data.columns import SEPARATOR, TEXT
 from perennial.data.preprocess import Preprocessor
 from perennial.data.rows import Rows
+from perennial.data.targets import IGNORED
 from perennial.statistics.shift import categorical_shift, numerical_shift
 
 Column = npt.NDArray[Any]
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+BINS = 20
+HEAD = 10  # items that count as the head of a catalogue
+# as preprocessing reads them: each value is of many words
+_LONG = ("text", "sequence")
 
 
 def describe_columns(
@@ -39,7 +46,7 @@ def describe_columns(
     found = []
     for name, values in rows.features.items():
         text = values.dtype == TEXT
-        long = text and preprocess is not None and preprocess.kind(name, "text") == "text"
+        long = text and preprocess is not None and preprocess.kind(name, "text") in _LONG
         old = None if history is None or not len(history) else history.features[name]
         found.append(
             {
@@ -54,10 +61,70 @@ def describe_columns(
     return found
 
 
-def label_counts(rows: Rows, names: Sequence[str]) -> dict[str, int]:
-    """Class name to number of rows, for all classes."""
-    counts = np.bincount(rows.label, minlength=len(names)).tolist()
-    return dict(zip(names, counts, strict=True))
+def describe_target(
+    rows: Rows, history: Rows | None, names: Sequence[str], kind: str
+) -> dict[str, Any]:
+    """What the targets are, in plain values.
+
+    Args:
+        rows: N rows, at least one.
+        history: Rows to compare with; None or none of them compares nothing.
+        names: Class names, of the kinds that have them.
+        kind: One of `perennial.types.TARGET_KINDS`.
+
+    Returns:
+        ``kind``; ``new`` and, where there is one, ``history``, each with ``total`` (rows, of tokens
+        the positions that have a target) and what the kind has: ``counts`` (class name to how many
+        of the total have it), ``quantiles`` and ``histogram`` (``edges`` K + 1 and ``counts`` K,
+        the same edges for both) of a number, ``items`` and ``head`` (how many there are, and the
+        share of the total that falls to the ten most frequent) of an item; and ``shift``, as
+        `perennial.statistics.shift` measures it, empty where nothing is compared.
+    """
+    parts = {"new": rows.label}
+    if history is not None and len(history):
+        parts["history"] = history.label
+    found: dict[str, Any] = {"kind": kind, "shift": {}}
+    if kind == "number":
+        edges = np.histogram_bin_edges(np.concatenate(list(parts.values())), BINS)
+        found |= {name: _numbers(values, edges) for name, values in parts.items()}
+        if "history" in parts:
+            old, new = (parts[n].astype(np.float64) for n in ("history", "new"))
+            found["shift"] = numerical_shift(old, new)
+        return found
+    counts = {name: _target_counts(values, names, kind) for name, values in parts.items()}
+    for name, values in parts.items():
+        total = int((values != IGNORED).sum()) if kind == "tokens" else len(values)
+        own: dict[str, Any] = {"counts": counts[name]}
+        if kind == "item":
+            most = sorted(counts[name].values(), reverse=True)
+            own = {"items": len(most), "head": sum(most[:HEAD]) / total}
+        found[name] = {"total": total, **(own if kind != "none" else {})}
+    if kind != "none" and "history" in counts and any(counts["new"].values()):
+        found["shift"] = categorical_shift(counts["history"], counts["new"])
+    return found
+
+
+def _numbers(values: Column, edges: Column) -> dict[str, Any]:
+    at = np.quantile(values.astype(np.float64), QUANTILES).tolist()
+    counts = np.histogram(values, edges)[0].tolist()
+    return {
+        "total": len(values),
+        "quantiles": dict(zip(map(str, QUANTILES), at, strict=True)),
+        "histogram": {"edges": edges.tolist(), "counts": counts},
+    }
+
+
+def _target_counts(values: Column, names: Sequence[str], kind: str) -> dict[str, int]:
+    """Class or item to how often it occurs; of several classes a row counts for each."""
+    if kind == "item":
+        return {str(one): count for one, count in _counts(values).items()}
+    if kind == "classes":
+        counts = values.sum(axis=0, dtype=np.int64)
+    else:
+        told = values[values != IGNORED] if kind == "tokens" else values
+        counts = np.bincount(told, minlength=len(names))
+    # without targets there are no names, and zip leaves nothing
+    return dict(zip(names, counts.tolist(), strict=kind != "none"))
 
 
 def repeated(content: Column) -> int:
@@ -112,5 +179,5 @@ def _counts(values: Column) -> dict[str, int]:
 
 
 def _words(values: Column) -> dict[str, int]:
-    words = np.array(" ".join(values.tolist()).lower().split(), dtype=TEXT)
+    words = np.array(" ".join(values.tolist()).replace(SEPARATOR, " ").lower().split(), dtype=TEXT)
     return _counts(words)

@@ -186,10 +186,12 @@ def _initial(cycle: Cycle, fresh: Learner, material: Material) -> float | None:
 
 def _costs(learners: Mapping[str, Learner], material: Material, seed: int) -> dict[str, Serving]:
     learner = learners["candidate"]
-    batch = next(learner.batches(material.new.holdout.take(slice(0, learner.eval_batch))))
+    rows = material.new.holdout.take(slice(0, learner.eval_batch))
+    # the candidate's preprocessing may know more than the champion's
+    data = {name: next(one.batches(rows)).data for name, one in learners.items()}
     return serving(
         {name: one.module for name, one in learners.items()},
-        lambda name: learners[name].task.outputs(learners[name].module, batch.data),
+        lambda name: learners[name].task.outputs(learners[name].module, data[name]),
         device=learner.device,
         seed=seed,
     )

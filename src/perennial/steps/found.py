@@ -61,7 +61,7 @@ def found(cycle: Cycle) -> Version:
         )
     salt = split_salt(cycle.name, cycle.seed)
     parts, probe = _history(cycle, salt)
-    preprocess = fitted(cycle.data.preprocess, parts.train.features)
+    preprocess = fitted(cycle.data.preprocess, parts.train.features, parts.label_names)
     cycle.seed_everything()
     learner = cycle.learner(preprocess=preprocess)
     parts = replace(parts, label_names=_label_names(cycle, learner, parts, probe))
@@ -227,7 +227,7 @@ def _with_own_test(cycle: Cycle, parts: Parts) -> Parts:
 def _label_names(cycle: Cycle, learner: Learner, parts: Parts, probe: Rows) -> tuple[str, ...]:
     """The first version's class names, one for each of its outputs."""
     names, width = parts.label_names, output_width(learner, probe)
-    if cycle.task.target_kind not in NAMED_KINDS:
+    if not names or cycle.task.target_kind not in (*NAMED_KINDS, "item"):
         return ()
     if cycle.data.history is None and cycle.data.new_classes == "grow":
         # the names are those of the new rows, and what the checkpoint does not know comes last
@@ -237,14 +237,21 @@ def _label_names(cycle: Cycle, learner: Learner, parts: Parts, probe: Rows) -> t
 
 def _refuse_guessed_order(cycle: Cycle, source: SourceRows, name: str) -> None:
     """A checkpoint's outputs have an order that the alphabet does not know."""
-    if cycle.checkpoint is not None and source.sorted_names:
+    if cycle.checkpoint is None or not source.sorted_names:
+        return
+    if cycle.task.target_kind == "item":
         raise ConfigError(
-            "The labels are text, and the checkpoint does not say which of its outputs is which "
-            "class.",
-            where=f"task.labels, data.{name}",
-            mend="name the model's outputs in their order: "
-            f"'task.labels=[{','.join(source.label_names)}]', if that is their order",
+            "The items are text, and the checkpoint does not say which of its outputs is which "
+            "item.",
+            where=f"data.{name}",
+            mend="number the items as the checkpoint's outputs are",
         )
+    raise ConfigError(
+        "The labels are text, and the checkpoint does not say which of its outputs is which class.",
+        where=f"task.labels, data.{name}",
+        mend="name the model's outputs in their order: "
+        f"'task.labels=[{','.join(source.label_names)}]', if that is their order",
+    )
 
 
 def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
@@ -296,6 +303,7 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
             warn=cycle.say,
             sampling=cycle.data.sampling,
             augment=cycle.data.augment,
+            configuration=plain(cycle.config),
         )
         trained = {
             "optimizer_steps": first.fit.optimizer_steps,

@@ -5,7 +5,7 @@ Shapes: B rows of a batch, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ from perennial.methods.batch_norm import batch_norms, statistics
 from perennial.models.adapter import Adapter, adapt, merge
 from perennial.models.checkpoint import match, version_files
 from perennial.models.freezing import freeze
-from perennial.models.head import Head, find_head, grow
+from perennial.models.head import Growing, Head, find_head, grow, trains
 from perennial.models.rebuild import Recorded
 from perennial.tasks.base import Task
 from perennial.training.attach import combine
@@ -179,7 +179,9 @@ class Learner:
                 return self.task.outputs(self.module, batch.data)
 
         head = find_head(self.model, logits)
-        if not self.model.get_submodule(head.name).weight.requires_grad:
+        if self.preprocess is not None and not isinstance(self.model, Growing):
+            _refuse_inputs_that_grow(self.preprocess, self.model)
+        if not trains(self.model, head):
             raise ConfigError(
                 f"The output layer {head.name!r} is frozen, so that it cannot learn new classes.",
                 where="model, data.new_classes",
@@ -187,20 +189,35 @@ class Learner:
             )
         return head
 
-    def grow(self, rows: Rows, classes: int, *, seed: int) -> None:
+    def grow(self, rows: Rows, label_names: Sequence[str], *, seed: int) -> None:
         """Give the model as many outputs as there are classes, keeping those it has.
 
         Args:
             rows: At least one, to find the output layer by.
-            classes: Outputs to have.
+            label_names: Classes or items to have outputs for, the new ones last.
             seed: Of the run, for the weights of new outputs.
 
         Raises:
-            ConfigError: There is no layer to widen.
+            ConfigError: There is no layer to widen, or the new ones are inputs too and the model
+                does not say how it grows.
         """
-        head = Head(name=self.find_head(rows).name, outputs=classes)
+        head = Head(name=self.find_head(rows).name, outputs=len(label_names))
         grow(self.model, head, seed=seed)
         self.constructor = replace(self.constructor, head=head)
+        if self.preprocess is not None:
+            self.preprocess = self.preprocess.knowing(label_names)
+
+
+def _refuse_inputs_that_grow(preprocess: Preprocessor, model: nn.Module) -> None:
+    """New names would be numbers that the model's embedding has no row for."""
+    if preprocess.knowing(()) is not preprocess:
+        raise ConfigError(
+            f"New items are inputs of {type(model).__name__} too, which does not say how its "
+            "embedding grows.",
+            where="model, data.new_classes",
+            mend="use model=sequential, or give it a method grow_outputs as "
+            "perennial.models.head.Growing has it",
+        )
 
 
 def build_learner(

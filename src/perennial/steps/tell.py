@@ -13,13 +13,16 @@ from typing import Any
 from perennial import files
 from perennial.errors import EXIT_SKIPPED, PerennialError
 from perennial.masking import plain
-from perennial.models.checkpoint import BASE, WEIGHTS
+from perennial.promotion import predictions
 from perennial.promotion.registry import CycleRecord, Version
 from perennial.reporting.result import PAGE, RESULT
-from perennial.steps.again import decide_again, retold
+from perennial.steps.again import decide_again, retold, stored_report
 from perennial.steps.notify import notify
 from perennial.steps.page import page_again
 from perennial.steps.settings import Cycle
+from perennial.tracking.mirror import mirrored, numbered
+from perennial.tracking.summary import measured, summary
+from perennial.tracking.tables import checks, flips, slices
 
 
 def tell(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,8 +39,8 @@ def tell(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> dict[str,
     told = {**result, "tracking": cycle.tracker.identity()}
     if cycle.dry:
         return told
-    _track(cycle, version, told)
-    trouble = _trouble(lambda: told.update(report=_write_page(cycle, version, told)))
+    trouble = _trouble(lambda: _track(cycle, version, told))
+    trouble = _trouble(lambda: told.update(report=_write_page(cycle, version, told))) or trouble
     if not told["decision"]["charge"]["trial"]:
         notify(cycle.notifier, told, say=cycle.say_last)
     # last: a run that is killed before this line is told by the next one
@@ -48,6 +51,16 @@ def tell(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> dict[str,
             f"{trouble.what} The page is in perennial registry path {version.id}"
         )
     return told
+
+
+def adopted(cycle: Cycle, version: Version) -> None:
+    """Track a version that founded its lineage."""
+    if cycle.tracker.identity()["run_id"] is None:
+        return
+    cycle.tracker.summary(
+        {"champion/id": version.id, **measured({"champion": version.manifest["metrics"]})}
+    )
+    cycle.tracker.artifact(**mirrored(version, ["champion"]))
 
 
 def _trouble(write: Callable[[], None]) -> PerennialError | None:
@@ -111,6 +124,7 @@ def told_again(
         "cost": None,
         "forgetting": None,
         "serving": None,
+        "curve": None,
         "data": None,
     }
 
@@ -145,33 +159,26 @@ def _applied(
     )
 
 
-def _track(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> None:
-    decision, metrics = result["decision"], result["metrics"]
-    values: dict[str, Any] = {"decision/verdict": decision["verdict"]}
-    values["decision/applied"] = decision["applied"]
-    for check in decision["checks"]:
-        values[f"decision/{check['name']}/outcome"] = check["outcome"]
-        values[f"decision/{check['name']}/estimate"] = check["estimate"]
-    for who, prefix in (("candidate", ""), ("champion", "champion/")):
-        for part, measured in metrics[who].items():
-            values |= {f"{prefix}{part}/{name}": value for name, value in measured.items()}
-    values |= {f"cost/{name}": value for name, value in result["cost"].items()}
-    for name in ("average_accuracy", "forgetting", "backward_transfer", "forward_transfer"):
-        values[f"forgetting/{name}"] = result["forgetting"][name]
-    for who, cost in (result["serving"] or {}).items():
-        values |= {f"serving/{who}/{name}": value for name, value in cost.items()}
-    cycle.tracker.summary(values)
-    aliases = ["candidate", *(["champion"] if decision["applied"] else [])]
-    paths = [path for path in (WEIGHTS, BASE, "version.yaml") if path in version.files]
-    model = {path: version.open(path) for path in paths}
-    cycle.tracker.artifact(
-        name=cycle.name, kind="model", files=model, aliases=aliases, metadata={"id": version.id}
-    )
+def _track(cycle: Cycle, version: Version, told: Mapping[str, Any]) -> None:
+    if told["tracking"]["run_id"] is None:
+        return
+    cycle.tracker.summary(summary(told))
+    tables = {"checks": checks(told["decision"])}
+    if predictions.ROWS in version.files:
+        report = stored_report(version)
+        tables |= {"slices": slices(report), "flips": flips(report)}
+    for name, table in tables.items():
+        cycle.tracker.table(f"tables/{name}", table.columns, table.rows)
+    applied = told["decision"]["applied"]
+    served = cycle.registry.version(told["champion"]["id"])
+    cycle.tracker.use(**mirrored(served, ["previous"] if applied else []))
+    aliases = ["candidate", *(["champion"] if applied else [])]
+    cycle.tracker.artifact(**mirrored(version, aliases))
     if PAGE in version.files:
         cycle.tracker.artifact(
             name=f"{cycle.name}-report",
             kind="report",
             files={PAGE: version.open(PAGE)},
-            aliases=aliases,
-            metadata={"id": version.id, "verdict": decision["verdict"]},
+            aliases=[numbered(version.number)],
+            metadata={"id": version.id, "verdict": told["decision"]["verdict"]},
         )

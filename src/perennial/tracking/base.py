@@ -31,7 +31,7 @@ class Tracker(Protocol):
         Args:
             name: What the run is called.
             group: What it belongs with, such as the lineage.
-            job_type: Such as ``"retrain"``.
+            job_type: ``retrain``, ``trial`` or ``adopt``.
             config: The resolved configuration; secrets in it are masked.
             folder: Folder for the tracker's own files.
             tags: Words to find the run by.
@@ -41,7 +41,27 @@ class Tracker(Protocol):
         """A logger for a Lightning Trainer, or ``None``; metric names get the prefix as it is."""
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Record final values, such as ``new/accuracy`` or ``decision/verdict``."""
+        """Record final values, such as ``retention/candidate`` or ``decision/verdict``."""
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Record a table of plain values; one without rows is left out."""
+
+    def tag(self, word: str) -> None:
+        """Add a word to find the run by."""
+
+    def use(
+        self,
+        *,
+        name: str,
+        kind: str,
+        files: Mapping[str, Path],
+        aliases: Sequence[str],
+        metadata: Mapping[str, Any],
+    ) -> None:
+        """Say that the run started from an artifact, which is mirrored where it is not yet.
+
+        Arguments are those of `artifact`; a failure is a warning.
+        """
 
     def artifact(
         self,

@@ -6,7 +6,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,23 @@ class NoTracker:
         return None
 
     def summary(self, values: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Do nothing."""
+
+    def tag(self, word: str) -> None:
+        """Do nothing."""
+
+    def use(
+        self,
+        *,
+        name: str,
+        kind: str,
+        files: Mapping[str, Path],
+        aliases: Sequence[str],
+        metadata: Mapping[str, Any],
+    ) -> None:
         """Do nothing."""
 
     def artifact(
@@ -143,6 +161,7 @@ class WandbTracker:
             folder.mkdir(parents=True, exist_ok=True)
             mode = resolve_mode(self._mode)
             self._run = _init(arguments, mode=mode, finish_seconds=self._finish_seconds)
+            self._run.config.update(_beside(arguments["config"], self._run.config))
             self._run.define_metric("trainer/global_step")
             self._run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         except Exception as error:
@@ -162,12 +181,48 @@ class WandbTracker:
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Record final values in the run's summary."""
-        if self._run is None:
-            return
-        try:
-            self._run.summary.update(plain(values))
-        except Exception as error:
-            _warn("W&B did not take the summary", error)
+        if self._run is not None:
+            with _warned("W&B did not take the summary"):
+                self._run.summary.update(plain(values))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Record a table of plain values; one without rows is left out."""
+        if self._run is not None and rows:
+            with _warned(f"W&B did not take the table {name}"):
+                import wandb
+
+                table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+                self._run.log({name: table})
+
+    def tag(self, word: str) -> None:
+        """Add a tag to the run."""
+        if self._run is not None:
+            with _warned(f"W&B did not take the tag {word}"):
+                self._run.tags = tuple(dict.fromkeys([*(self._run.tags or ()), word]))
+
+    def use(
+        self,
+        *,
+        name: str,
+        kind: str,
+        files: Mapping[str, Path],
+        aliases: Sequence[str],
+        metadata: Mapping[str, Any],
+    ) -> None:
+        """Record an artifact as an input of this run.
+
+        It is logged with the mark that `wandb.Run.use_artifact` gives to one that is not in W&B
+        yet: equal files are the version that is there already, and offline, where ``use_artifact``
+        itself raises, the mark is kept for ``wandb sync``.
+        """
+        if self._run is not None and self._log_artifacts:
+            with _warned(f"W&B did not take the artifact {name}"):
+                self._run._log_artifact(
+                    draft(name, kind, files, metadata),
+                    aliases=list(aliases),
+                    is_user_created=True,
+                    use_after_commit=True,
+                )
 
     def artifact(
         self,
@@ -179,19 +234,9 @@ class WandbTracker:
         metadata: Mapping[str, Any],
     ) -> None:
         """Mirror files as one artifact of this run."""
-        if self._run is None or not self._log_artifacts:
-            return
-        try:
-            import wandb
-
-            artifact = wandb.Artifact(
-                _NOT_IN_NAMES.sub("-", name), type=kind, metadata=plain(metadata)
-            )
-            for inside, path in files.items():
-                artifact.add_file(str(path), name=inside)
-            self._run.log_artifact(artifact, aliases=list(aliases))
-        except Exception as error:
-            _warn(f"W&B did not take the artifact {name}", error)
+        if self._run is not None and self._log_artifacts:
+            with _warned(f"W&B did not take the artifact {name}"):
+                self._run.log_artifact(draft(name, kind, files, metadata), aliases=list(aliases))
 
     def identity(self) -> dict[str, str | None]:
         """The run's ``run_id``, ``url`` (online only) and local ``directory``."""
@@ -200,12 +245,41 @@ class WandbTracker:
     def finish(self, exit_code: int) -> None:
         """Close the run; calling it again does nothing."""
         run, self._run = self._run, None
-        if run is None:
-            return
-        try:
-            run.finish(exit_code=exit_code)
-        except Exception as error:
-            _warn("W&B did not close the run", error)
+        if run is not None:
+            with _warned("W&B did not close the run"):
+                run.finish(exit_code=exit_code)
+
+
+def draft(name: str, kind: str, files: Mapping[str, Path], metadata: Mapping[str, Any]) -> Any:
+    """An artifact that is not in W&B yet; W&B reads its files where they lie, which must stay."""
+    import wandb
+
+    artifact = wandb.Artifact(collection(name), type=kind, metadata=plain(metadata))
+    for inside, path in files.items():
+        artifact.add_file(str(path), name=inside, policy="immutable")
+    return artifact
+
+
+def collection(name: str) -> str:
+    """A name as W&B takes it for a collection of artifacts."""
+    return _NOT_IN_NAMES.sub("-", name)
+
+
+def _beside(config: Mapping[str, Any], taken: Any) -> dict[str, Any]:
+    """Settings of groups whose own name a sweep has taken, ``method=ewc`` say, by dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and not isinstance(taken.get(key), Mapping):
+            found |= _dotted(value, f"{key}.")
+    return {key: value for key, value in found.items() if key not in taken}
+
+
+def _dotted(value: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        nested = isinstance(inner, Mapping)
+        flat |= _dotted(inner, f"{prefix}{key}.") if nested else {f"{prefix}{key}": inner}
+    return flat
 
 
 def resolve_mode(mode: str | None) -> str:
@@ -282,6 +356,15 @@ def _lightning_logger(run: Any, prefix: str) -> Logger:
             super().log_hyperparams(plain(values))
 
     return MaskingLogger(experiment=run, prefix=prefix)
+
+
+@contextmanager
+def _warned(what: str) -> Iterator[None]:
+    """No trouble of a tracker's may stop a cycle; it becomes a line."""
+    try:
+        yield
+    except Exception as error:
+        _warn(what, error)
 
 
 def _warn(what: str, error: Exception) -> None:

@@ -83,7 +83,8 @@ class MethodCallback(pl.Callback):
             model=self.model,
             parameters={n: p for n, p in self.model.named_parameters() if p.requires_grad},
             global_step=trainer.global_step,
-            is_logging=trainer.global_step % self.log_every == 0,
+            # the step whose values Lightning hands to a logger
+            is_logging=(trainer.global_step + 1) % self.log_every == 0,
             world_size=trainer.world_size,
             log=functools.partial(_log, pl_module),
             logits_of=self.logits_of,
@@ -113,10 +114,16 @@ class MethodCallback(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Stop a run whose loss is no longer a number."""
+        """Log the loss, and stop a run where it is no longer a number."""
         assert self.step is not None
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if self.step.is_logging and isinstance(loss, Tensor) and not torch.isfinite(loss).all():
+        if not isinstance(loss, Tensor):
+            return
+        if self.step.is_logging:
+            # Lightning has divided it by the batches of a step
+            _log(pl_module, "training/loss", loss * trainer.accumulate_grad_batches)
+        looked_at = self.step.is_logging or self.step.global_step % self.log_every == 0
+        if looked_at and not torch.isfinite(loss).all():
             raise TrainingError(
                 f"The loss is {loss.item()} at step {trainer.global_step}: training diverged.",
                 where="training",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -19,14 +20,17 @@ from perennial.data.datamodule import CycleData
 from perennial.errors import ConfigError, TrainingError
 from perennial.methods.base import Method, arrange
 from perennial.models.checkpoint import not_finite, read_safetensors
+from perennial.sweeping.pruning import Limits
 from perennial.tasks.base import Task
 from perennial.training.attach import MethodCallback, ValidationScores, attached
 from perennial.training.callbacks import (
     RESUME,
     KeptWeights,
     Progress,
+    Pruning,
     ResumePoint,
 )
+from perennial.training.ranks import SameConfiguration
 from perennial.training.settings import Training
 from perennial.training.trainer import build_trainer, check_optimizer
 from perennial.training.tuning import read_tuned, tune
@@ -64,6 +68,12 @@ class FitResult:
     device_seconds: float
     tuned: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def kept_point(self) -> dict[str, float] | None:
+        """The point of the curve that the kept weights stand at; None where none was validated."""
+        step = int(self.kept.removesuffix(".safetensors").rpartition("-")[2])
+        return next((point for point in self.curve if point["step"] == step), None)
+
 
 def fit(
     *,
@@ -74,11 +84,13 @@ def fit(
     methods: Sequence[Method],
     training: Training,
     folder: Path,
+    configuration: Mapping[str, Any] | None = None,
     prepare: Callable[[], None] = lambda: None,
     start_scores: Mapping[str, float] | None = None,
     memory_gradients: Callable[[int, int], Mapping[str, Tensor]] | None = None,
     logger: Logger | None = None,
     show: Show = show_nothing,
+    limits: Limits | None = None,
 ) -> FitResult:
     """Train, keep the best weights or the last, and load them into the model.
 
@@ -90,12 +102,15 @@ def fit(
         methods: Attached from outside.
         training: See `Training`.
         folder: The cycle's work folder; a fit that was interrupted there goes on.
+        configuration: What every rank must have been given alike, resolved and without secrets;
+            None compares ``training`` alone.
         prepare: Called before a fit that starts from the beginning, not before one that resumes.
         start_scores: Validation scores before the first step, the start of the curve.
         memory_gradients: Step and number of rows to gradients on remembered rows, where there are
             any.
         logger: Lightning's, or None.
         show: Shows how far training is.
+        limits: Of a trial of a sweep: validation scores below which it is pruned.
 
     Returns:
         See `FitResult`.
@@ -103,6 +118,7 @@ def fit(
     Raises:
         ConfigError: Something needs validation rows, and there are none.
         TrainingError: Training diverged, or a stored file is damaged.
+        Pruned: The limits rule the trial out.
     """
     methods = arrange(methods)
     _require_validation(training, data)
@@ -141,11 +157,13 @@ def fit(
         folder=folder,
         logger=logger,
         callbacks=[
+            SameConfiguration(asdict(training) if configuration is None else configuration),
             callback,
             scores,
             kept,
             point,
             Progress(show=show, scores=scores, unit=task.score_unit),
+            *([Pruning(limits=limits, scores=scores)] if limits else []),
         ],
         validates=len(data.validation_loader) > 0,
     )

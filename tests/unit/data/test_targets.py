@@ -96,7 +96,10 @@ def test_a_class_hashes_by_its_name() -> None:
         ("number", [[1.0, 2.0], [3.0, 4.0]], None, "one number per row"),
         ("number", [1.0, None], None, "missing values"),
         ("number", [1.0, float("nan")], None, "NaN"),
-        ("item", ["a", "b"], None, "next items are text"),
+        ("item", ["a", "b"], [], "founded with numbers"),
+        ("item", ["a", "c"], ["", "a", "b"], "'c' in row 1 is unknown"),
+        ("item", ["a", " "], None, "blank"),
+        ("item", [1, 2], ["", "a", "b"], "items are numbers"),
         ("item", [1, -1], None, "negative"),
         ("classes", [1, 2], None, "takes a list"),
         ("classes", [[0, 1], [0, 2]], None, "row 1 is .0, 2."),
@@ -126,3 +129,18 @@ def test_what_is_of_another_kind_is_refused_with_its_row(
         read(values, kind, label_names=labels)
     assert caught.value.where == "data.new, column 'y'"
     assert caught.value.mend
+
+
+def test_items_by_name_are_a_catalogue_whose_first_is_none_and_which_grows_at_its_end() -> None:
+    first = read(["b", "a", "b"], "item")
+    assert first.label_names == ("", "a", "b")
+    assert first.rows.label.tolist() == [2, 1, 2]
+    assert first.sorted_names
+    grown = read(["Z", "b", "0"], "item", label_names=first.label_names, new_classes="grow")
+    assert grown.label_names == ("", "a", "b", "0", "Z")
+    assert grown.rows.label.tolist() == [4, 2, 3]
+    with pytest.raises(DataError, match="items are numbers") as caught:
+        read([3], "item", label_names=(), new_classes="grow")
+    assert "as text" in caught.value.mend
+    old, new = (target_text(one.rows.label, one.label_names, "item") for one in (first, grown))
+    assert old[0] == new[1] == "b", "a row hashes alike in a longer catalogue"

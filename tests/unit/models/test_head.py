@@ -13,8 +13,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from perennial.errors import ConfigError
-from perennial.models.head import Head, find_head, fresh_rows, grow, grown
-from perennial.models.reference import MLP
+from perennial.models.head import Head, find_head, fresh_rows, grow, grown, trains
+from perennial.models.reference import MLP, Sequential
 
 
 class Own(nn.Module):
@@ -249,3 +249,55 @@ def test_a_recorded_head_that_the_model_lacks_is_refused() -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             grow(model, head, seed=0)
+
+
+def _recommender(items: int = 5) -> Sequential:
+    torch.manual_seed(0)
+    model = Sequential(items=items, width=8, layers=1)
+    torch.nn.init.normal_(model.bias)
+    return model.eval()
+
+
+def test_a_model_that_shares_input_and_output_grows_both() -> None:
+    model = _recommender()
+    model.bias.requires_grad_(False)
+    met = torch.tensor([[1, 2, 3], [0, 0, 4]])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    scores = model(met)
+    head = find_head(model, lambda: model(met))
+    assert head == Head(name="", outputs=5)
+    grow(model, Head(name="", outputs=8), seed=3)
+    assert model.outputs == model.items.num_embeddings == 8
+    assert torch.equal(model.items.weight[:5], before["items.weight"])
+    assert torch.equal(model.bias[:5], before["bias"])
+    assert not model.bias.requires_grad
+    assert model.items.weight.requires_grad
+    torch.testing.assert_close(model(met)[:, :5], scores)
+    later = model(torch.tensor([[1, 2, 7]]))
+    assert later.shape == (1, 8)
+    assert not torch.equal(later, model(torch.tensor([[1, 2, 6]])))
+
+    again = _recommender()
+    torch.rand(1)  # no other generator decides
+    grow(again, Head(name="", outputs=8), seed=3)
+    assert torch.equal(again.items.weight, model.items.weight)
+    grow(again, Head(name="", outputs=8), seed=4)
+    assert torch.equal(again.items.weight, model.items.weight), "as wide already"
+    with pytest.raises(ConfigError, match="8 outputs"):
+        grow(again, Head(name="", outputs=6), seed=3)
+
+
+def test_a_new_item_starts_near_the_mean_of_the_others() -> None:
+    model = _recommender(items=400)
+    mean = model.items.weight[1:].mean(dim=0)
+    grow(model, Head(name="", outputs=500), seed=0)
+    fresh = model.items.weight[400:]
+    assert (fresh - mean).std() < 0.2 * model.items.weight[1:400].std()
+    assert len(fresh.unique(dim=0)) == 100
+    torch.testing.assert_close(model.bias[400:], model.bias[1:400].mean().expand(100))
+
+
+def test_a_frozen_model_cannot_learn_what_grows() -> None:
+    model = _recommender()
+    assert trains(model, Head(name="", outputs=5))
+    assert not trains(model.requires_grad_(False), Head(name="", outputs=5))

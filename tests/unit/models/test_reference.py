@@ -126,10 +126,32 @@ def test_the_recommenders_output_is_its_items_own_embeddings() -> None:
     model = _recommender()
     assert [name for name in model.state_dict() if name.startswith("items")] == ["items.weight"]
     wanted = model.encode(torch.tensor([[1, 2]]))
-    torch.testing.assert_close(model(torch.tensor([[1, 2]])), wanted @ model.items.weight.t())
+    nn.init.normal_(model.bias)
+    expected = wanted @ model.items.weight.t() + model.bias
+    torch.testing.assert_close(model(torch.tensor([[1, 2]])), expected)
     for wrong in ({"items": 1}, {"heads": 3}, {"length": 0}):
         with pytest.raises(ConfigError):
             _recommender(**wrong)
+
+
+def test_an_item_beyond_those_it_has_is_as_if_it_had_not_been_met() -> None:
+    model = _recommender().eval()
+    torch.testing.assert_close(model(torch.tensor([[3, 99, 5]])), model(torch.tensor([[0, 3, 5]])))
+
+
+def test_without_repeats_an_item_that_was_met_comes_last() -> None:
+    again, never = _recommender().eval(), _recommender(repeats=False).eval()
+    never.load_state_dict(again.state_dict())
+    met = torch.tensor([[3, 5, 2], [0, 0, 7]])
+    free, bound = again(met), never(met)
+    for row, items in enumerate(([0, 2, 3, 5], [0, 7])):
+        others = [item for item in range(9) if item not in items]
+        kept = [item for item in items if item]
+        assert torch.equal(bound[row, others], free[row, others])
+        assert bound[row, kept].max() < bound[row, others].min() - 10
+    assert torch.isfinite(bound).all()
+    bound.logsumexp(dim=1).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in never.parameters() if p.grad is not None)
 
 
 def test_the_perceptron_is_where_versions_name_it() -> None:

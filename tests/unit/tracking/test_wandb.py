@@ -38,6 +38,9 @@ def test_no_tracker(tmp_path):
     _start(tracker, tmp_path / "x")
     tracker.summary({"a": 1})
     tracker.artifact(name="n", kind="model", files={}, aliases=[], metadata={})
+    tracker.use(name="n", kind="model", files={}, aliases=[], metadata={})
+    tracker.table("t", ["a"], [[1]])
+    tracker.tag("promoted")
     tracker.finish(0)
     assert tracker.logger() is None
     assert tracker.identity() == NOTHING
@@ -101,6 +104,14 @@ def test_a_command_line_with_a_secret_is_not_recorded(argument, tmp_path, monkey
     assert seen["settings"].x_disable_meta is ("pw" in argument)
     assert seen["settings"].console == "off"
     assert seen["reinit"] == "finish_previous"
+
+
+def test_settings_of_a_group_whose_name_a_sweep_took_lie_beside_it():
+    config = {"seed": 0, "method": {"ewc": {"strength": 0.1}}, "data": {"label": "y"}}
+    taken = {"seed": 0, "method": "ewc", "data": {"label": "y"}}
+    assert module._beside(config, taken) == {"method.ewc.strength": 0.1}
+    assert module._beside(config, {**taken, "method.ewc.strength": 0.1}) == {}
+    assert module._beside(config, config) == {}
 
 
 def test_the_module_stays_light():

@@ -11,11 +11,13 @@ from perennial.data.preprocess.base import (
     fitted,
     restored,
 )
+from perennial.data.preprocess.sequence import Sequence
 from perennial.data.preprocess.table import Table
 from perennial.data.preprocess.text import Text
 
 __all__ = [
     "Preprocessor",
+    "Sequence",
     "Table",
     "Text",
     "check_same",

@@ -53,12 +53,21 @@ class Preprocessor(Protocol):
 
         Returns:
             ``number`` (float, NaN where missing), ``category`` (text, empty where missing),
-            ``text``, or ``fixed``: numbers of one shape a row, none missing.
+            ``text``, ``sequence`` (names, of which a row may have none), or ``fixed``: numbers of
+            one shape a row, none missing.
         """
         ...
 
     def fit(self, features: Features) -> None:
         """Learn from raw columns (N, ...) of training rows."""
+        ...
+
+    def knowing(self, label_names: Sequence[str]) -> Preprocessor:
+        """The same where the lineage knows these classes or items; itself where that is nothing.
+
+        Args:
+            label_names: All of them in the order of their positions, the newest last.
+        """
         ...
 
     def apply(self, features: Features) -> dict[str, Column]:
@@ -91,13 +100,21 @@ class Preprocessor(Protocol):
         ...
 
 
-def fitted(preprocess: Preprocessor | None, features: Features) -> Preprocessor | None:
-    """A preprocessor fitted on training rows; the one that is given stays as it is."""
+def fitted(
+    preprocess: Preprocessor | None, features: Features, label_names: Sequence[str] = ()
+) -> Preprocessor | None:
+    """A preprocessor fitted on training rows; the one that is given stays as it is.
+
+    Args:
+        preprocess: As declared.
+        features: Raw columns (N, ...) of the training rows that found the lineage.
+        label_names: The classes or items of all rows that found it.
+    """
     if preprocess is None:
         return None
     own = copy.deepcopy(preprocess)
     own.fit(features)
-    return own
+    return own.knowing(label_names)
 
 
 def applied(preprocess: Preprocessor | None, rows: Rows) -> Rows:

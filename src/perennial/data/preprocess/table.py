@@ -114,6 +114,10 @@ class Table:
         }
         self._fitted = True
 
+    def knowing(self, label_names: Sequence[str]) -> Table:
+        """Itself: fitted vocabularies stay as they are."""
+        return self
+
     def apply(self, features: Features) -> dict[str, Column]:
         """``numerical`` and ``categorical``, where there are any, then columns of fixed shape."""
         assert self._fitted, "fit or load comes first"

@@ -6,7 +6,7 @@ Shapes: N rows, L tokens.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,10 @@ class Text:
                 where="data.preprocess.tokenizer",
                 mend="name a tokenizer.json or the folder of a Hugging Face model",
             )
+
+    def knowing(self, label_names: Sequence[str]) -> Text:
+        """Itself: a tokenizer knows no classes."""
+        return self
 
     def apply(self, features: Features) -> dict[str, Column]:
         """``input_ids`` int32, ``attention_mask`` uint8, then other columns."""

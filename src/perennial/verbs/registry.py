@@ -1,24 +1,19 @@
-"""``perennial registry list|show|path|rollback``."""
+"""``perennial registry list|show|path|rollback|sync``."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 
-from perennial.errors import ConfigError, RegistryError
+from perennial.errors import RegistryError
 from perennial.notation import level
 from perennial.paths import home
 from perennial.reporting.console import print_table
 from perennial.reporting.verdict import value
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise ConfigError(message, where="command line", mend=f"see {self.prog} --help")
+from perennial.verbs.parsing import Parser
 
 
 def registry_verb(arguments: Sequence[str]) -> None:
@@ -27,7 +22,7 @@ def registry_verb(arguments: Sequence[str]) -> None:
     Raises:
         RegistryError: What was asked for is not there.
     """
-    parser = _Parser(prog="perennial registry", description="Look at versions, or roll back.")
+    parser = Parser(prog="perennial registry", description="Look at versions, or roll back.")
     default = f"sqlite:///{home() / 'registry.db'}"
     parser.add_argument("--url", default=default, help="the registry.url of the runs")
     parser.add_argument("--files", default=None, help="the registry.files of the runs")
@@ -40,6 +35,10 @@ def registry_verb(arguments: Sequence[str]) -> None:
     back = verbs.add_parser("rollback", help="the previous champion serves again")
     back.add_argument("name")
     back.add_argument("--to", type=int, default=None, metavar="NUMBER")
+    mirror = verbs.add_parser("sync", help="bring versions and aliases in W&B up to date")
+    mirror.add_argument("name", nargs="?")
+    mirror.add_argument("--project", default="perennial", help="the tracking.project of the runs")
+    mirror.add_argument("--entity", default=None, help="the tracking.entity of the runs")
     chosen = parser.parse_args(arguments)
 
     from perennial.promotion.registry import Registry
@@ -52,6 +51,8 @@ def registry_verb(arguments: Sequence[str]) -> None:
         _show(registry, chosen.ref, console)
     elif chosen.verb == "path":
         _path(registry, chosen.ref, console)
+    elif chosen.verb == "sync":
+        _sync(registry, chosen.name, chosen.project, chosen.entity, console)
     else:
         version = registry.rollback(chosen.name, to=chosen.to)
         console.print(f"{chosen.name}: {version.id} is the champion again", highlight=False)
@@ -68,15 +69,39 @@ def _path(registry: Any, ref: str, console: Console) -> None:
     console.print(str(folder), highlight=False)
 
 
-def _list(registry: Any, name: str | None, console: Console) -> None:
-    lineages = registry.lineages()
+def _sync(
+    registry: Any, name: str | None, project: str, entity: str | None, console: Console
+) -> None:
+    from perennial.tracking.sync import sync
+
+    names = _names(registry, name, "sync")
+    if not names:
+        console.print("The registry is empty: run python train.py first.", highlight=False)
+    for lineage in names:
+        changed = sync(
+            registry,
+            lineage,
+            project=project,
+            entity=entity,
+            say=lambda line: console.print(line, markup=False, highlight=False),
+        )
+        if not changed:
+            console.print(f"{lineage}: W&B is up to date", markup=False, highlight=False)
+
+
+def _names(registry: Any, name: str | None, verb: str) -> list[str]:
+    lineages: list[str] = registry.lineages()
     if name is not None and name not in lineages:
         raise RegistryError(
             f"This registry has no model named {name!r}.",
-            where="perennial registry list",
+            where=f"perennial registry {verb}",
             mend=f"there are: {', '.join(lineages) or 'none yet'}",
         )
-    names = [name] if name else lineages
+    return [name] if name else lineages
+
+
+def _list(registry: Any, name: str | None, console: Console) -> None:
+    names = _names(registry, name, "list")
     if not names:
         console.print("The registry is empty: run python train.py first.", highlight=False)
         return

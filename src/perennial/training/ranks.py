@@ -1,0 +1,87 @@
+"""Ranks of one fit must mean the same: each compares its resolved configuration at the start.
+
+A launcher may run the whole command line again in every rank. Where that draws settings anew, as an
+unseeded sweeper does, the ranks would average gradients of different losses without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch.distributed as dist
+
+from perennial.errors import ConfigError
+
+SHOWN = 5
+_ABSENT = "not set"
+
+
+class SameConfiguration(pl.Callback):
+    """Stops a fit before its first step where ranks were given different settings.
+
+    Args:
+        configuration: Resolved, as plain values; secrets in it are masked already.
+    """
+
+    def __init__(self, configuration: Mapping[str, Any]) -> None:
+        self._text = json.dumps(configuration, sort_keys=True, default=str)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Compare hashes, and whole configurations only where those differ.
+
+        Raises:
+            ConfigError: On every rank, naming the settings that differ.
+        """
+        if stage == "fit" and trainer.world_size > 1:
+            digests = _of_all_ranks(hashlib.sha256(self._text.encode()).hexdigest())
+            if len(set(digests)) > 1:
+                raise _refusal([json.loads(text) for text in _of_all_ranks(self._text)])
+
+
+def differences(configurations: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Dotted setting to its value on each rank, for settings that are not the same on all.
+
+    Examples:
+        >>> differences([{"seed": 0, "lr": {"max": 0.1}}, {"seed": 0, "lr": {"max": 1}}])
+        {'lr.max': [0.1, 1]}
+    """
+    flat = [_leaves(configuration) for configuration in configurations]
+    keys = sorted({key for one in flat for key in one})
+    values = {key: [one.get(key, _ABSENT) for one in flat] for key in keys}
+    return {key: each for key, each in values.items() if any(one != each[0] for one in each)}
+
+
+def _refusal(configurations: Sequence[Mapping[str, Any]]) -> ConfigError:
+    found = differences(configurations)
+    told = [
+        f"{key} is {', '.join(f'{value!r} on rank {rank}' for rank, value in enumerate(each))}"
+        for key, each in list(found.items())[:SHOWN]
+    ]
+    if len(found) > SHOWN:
+        told.append(f"and {len(found) - SHOWN} more")
+    return ConfigError(
+        f"The ranks of this fit were given different settings: {'; '.join(told)}.",
+        where=next(iter(found), "configuration"),
+        mend="give every rank the same command line; run each trial of a sweep in a process of its "
+        "own, so that no rank samples settings again",
+    )
+
+
+def _leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            flat |= _leaves(inner, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = inner
+    return flat
+
+
+def _of_all_ranks(text: str) -> list[str]:
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, text)
+    return [str(one) for one in found]
