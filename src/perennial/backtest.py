@@ -202,7 +202,7 @@ def _sources(cycle: Cycle, windows: Sequence[Any], number: int) -> Data:
     if number == 1:
         return replace(cycle.data, history=windows[0], new=None)
     earlier = [w for w in windows[: number - 1] if not isinstance(w, str | Path)]
-    opened = [open_source(source, name="history") for source in earlier]
+    opened = [open_source(source, name="history", csv=cycle.data.csv) for source in earlier]
     history = datasets.concatenate_datasets(opened) if cycle.history == "all" and opened else None
     return replace(cycle.data, history=history, new=windows[number - 1])
 
@@ -300,6 +300,7 @@ def _plain(cycle: Cycle) -> dict[str, Any]:
         "task": _settings(cycle.task),
         "memory": _settings(memory),
         "sampling": cycle.data.sampling,
+        "augment": None if cycle.data.augment is None else _settings(cycle.data.augment),
         "preprocess": None
         if preprocess is None
         else [_path(type(preprocess)), preprocess.settings],

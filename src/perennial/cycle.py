@@ -92,6 +92,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         show=cycle.progress("retraining"),
         warn=cycle.say,
         sampling=cycle.data.sampling,
+        augment=cycle.data.augment,
         classes=len(new.label_names),
         history_weight=history.weight,
     )

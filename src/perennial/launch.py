@@ -235,6 +235,8 @@ def _check_data(config: Mapping[str, Any]) -> None:
     check_node(data["memory"], where="data.memory")
     if data.get("preprocess") is not None:
         check_node(data["preprocess"], where="data.preprocess")
+    if data.get("augment") is not None:
+        check_node(data["augment"], where="data.augment")
     if config["task"].get("label", data["label"]) != data["label"]:
         raise ConfigError(
             f"task.label is {config['task']['label']!r} and data.label {data['label']!r}.",

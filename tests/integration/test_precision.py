@@ -92,7 +92,10 @@ def trained(
         methods=arrange(methods), model=model, loader=loader, log_every=1000, logits_of=task.outputs
     )
     plugins = [] if precision is None else [precision]
-    with quiet_lightning(), attached(module, task=task, methods=callback, scores=scores):
+    with (
+        quiet_lightning(),
+        attached(module, task=task, methods=callback, scores=scores, augmented=lambda batch: batch),
+    ):
         pl.Trainer(
             accelerator="cpu", max_steps=steps, plugins=plugins, callbacks=[callback, scores],
             limit_val_batches=0, logger=False, enable_checkpointing=False, max_epochs=-1,

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from perennial.data.augment import Noise
 from perennial.data.datamodule import CycleData
 from perennial.data.rows import Rows
 from perennial.errors import ConfigError
@@ -83,6 +84,7 @@ def train(
         label="label",
         seed=0,
         sampling=settings.pop("sampling", "passes"),
+        augment=settings.pop("augment", None),
     )
     methods = settings.pop("methods", None) or [Counting()]
 
@@ -126,6 +128,7 @@ def train(
         (17, {"accumulate": 2}),
         (9, {"new_rows": 3}),
         (17, {"sampling": "replacement"}),
+        (17, {"augment": Noise(scale=0.5), "accumulate": 2}),
         (17, {"keep": "last"}),
         (17, {"keep": "last", "validation": 0}),
     ],

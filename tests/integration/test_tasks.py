@@ -67,6 +67,40 @@ class Recommender(nn.Module):
         return scores
 
 
+class Attending(nn.Module):
+    """The next token by attention over what it may see.
+
+    Args:
+        words: Tokens.
+    """
+
+    def __init__(self, words: int = WORDS) -> None:
+        super().__init__()
+        self.embed, self.place = nn.Embedding(words, 16), nn.Embedding(LENGTH, 16)
+        self.mix, self.head = nn.Linear(16, 48), nn.Linear(16, words)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, T, words) of ids (B, T); a mask of four dimensions is added to the scores."""
+        ROWS_SEEN.append(len(input_ids))
+        place = torch.arange(input_ids.shape[1]) if position_ids is None else position_ids
+        own = self.embed(input_ids) + self.place(place)
+        q, k, v = self.mix(own)[:, None].chunk(3, dim=-1)
+        packed = attention_mask is not None and attention_mask.ndim == 4
+        seen = torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=attention_mask if packed else None, is_causal=not packed
+        )
+        logits: Tensor = self.head(own + seen[:, 0])
+        return logits
+
+
+ROWS_SEEN: list[int] = []
+
+
 def numbers(rows: int, *, shift: float, seed: int) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
     x = generator.normal(size=(rows, 4)) + np.array([0, 0, 0, 2 * shift])
@@ -223,6 +257,24 @@ def test_a_lineage_is_founded_retrained_judged_and_served(
 
 def _has(told: list[list[str]], name: str) -> Tensor:
     return torch.tensor([name in row for row in told])
+
+
+def test_packed_documents_are_judged_one_by_one(run: Run, here: Path, home: Path) -> None:
+    given = lineage("language", here, f"model._target_={__name__}.Attending", "task.pack=32")
+    ROWS_SEEN.clear()
+    result = run(*given)
+    assert result["status"] == "promoted", result["error"] or result["decision"]["checks"]
+    version = Registry(url=f"sqlite:///{home / 'registry.db'}").version("language@champion")
+    report = predictions.read(version.open(predictions.ROWS), version.open(predictions.FACTS))
+    assert len(set(report.row_id.tolist())) == len(report)
+    assert report.candidate.prediction.shape == (len(report), LENGTH - 1)
+    # 64 documents of 6 or 8 tokens fit 16 rows of 32
+    steps = [rows for rows in ROWS_SEEN if rows <= 16]
+    assert len(steps) >= result["cost"]["optimizer_steps"] == 150
+    assert not any(rows == 64 for rows in ROWS_SEEN)
+    leaky = run(*lineage("language", here, "task.pack=32", "model_name=leaky"))
+    assert leaky["status"] == "failed"
+    assert "see each other" in leaky["error"]["what"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from perennial.data.augment import Augmentation, augmented
 from perennial.data.mixing import SAMPLINGS, batches_per_epoch, draw
 from perennial.data.rows import Rows, concatenate
 from perennial.errors import ConfigError
@@ -82,8 +83,8 @@ class TrainLoader:
     """An iterable of training batches that knows where it stands.
 
     It yields ``Batch.data`` so that a module and its hooks see the form they were written for;
-    `current` holds the whole `Batch` until the next one. Sized, so that Lightning does not
-    prefetch and `current` is always the step's own.
+    `current` holds the whole `Batch` until the next one, `place` its epoch and position. Sized, so
+    that Lightning does not prefetch and `current` is always the step's own.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class TrainLoader:
         self.position = 0
         self.replayed = 0
         self.current: Batch | None = None
+        self.place = (0, 0)
 
     def __len__(self) -> int:
         return batches_per_epoch(len(self.new), self.new_per_batch)
@@ -139,7 +141,8 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[Any]:
         while self.position < len(self):
-            self.current = self.batch(self.epoch, self.position)
+            self.place = (self.epoch, self.position)
+            self.current = self.batch(*self.place)
             self.position += 1
             self.replayed += int((~self.current.is_new).sum())
             yield self.current.data
@@ -192,6 +195,7 @@ class CycleData(pl.LightningDataModule):
         label: Key of the labels in a dict.
         seed: Of the run.
         sampling: ``passes``, or ``replacement``, which draws every row on its own.
+        augment: Changes the inputs of training batches on the device; see `augmented`.
 
     Raises:
         ConfigError: Another sampling.
@@ -210,6 +214,7 @@ class CycleData(pl.LightningDataModule):
         label: str | None,
         seed: int,
         sampling: str = "passes",
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__()
         if sampling not in SAMPLINGS:
@@ -218,7 +223,7 @@ class CycleData(pl.LightningDataModule):
                 where="data.sampling",
                 mend=f"use {' or '.join(SAMPLINGS)}",
             )
-        self.sampling = sampling
+        self.sampling, self.augment = sampling, augment
         self.new, self.history = new, history
         self.new_validation, self.history_validation = new_validation, history_validation
         self.batch_size = batch_size
@@ -246,6 +251,17 @@ class CycleData(pl.LightningDataModule):
             seed=self.seed,
             sampling=self.sampling,
         )
+
+    def augmented(self, data: Any, *, rank: int) -> Any:
+        """The loader's current batch, on the device, as training sees it.
+
+        The draws depend on seed, epoch, position and rank alone, so that a resumed run makes the
+        same ones.
+        """
+        if self.augment is None:
+            return data
+        key = (self.seed, *self.train_loader.place, rank)
+        return augmented(data, self.augment, label=self.label, key=key)
 
     def train_dataloader(self) -> TrainLoader:
         """Training batches."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 from perennial.data.idx import is_idx, read_folder
 from perennial.data.partitions import is_partitioned, read_partitions
 from perennial.data.sql import has_password, is_query, masked, read_query
-from perennial.data.tables import READERS, concatenated, read_table, suffix
+from perennial.data.tables import PLAIN, READERS, Csv, concatenated, read_table, suffix
 from perennial.errors import DataError, first_line
 
 _PANDAS_INDEX = re.compile(r"(__index_level_\d+__)?")
@@ -26,7 +26,7 @@ _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 _SPLITS = {"train", "training", "validation", "valid", "val", "dev", "test", "holdout"}
 
 
-def open_source(spec: Any, *, name: str) -> datasets.Dataset:
+def open_source(spec: Any, *, name: str, csv: Csv = PLAIN) -> datasets.Dataset:
     """Open a source.
 
     Args:
@@ -37,6 +37,7 @@ def open_source(spec: Any, *, name: str) -> datasets.Dataset:
             `perennial.data.partitions`; a hub id ``org/name``; or a built ``datasets.Dataset``.
             Several splits of one source are joined, with their names in a column ``split``.
         name: The source's name, for messages: ``data.<name>``.
+        csv: How csv and tsv files are read.
 
     Raises:
         DataError: The source is missing, empty, unreadable or of an unknown kind.
@@ -46,9 +47,9 @@ def open_source(spec: Any, *, name: str) -> datasets.Dataset:
     elif isinstance(spec, datasets.Dataset):
         dataset = spec
     elif isinstance(spec, Mapping):
-        dataset = _open_mapping(spec, name)
+        dataset = _open_mapping(spec, name, csv)
     elif isinstance(spec, str | Path):
-        dataset = _open(spec, name)
+        dataset = _open(spec, name, csv)
     else:
         raise DataError(
             f"A source cannot be a {type(spec).__name__}.",
@@ -83,12 +84,12 @@ def remembered(spec: Any) -> Any:
     return None
 
 
-def _open_mapping(spec: Mapping[str, Any], name: str) -> datasets.Dataset:
+def _open_mapping(spec: Mapping[str, Any], name: str, csv: Csv) -> datasets.Dataset:
     where = _where(name, shown(spec))
     if is_query(spec):
         return _tabled(lambda: read_query(spec, where=where), where)
     if is_partitioned(spec):
-        return _tabled(lambda: read_partitions(spec, where=where), where)
+        return _tabled(lambda: read_partitions(spec, where=where, csv=csv), where)
     raise DataError(
         f"A source with the keys {', '.join(map(str, spec))} is unknown.",
         where=where,
@@ -113,14 +114,14 @@ def _unreadable(error: Exception, where: str) -> DataError:
     )
 
 
-def _open(spec: str | Path, name: str) -> datasets.Dataset:
+def _open(spec: str | Path, name: str, csv: Csv) -> datasets.Dataset:
     path = Path(spec).expanduser()
     where = _where(name, spec)
     try:
         if path.is_dir():
-            return _open_folder(path, where)
+            return _open_folder(path, where, csv)
         if path.is_file():
-            return _wrap(read_table(path, where=where))
+            return _wrap(read_table(path, where=where, csv=csv))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(error, where) from error
     if isinstance(spec, str) and _HUB_ID.fullmatch(spec) and suffix(path) not in READERS:
@@ -128,7 +129,7 @@ def _open(spec: str | Path, name: str) -> datasets.Dataset:
     raise DataError("There is no such file or folder.", where=where, mend=_close_path(path))
 
 
-def _open_folder(path: Path, where: str) -> datasets.Dataset:
+def _open_folder(path: Path, where: str, csv: Csv) -> datasets.Dataset:
     if (path / "dataset_dict.json").exists():
         return _join_splits(dict(datasets.load_from_disk(str(path))))
     if (path / "state.json").exists():
@@ -139,7 +140,7 @@ def _open_folder(path: Path, where: str) -> datasets.Dataset:
     if any(is_idx(item) for item in found):
         return _wrap(read_folder([item for item in found if is_idx(item)], where=where))
     if is_partitioned(path):
-        return _wrap(read_partitions(path, where=where))
+        return _wrap(read_partitions(path, where=where, csv=csv))
     tables = [item for item in found if suffix(item) in READERS]
     kinds = {suffix(item) for item in tables}
     if len(kinds) != 1:
@@ -150,7 +151,7 @@ def _open_folder(path: Path, where: str) -> datasets.Dataset:
         )
     if kinds == {".txt"}:
         return _text_folder(path, tables, where)
-    return _wrap(concatenated([read_table(item, where=where) for item in tables]))
+    return _wrap(concatenated([read_table(item, where=where, csv=csv) for item in tables]))
 
 
 def _image_folder(path: Path, found: Sequence[Path], where: str) -> datasets.Dataset:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from perennial.data.tables import READERS, concatenated, read_table, suffix
+from perennial.data.tables import PLAIN, READERS, Csv, concatenated, read_table, suffix
 from perennial.errors import DataError
 
 _DATED = re.compile(r"(?:[^=/]+=)?(\d{4}-\d{2}(?:-\d{2}(?:T\d{2}(?:-?\d{2})?)?)?)")
@@ -68,13 +68,14 @@ def covers(whole: Any, part: Any) -> bool:
     return begins and bool(part["until"] <= whole["until"])
 
 
-def read_partitions(spec: Any, *, where: str) -> pa.Table:
+def read_partitions(spec: Any, *, where: str, csv: Csv = PLAIN) -> pa.Table:
     """The rows of the partitions that a source names.
 
     Args:
         spec: A folder, or ``partitions`` with any of ``after``, ``until`` (dates) and ``column``,
             which names a column for the date.
         where: The source, for messages.
+        csv: How csv and tsv files are read.
 
     Raises:
         DataError: There is no partition in range, or one is empty or of an unknown kind.
@@ -91,7 +92,8 @@ def read_partitions(spec: Any, *, where: str) -> pa.Table:
     entries = _entries(Path(given["partitions"]).expanduser(), where)
     tables = []
     for date in dates:
-        table = concatenated([read_table(one, where=where) for one in _files(entries[date], where)])
+        files = _files(entries[date], where)
+        table = concatenated([read_table(one, where=where, csv=csv) for one in files])
         if column := given.get("column"):
             table = table.append_column(column, pa.array([date] * len(table), pa.string()))
         tables.append(table)

@@ -19,10 +19,12 @@ from scipy.sparse.csgraph import connected_components
 
 from perennial.data.rows import Rows
 from perennial.data.source import SourceRows
+from perennial.data.times import before, since
 from perennial.errors import ConfigError, DataError
 from perennial.types import Booleans, Strings
 
 DUPLICATES = ("group", "drop", "allow")
+GAP = "gap"
 _DECLARED = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
@@ -38,7 +40,8 @@ class Assignment:
         rows: The rows that stay (N,).
         role: ``train``, ``validation`` or ``holdout`` (N,).
         duplicate_share: Share of the source's rows that repeat an earlier one, in [0, 1].
-        removed: Rows left out: repetitions under ``drop``, copies of held-out rows under ``group``.
+        removed: Rows left out: repetitions under ``drop``, copies of held-out rows under ``group``,
+            and rows of the gap before the holdout.
         notes: Lines for the user.
     """
 
@@ -63,6 +66,8 @@ def assign_roles(
     validation_fraction: float,
     holdout_fraction: float,
     duplicates: str = "group",
+    holdout_from: Any = None,
+    gap: Any = None,
     name: str = "new",
 ) -> Assignment:
     """Divide a source's rows into train, validation and holdout.
@@ -77,6 +82,8 @@ def assign_roles(
         holdout_fraction: Share of rows held out where no split is declared, in [0, 1).
         duplicates: ``group`` puts all copies of a row, across groups too, on one side and into
             one cluster; ``drop`` keeps one copy; ``allow`` leaves them.
+        holdout_from: Time from which on rows are held out; None holds the latest share out.
+        gap: How long before the holdout rows are left out; see `perennial.data.times.before`.
         name: The source's name, for messages.
 
     Raises:
@@ -100,17 +107,27 @@ def assign_roles(
         if not (role == "validation").any():
             role = _validate(role, key, salt, validation_fraction)
     elif source.time is not None:
-        role = np.where(_latest(source.time, holdout_fraction, name), "holdout", "train")
-        role = _validate(role.astype("<U10"), key, salt, rest)
+        late = (
+            _latest(source.time, holdout_fraction, name)
+            if holdout_from is None
+            else since(source.time, holdout_from, name=name)
+        )
+        role = np.where(late, "holdout", "train").astype("<U10")
+        role[before(source.time, late, gap, name=name)] = GAP
+        role = _validate(role, key, salt, rest)
     else:
         share = uniform(key, salt=salt)
         edges = [holdout_fraction, holdout_fraction + validation_fraction]
         kinds = np.array(["holdout", "validation", "train"])
         role = kinds[np.searchsorted(edges, share, side="right")]
     keep = _kept(rows.content, role, duplicates)
+    between = int((keep & (role == GAP)).sum())
     removed = int((~keep).sum())
+    keep &= role != GAP
     rows, role, key = rows.take(keep), role[keep], key[keep]
     notes = _notes(name, len(keep), copies, removed, duplicates)
+    if between:
+        notes += (f"{name}: {between} rows left out, less than {gap} before the holdout",)
     parted = set(key[role == "train"]) & set(key[role == "holdout"])
     if parted:
         notes += (
@@ -121,7 +138,7 @@ def assign_roles(
         rows=rows,
         role=role,
         duplicate_share=copies / len(keep) if len(keep) else 0.0,
-        removed=removed,
+        removed=removed + between,
         notes=notes,
     )
 
@@ -216,7 +233,7 @@ def _kept(content: Strings, role: Strings, duplicates: str) -> Booleans:
     if duplicates == "allow":
         return np.ones(len(role), dtype=bool)
     # a declared or a time split may part copies; the side that judges keeps its copy
-    rank = np.select([role == "holdout", role == "validation"], [0, 1], 2)
+    rank = np.select([role == "holdout", role == "validation", role == GAP], [0, 1, 3], 2)
     _, inverse = np.unique(content, return_inverse=True)
     if duplicates == "drop":
         order = np.argsort(rank, kind="stable")
@@ -224,7 +241,7 @@ def _kept(content: Strings, role: Strings, duplicates: str) -> Booleans:
         keep = np.zeros(len(role), dtype=bool)
         keep[order[first]] = True
         return keep
-    best = np.full(inverse.max(initial=-1) + 1, 2)
+    best = np.full(inverse.max(initial=-1) + 1, 3)
     np.minimum.at(best, inverse, rank)
     kept: Booleans = rank == best[inverse]
     return kept

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from csv import reader
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,10 +14,49 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from perennial.errors import DataError
+from perennial.errors import ConfigError, DataError
 
 _COMPRESSED = {".gz", ".bz2"}
 _DELIMITERS = (",", ";", "\t", "|")
+
+
+@dataclass(frozen=True)
+class Csv:
+    """How csv and tsv files are read.
+
+    Attributes:
+        columns: Names of the columns of files without a header; None for files with one.
+        delimiter: What stands between values; None takes a tab in tsv files, and in others the
+            first of comma, semicolon, tab and bar that each of the first lines has as often.
+    """
+
+    columns: tuple[str, ...] | None = None
+    delimiter: str | None = None
+
+
+PLAIN = Csv()
+
+
+def check_csv(columns: Sequence[str] | None, delimiter: str | None) -> None:
+    """Refuse names and delimiters that cannot be.
+
+    Raises:
+        ConfigError: A name is blank or given twice, or a delimiter is no single character.
+    """
+    if columns is not None and (
+        not columns or len(set(columns)) < len(columns) or any(not one.strip() for one in columns)
+    ):
+        raise ConfigError(
+            f"The columns {list(columns)} are none, blank, or not distinct.",
+            where="data.columns",
+            mend="name each column of the files once, in their order",
+        )
+    if delimiter is not None and len(delimiter.encode()) != 1:
+        raise ConfigError(
+            f"{delimiter!r} cannot stand between values.",
+            where="data.delimiter",
+            mend='give one character, ";" or "\\t" say, or null',
+        )
 
 
 def suffix(path: Path) -> str:
@@ -30,19 +72,20 @@ def suffix(path: Path) -> str:
     return kinds[-1] if kinds else ""
 
 
-def read_table(path: Path, *, where: str) -> pa.Table:
+def read_table(path: Path, *, where: str, csv: Csv = PLAIN) -> pa.Table:
     """A file as a table.
 
     Args:
         path: Of one of the kinds in `READERS`.
         where: The source, for messages.
+        csv: How csv and tsv files are read.
 
     Raises:
-        DataError: The file is of another kind, or empty.
+        DataError: The file is of another kind or empty, or has other columns than are named.
         pyarrow.ArrowException, OSError, ValueError: It is not what its name says.
     """
-    reader = READERS.get(suffix(path))
-    if reader is None:
+    read = READERS.get(suffix(path))
+    if read is None:
         raise DataError(
             f"Files of kind {path.suffix or 'without a suffix'} cannot be read.",
             where=where,
@@ -50,7 +93,7 @@ def read_table(path: Path, *, where: str) -> pa.Table:
         )
     if not path.stat().st_size:
         raise DataError(f"The file {path.name} is empty.", where=where, mend="write it again")
-    return reader(path)
+    return read(path, csv, where)
 
 
 def concatenated(tables: list[pa.Table]) -> pa.Table:
@@ -58,18 +101,55 @@ def concatenated(tables: list[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def _read_csv(path: Path) -> pa.Table:
-    options = pa.csv.ParseOptions(delimiter=_delimiter(path))
-    return pa.csv.read_csv(str(path), parse_options=options)
+def _read_csv(path: Path, csv: Csv, where: str) -> pa.Table:
+    head = _head(path)
+    delimiter = csv.delimiter or ("\t" if suffix(path) == ".tsv" else _delimiter(head))
+    table = pa.csv.read_csv(
+        str(path),
+        parse_options=pa.csv.ParseOptions(delimiter=delimiter),
+        read_options=pa.csv.ReadOptions(autogenerate_column_names=csv.columns is not None),
+    )
+    if csv.columns is None:
+        return table
+    if len(csv.columns) != table.num_columns:
+        raise DataError(
+            f"{path.name} has {table.num_columns} columns between {delimiter!r}, and data.columns "
+            f"names {len(csv.columns)}.",
+            where=where,
+            mend="name each of them once, in the file's order, or set data.delimiter",
+        )
+    first = next(reader(head[:1], delimiter=delimiter), [])
+    if [one.strip() for one in first] == list(csv.columns):
+        raise DataError(
+            f"{path.name} begins with the names of its columns, which data.columns gives again.",
+            where=where,
+            mend="leave data.columns out",
+        )
+    return table.rename_columns(list(csv.columns))
 
 
-def _delimiter(path: Path) -> str:
-    """The first of the usual ones that the head of the file has."""
-    if suffix(path) == ".tsv":
-        return "\t"
+def _head(path: Path) -> list[str]:
+    """The first lines of a file, whole ones, at most 20."""
     with pa.input_stream(str(path), compression="detect") as file:
-        head = file.read(1 << 16).split(b"\n", 1)[0].decode(errors="replace")
-    return next((one for one in _DELIMITERS if one in head), ",")
+        text: str = file.read(1 << 16).decode("utf-8-sig", errors="replace")
+    lines = text.splitlines()
+    return lines[: min(20, max(len(lines) - 1, 1))]
+
+
+def _delimiter(head: list[str]) -> str:
+    """The first of the usual ones that each line has as often, else that the first line has.
+
+    Examples:
+        >>> _delimiter(["a;b", "1,5;2,5"]), _delimiter(['"last, first";age', '"B, A";3'])
+        (';', ';')
+    """
+    # what is quoted separates nothing
+    lines = [re.sub(r'"[^"]*"', "", line) for line in head]
+    for one in _DELIMITERS:
+        counts = {line.count(one) for line in lines if line.strip()}
+        if len(counts) == 1 and counts != {0}:
+            return one
+    return next((one for one in _DELIMITERS if lines and one in lines[0]), ",")
 
 
 def _read_json(path: Path) -> pa.Table:
@@ -105,14 +185,14 @@ def _read_arrow(path: Path) -> pa.Table:
 
 _COMPRESSIBLE = {".csv", ".tsv", ".json", ".jsonl", ".txt"}
 
-READERS: dict[str, Callable[[Path], pa.Table]] = {
+READERS: dict[str, Callable[[Path, Csv, str], pa.Table]] = {
     # of this very file: a folder's name, as dt=2026-11-01, would become a column
-    ".parquet": lambda path: pa.parquet.read_table(path, partitioning=None),
+    ".parquet": lambda path, *_: pa.parquet.read_table(path, partitioning=None),
     ".csv": _read_csv,
     ".tsv": _read_csv,
-    ".json": _read_json,
-    ".jsonl": _read_json,
-    ".arrow": _read_arrow,
-    ".feather": _read_arrow,
-    ".txt": _read_lines,
+    ".json": lambda path, *_: _read_json(path),
+    ".jsonl": lambda path, *_: _read_json(path),
+    ".arrow": lambda path, *_: _read_arrow(path),
+    ".feather": lambda path, *_: _read_arrow(path),
+    ".txt": lambda path, *_: _read_lines(path),
 }

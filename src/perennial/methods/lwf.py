@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ROWS = ("all", "new", "replayed")
 
+# of a LightningModule in training, on the instance
+_WRAPPED = ("training_step", "validation_step", "on_after_batch_transfer")
+
 
 class LwF(Method):
     r"""Learning without forgetting (Li & Hoiem, ECCV 2016).
@@ -130,9 +133,7 @@ class LwF(Method):
 def _copied(model: nn.Module) -> nn.Module:
     """A copy that knows nothing of the trainer, which a LightningModule holds on to."""
     own: dict[str, Any] = vars(model)
-    held: dict[str, Any] = {
-        name: own.pop(name) for name in ("training_step", "validation_step") if name in own
-    }
+    held: dict[str, Any] = {name: own.pop(name) for name in _WRAPPED if name in own}
     trainer = own.get("_trainer")
     if trainer is not None:
         own["_trainer"] = None

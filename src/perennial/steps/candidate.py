@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from perennial.data.augment import Augmentation
 from perennial.data.datamodule import CycleData, share_line, split_batch_size
 from perennial.data.learned import ROLES, Learned, Ties
 from perennial.data.logits import lacking, recalled, without_logits
@@ -78,6 +79,7 @@ def train(
     show: Any,
     warn: Any,
     sampling: str = "passes",
+    augment: Augmentation | None = None,
     classes: int = 0,
     history_weight: Floats | None = None,
 ) -> Trained:
@@ -96,7 +98,7 @@ def train(
     start = learner.score(validation, classes=classes or None)
     if classes > len(champion.label_names):
         learner.grow(new, classes, seed=seed)
-    missing = capabilities(learner, new, methods)
+    missing = capabilities(learner, new, methods, augmented=augment is not None)
     check_capabilities(methods, missing, type(learner.model).__name__)
     share = _new_share(methods, new, history)
     if share is not None and history is not None:
@@ -123,6 +125,7 @@ def train(
         label=learner.label,
         seed=seed,
         sampling=sampling,
+        augment=augment,
     )
     context = method_context(
         learner,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from perennial.data.augment import Augmentation
 from perennial.data.labels import NEW_CLASSES
 from perennial.data.learned import (
     ROLES,
@@ -24,6 +25,7 @@ from perennial.data.preprocess.base import refuse_lacking
 from perennial.data.rows import Rows, concatenate
 from perennial.data.source import SourceRows, check_schema, open_source, read_rows
 from perennial.data.split import assign_roles
+from perennial.data.tables import Csv, check_csv
 from perennial.errors import ConfigError, DataError
 from perennial.steps.lineage import Lineage
 from perennial.tasks.base import Task
@@ -39,12 +41,18 @@ class Data:
             those after the last one that the lineage has met. None where a lineage is only founded.
         history: Source of what the champion has learned, or None.
         history_holdout: A test set of the user's own, which the lineage then holds out for good.
+        columns: Names of the columns of csv and tsv files without a header, in the files' order.
+        delimiter: What stands between the values of csv files; None looks at their first lines.
         label: Target column; None for a task whose targets are the inputs themselves.
         features: Feature columns; None takes all others.
         id_column: Column of row ids, or None for content hashes.
         group_column: Rows of one group (a user, a session) fall on one side of the split.
         split_column: Column that says train, validation or holdout.
         time_column: The latest rows by this column are the holdout.
+        holdout_from: Time from which on rows of ``new`` are held out, in the form of the time
+            column; None holds the latest share out.
+        gap: Rows of so long before the held-out ones are left out: a number in the time column's
+            unit, or ``12h``, ``7d``, ``2w`` for dates and times. None leaves none out.
         slice_columns: Columns by whose values the gate looks at slices of the holdouts; features
             only where ``features`` names them.
         form: ``tuple`` or ``dict``: what the module's ``training_step`` gets.
@@ -53,6 +61,8 @@ class Data:
         holdout_fraction: Share of rows never trained on, where no split is declared.
         preprocess: Makes model inputs of raw columns, text and categories among them; fitted once,
             on the training rows that found the lineage. None takes columns of numbers as they are.
+        augment: Changes the inputs of training batches on the device, by chance; what is stored,
+            validated, judged or estimated from is as it came.
         memory: Keeps a bounded sample of history with each version.
         sampling: ``passes`` visits every new row once an epoch; ``replacement`` draws each on its
             own.
@@ -63,19 +73,24 @@ class Data:
         kind: What the targets are, as the task has it; see `for_task`.
 
     Raises:
-        ConfigError: ``new_classes`` is neither, or ``features`` lack what is preprocessed.
+        ConfigError: ``new_classes`` is neither, ``features`` lack what is preprocessed, or settings
+            of csv files or of time make no sense.
     """
 
     memory: Memory = field(default_factory=Memory)
     new: Any = None
     history: Any = None
     history_holdout: Any = None
+    columns: Sequence[str] | None = None
+    delimiter: str | None = None
     label: str | None = "label"
     features: Sequence[str] | None = None
     id_column: str | None = None
     group_column: str | None = None
     split_column: str | None = None
     time_column: str | None = None
+    holdout_from: Any = None
+    gap: Any = None
     slice_columns: Sequence[str] = ()
     form: str = "tuple"
     duplicates: str = "group"
@@ -84,6 +99,7 @@ class Data:
     sampling: str = "passes"
     new_classes: str = "refuse"
     preprocess: Preprocessor | None = None
+    augment: Augmentation | None = None
     kind: str = field(default="class", init=False)
 
     def __post_init__(self) -> None:
@@ -93,9 +109,17 @@ class Data:
                 where="data.new_classes",
                 mend=f"use {' or '.join(NEW_CLASSES)}",
             )
-        for name in ("features", "slice_columns"):
+        for name in ("features", "slice_columns", "columns"):
             if isinstance(given := getattr(self, name), str):
                 object.__setattr__(self, name, (given,))
+        check_csv(self.columns, self.delimiter)
+        for name in ("holdout_from", "gap"):
+            if getattr(self, name) is not None and self.time_column is None:
+                raise ConfigError(
+                    f"data.{name} is given, and no column tells the time of a row.",
+                    where=f"data.{name}, data.time_column",
+                    mend="name it in data.time_column",
+                )
         if self.preprocess is not None:
             refuse_lacking(self.preprocess.columns, self.features)
 
@@ -145,6 +169,11 @@ class Data:
             "data.memory.seed": self.memory.seed,
         }
 
+    @property
+    def csv(self) -> Csv:
+        """How csv and tsv files are read."""
+        return Csv(None if self.columns is None else tuple(self.columns), self.delimiter)
+
     def on(self, known: Sequence[Any]) -> Data:
         """With dated partitions made explicit; see `perennial.data.partitions.resolved`.
 
@@ -171,7 +200,7 @@ class Data:
         Raises:
             DataError: See `perennial.data.source`.
         """
-        dataset = open_source(spec, name=name)
+        dataset = open_source(spec, name=name, csv=self.csv)
         there = dataset.column_names
         slices = [column for column in self.slice_columns if holds_out or column in there]
         return read_rows(
@@ -251,6 +280,8 @@ def split(
         validation_fraction=data.validation_fraction,
         holdout_fraction=data.holdout_fraction if holdout else 0.0,
         duplicates=data.duplicates,
+        holdout_from=data.holdout_from if name == "new" else None,
+        gap=data.gap,
         name=name,
     )
     rows, role = assigned.rows, assigned.role

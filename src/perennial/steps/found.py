@@ -295,6 +295,7 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
             show=cycle.progress("bootstrap"),
             warn=cycle.say,
             sampling=cycle.data.sampling,
+            augment=cycle.data.augment,
         )
         trained = {
             "optimizer_steps": first.fit.optimizer_steps,

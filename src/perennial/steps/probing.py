@@ -32,7 +32,9 @@ _ROWS = 16
 _NOISE = 1e-5
 
 
-def capabilities(learner: Learner, rows: Rows, methods: Sequence[Method]) -> dict[str, str]:
+def capabilities(
+    learner: Learner, rows: Rows, methods: Sequence[Method], *, augmented: bool = False
+) -> dict[str, str]:
     """Find out on a few rows what the module gives; it is then what it was, bit by bit.
 
     Args:
@@ -40,6 +42,7 @@ def capabilities(learner: Learner, rows: Rows, methods: Sequence[Method]) -> dic
         rows: At least one row.
         methods: Those that may require something. Whether stored logits can be compared costs up
             to 32 forwards in training mode, so it is found out only where one of them does.
+        augmented: Whether ``data.augment`` changes training batches.
 
     Returns:
         Capability to the reason why it is missing; empty where nothing is.
@@ -57,6 +60,8 @@ def capabilities(learner: Learner, rows: Rows, methods: Sequence[Method]) -> dic
             )
         if any("stored_logits" in method.requires for method in methods):
             reason = _no_stored_logits(learner, outputs, len(batch))
+            if augmented:
+                reason = "data.augment changes batches, so that stored logits are of another input"
             if reason is None and _draws(learner, batch.data):
                 reason = "its forward changes rows at random in training (augmentation, noise)"
             if reason:

@@ -6,6 +6,7 @@ Shapes: B rows, T positions, V tokens of the vocabulary.
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 import numpy as np
@@ -13,27 +14,42 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from perennial.errors import ConfigError
+from perennial.errors import ConfigError, first_line
 from perennial.tasks.base import called, require_outputs
 from perennial.tasks.likelihood import IGNORED, CategoricalTokens
+from perennial.tasks.packing import (
+    WHERE,
+    accepted,
+    floating,
+    packing,
+    quietly,
+    same_logits,
+    through,
+)
 from perennial.tasks.tokens import Positions
 from perennial.types import Predictions
+
+TRIED = 4  # documents of a batch that are tried packed and alone
 
 
 class CausalLanguage(Positions):
     """Next-token prediction; loss and score of a row are means over its tokens.
 
-    A row's target is the row itself, one position on. With ``documents`` a row may be packed with
-    several of them: no token is predicted from another document, nor from padding.
+    A row is one document, and its target is the row itself, one position on. With ``pack`` the
+    documents of a training batch go through the model packed: several in one row of that many
+    tokens, which saves what padding costs. No document sees another: positions begin anew in each,
+    and attention gets a block mask, ``attention_mask`` (R, 1, L, L), that is added to its scores.
+    Whether a model heeds both is tried on the first batch, in evaluation mode, and one that gives
+    other logits than for documents alone is refused. Losses, scores, ids and origins stay those
+    of documents, and whatever is scored or judged is not packed.
 
     Args:
         tokens: Input column of token ids (B, T); of a batch that is a tuple, the first element.
         mask: Input column (B, T) that is 0 at padding, passed on to the model; None has no padding.
-        documents: Input column (B, T) that numbers a row's documents from 1, 0 at padding; it is
-            not passed on. None is one document a row.
+        pack: Tokens of a packed row, at least T; None leaves each document its row.
 
     Raises:
-        ConfigError: One column is given two purposes.
+        ConfigError: One column is given two purposes, or documents are to be packed without a mask.
     """
 
     target_kind = "none"
@@ -44,59 +60,100 @@ class CausalLanguage(Positions):
         *,
         tokens: str = "input_ids",
         mask: str | None = "attention_mask",
-        documents: str | None = None,
+        pack: int | None = None,
     ) -> None:
-        if len({tokens, mask, documents}) < 3 and not (mask is None and documents is None):
+        if tokens == mask:
             raise ConfigError(
                 "One column is given two purposes.",
-                where="task.tokens, task.mask, task.documents",
+                where="task.tokens, task.mask",
                 mend="name each column once",
             )
-        self.tokens, self.mask, self.documents = tokens, mask, documents
+        if pack is not None and (mask is None or pack < 2):
+            raise ConfigError(
+                f"Documents cannot be packed into rows of {pack} tokens"
+                + (" without a mask that says where they end." if mask is None else "."),
+                where=WHERE,
+                mend="name task.mask, and give a multiple of the usual document's length",
+            )
+        self.tokens, self.mask, self.pack = tokens, mask, pack
         self.likelihood = CategoricalTokens()
-        self.arguments: dict[str, Any] = {"tokens": tokens, "mask": mask, "documents": documents}
+        self.arguments: dict[str, Any] = {"tokens": tokens, "mask": mask, "pack": pack}
+        self._proven: weakref.ref[nn.Module] | None = None
 
     def split_batch(self, batch: Any) -> tuple[Any, Tensor]:
         """Inputs, and the next token (B, T - 1) of each position, -100 where there is none.
 
         Raises:
-            ConfigError: A column is not there.
+            ConfigError: The column of tokens is not there.
         """
         if not isinstance(batch, dict):
-            if self.documents is not None:
-                raise ConfigError(
-                    "Documents are told apart by a column's name, and the batch has no names.",
-                    where="task.documents, data.form",
-                    mend="use data.form=dict",
-                )
             return (batch[0] if len(batch) == 1 else tuple(batch)), next_tokens(batch[0])
-        for name in (self.tokens, self.documents):
-            if name is not None and name not in batch:
-                raise ConfigError(
-                    f"There is no column {name!r}; there are {', '.join(batch)}.",
-                    where="task.tokens, task.documents",
-                    mend="name the columns of token ids and of documents",
-                )
-        inputs = {name: value for name, value in batch.items() if name != self.documents}
-        parts = None if self.documents is None else batch[self.documents]
+        if self.tokens not in batch:
+            raise ConfigError(
+                f"There is no column {self.tokens!r}; there are {', '.join(batch)}.",
+                where="task.tokens",
+                mend="name the column of token ids",
+            )
         mask = batch.get(self.mask) if self.mask is not None else None
-        return inputs, next_tokens(batch[self.tokens], mask=mask, documents=parts)
+        return batch, next_tokens(batch[self.tokens], mask=mask)
 
     def outputs(self, model: nn.Module, batch: Any) -> Tensor:
-        """Logits (B, T - 1, V) of the next token.
+        """Logits (B, T - 1, V) of the next token; packed where the model is in training mode.
 
         Raises:
+            ConfigError: The model lets packed documents see each other, or cannot take them.
             EvaluationError: The model returned something else.
         """
         inputs, target = self.split_batch(batch)
-        logits = require_outputs(
-            called(model, inputs),
-            len(target),
-            dimensions=3,
-            what="logits (rows, positions, tokens)",
-            model=model,
+        if self.pack is not None and model.training:
+            return self._packed(model, inputs, length=self.pack)[:, :-1]
+        return self._logits(model, inputs, len(target))[:, :-1]
+
+    def _logits(self, model: nn.Module, inputs: Any, rows: int) -> Tensor:
+        what = "logits (rows, positions, tokens)"
+        return require_outputs(called(model, inputs), rows, dimensions=3, what=what, model=model)
+
+    def _packed(self, model: nn.Module, inputs: Any, *, length: int) -> Tensor:
+        """Logits (B, T, V) by way of packed rows."""
+        if not isinstance(inputs, dict) or self.mask not in inputs:
+            raise ConfigError(
+                "Documents can be packed where a mask says where they end, and there is none.",
+                where=f"{WHERE}, task.mask, data.form",
+                mend="use data.form=dict and name the mask's column in task.mask",
+            )
+        if self._proven is None or self._proven() is not model:
+            self._prove(model, inputs)
+        return self._through(model, inputs, length)
+
+    def _through(self, model: nn.Module, inputs: dict[str, Tensor], length: int) -> Tensor:
+        assert self.mask is not None
+        plan = packing(inputs[self.mask] != 0, length=length)
+        return through(
+            lambda given: self._logits(model, given, plan.rows),
+            inputs,
+            plan,
+            mask=self.mask,
+            names=accepted(model),
+            dtype=floating(model),
         )
-        return logits[:, :-1]
+
+    def _prove(self, model: nn.Module, inputs: dict[str, Tensor]) -> None:
+        """Refuse a model that gives packed documents other logits than documents alone."""
+        assert self.mask is not None
+        used = inputs[self.mask] != 0
+        chosen = (used.sum(dim=1) > 1).nonzero()[:TRIED, 0]
+        if len(chosen) < 2:
+            return  # nothing to see, until a batch has two documents
+        few = {name: values[chosen] for name, values in inputs.items() if len(values) == len(used)}
+        with quietly(model), torch.autocast(used.device.type, enabled=False):
+            alone = self._logits(model, few, len(chosen))
+            try:
+                packed = self._through(model, few, int(used[chosen].sum()))
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                raise _not_packable(model, f"fails on them: {first_line(error)}") from error
+        if not same_logits(alone, packed, used[chosen]):
+            raise _not_packable(model, "lets them see each other, or counts their positions on")
+        self._proven = weakref.ref(model)
 
     def widened(self, outputs: Tensor, classes: int) -> Tensor:
         """The outputs: the vocabulary is the model's."""
@@ -112,23 +169,27 @@ class CausalLanguage(Positions):
         return {"token_accuracy": float(predictions.score.mean()), "perplexity": perplexity}
 
 
-def next_tokens(
-    tokens: Tensor, *, mask: Tensor | None = None, documents: Tensor | None = None
-) -> Tensor:
+def next_tokens(tokens: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """What comes next at each position but the last (B, T - 1), -100 where nothing is asked.
 
     Args:
         tokens: Ids (B, T).
         mask: 0 at padding (B, T).
-        documents: Number of each position's document (B, T), 0 at padding.
 
-    >>> next_tokens(torch.tensor([[7, 8, 9, 5]]), documents=torch.tensor([[1, 1, 2, 2]])).tolist()
-    [[8, -100, 5]]
+    >>> next_tokens(torch.tensor([[7, 8, 9, 0]]), mask=torch.tensor([[1, 1, 1, 0]])).tolist()
+    [[8, 9, -100]]
     """
     target = tokens[:, 1:].long()
-    asked = torch.ones_like(target, dtype=torch.bool)
-    if mask is not None:
-        asked &= (mask[:, 1:] != 0) & (mask[:, :-1] != 0)
-    if documents is not None:
-        asked &= (documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] != 0)
-    return target.masked_fill(~asked, IGNORED)
+    if mask is None:
+        return target
+    return target.masked_fill((mask[:, 1:] == 0) | (mask[:, :-1] == 0), IGNORED)
+
+
+def _not_packable(model: nn.Module, reason: str) -> ConfigError:
+    return ConfigError(
+        f"Documents cannot be packed for {type(model).__name__}: it {reason}.",
+        where=WHERE,
+        mend="set task.pack=null; or let forward heed position_ids (R, L) and an attention_mask "
+        "(R, 1, L, L) that is added to the scores, as transformers' models do with sdpa or eager "
+        "attention",
+    )

@@ -206,9 +206,20 @@ def attached(
     task: Task,
     methods: MethodCallback,
     scores: ValidationScores,
+    augmented: Callable[[Any], Any],
 ) -> Iterator[None]:
-    """Wrap the instance's steps while the context is open; the class is left as it is."""
+    """Wrap the instance's steps while the context is open; the class is left as it is.
+
+    Args:
+        module: At the root.
+        task: Scores validation rows.
+        methods: Add their terms to the loss.
+        scores: Take the scores.
+        augmented: A training batch on the device, after the module's own hooks, to what the step
+            and the methods see of it.
+    """
     own_validation = is_overridden("validation_step", module)
+    after_transfer = module.on_after_batch_transfer
     training_step = module.training_step
     validation_step = module.validation_step
 
@@ -226,10 +237,16 @@ def attached(
         step.own_logits = functools.partial(_own_logits, step, parts)
         return _add_terms(step.outputs, methods)
 
+    @functools.wraps(after_transfer)
+    def on_after_batch_transfer(batch: Any, dataloader_idx: int) -> Any:
+        batch = after_transfer(batch, dataloader_idx)
+        return augmented(batch) if module.trainer.training else batch
+
     def score(batch: Any) -> None:
         with eval_mode(module):
             scores.add(task.scores(task.outputs(module, batch), batch))
 
+    module.on_after_batch_transfer = on_after_batch_transfer  # type: ignore[method-assign]
     module.training_step = with_terms  # type: ignore[method-assign]
     module.validation_step = (  # type: ignore[method-assign]
         _score_first(validation_step, score) if own_validation else _score_only(score)
@@ -237,7 +254,7 @@ def attached(
     try:
         yield
     finally:
-        del module.training_step, module.validation_step
+        del module.training_step, module.validation_step, module.on_after_batch_transfer
 
 
 def _score_first(own: Callable[..., Any], score: Callable[[Any], None]) -> Callable[..., Any]:

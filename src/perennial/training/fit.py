@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -150,7 +151,8 @@ def fit(
     )
     check_optimizer(module, trainer)
     started = time.monotonic()
-    with attached(module, task=task, methods=callback, scores=scores):
+    augmented = partial(data.augmented, rank=trainer.global_rank)
+    with attached(module, task=task, methods=callback, scores=scores, augmented=augmented):
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except SystemExit as stopped:

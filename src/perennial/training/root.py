@@ -50,6 +50,12 @@ def root_module(
             where="model",
             mend="write training_step, or name the plain torch.nn.Module inside it",
         )
+    if getattr(task, "pack", None) is not None:
+        raise ConfigError(
+            f"{name} brings its own training_step, which packs documents or does not.",
+            where="task.pack",
+            mend="set task.pack=null",
+        )
     if not is_overridden("configure_optimizers", built):
         _give(built, optimizer)
         return built, ()

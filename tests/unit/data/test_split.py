@@ -101,6 +101,73 @@ def test_time_split_keeps_ties_together():
         assign_roles(source(range(3), time=np.ones(3)), **OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("time", "start", "gap", "early"),
+    [
+        (np.arange(10), 7, 2, 5),
+        (np.arange(10) / 2, 3.5, 1, 5),
+        (np.arange("2026-11-01", "2026-11-11", dtype="M8[D]"), "2026-11-08", "2d", 5),
+        (np.arange("2026-11-01", "2026-11-11", dtype="M8[D]"), "2026-11-08", "30h", 5),
+        (np.arange("2026-11-01", "2026-11-11", dtype="M8[D]").astype("M8[ns]"),
+         "2026-11-08", "1w", 0),
+        (np.arange("2026-01-04", "2026-03-15", 7, dtype="M8[D]"), "2026-02-22", "2w", 5),
+    ],
+)  # fmt: skip
+def test_a_time_and_a_gap_part_training_from_holdout(time, start, gap, early):
+    options = OPTIONS | {"validation_fraction": 0.0}
+    assigned = assign_roles(source(range(10), time=time), **options, holdout_from=start, gap=gap)
+    found = {
+        role: assigned.rows.id[assigned.role == role].astype(int).tolist()
+        for role in ("train", "holdout")
+    }
+    assert found == {"train": list(range(early + 1)), "holdout": [7, 8, 9]}
+    assert set(assigned.role) == {"train", "holdout"}
+    assert assigned.removed == 6 - early
+    assert f"{6 - early} rows left out, less than {gap} before the holdout" in assigned.notes[0]
+
+
+def test_a_gap_holds_before_the_latest_share_too_and_copies_do_not_bring_its_rows_back():
+    content = [0, 1, 2, 3, 4, 4, 6, 7, 8, 0]
+    for duplicates, train in (("group", [1, 2, 3, 4]), ("drop", [1, 2, 3, 4])):
+        assigned = assign_roles(
+            source(content, time=np.arange(10)), **OPTIONS | {"validation_fraction": 0.0},
+            gap=3, duplicates=duplicates,
+        )  # fmt: skip
+        found = assigned.rows.id[assigned.role == "train"].astype(int).tolist()
+        assert found == train, duplicates
+        assert "gap" not in assigned.role
+
+
+def test_text_is_compared_as_text_and_has_no_gap():
+    time = np.array([f"week {i}" for i in range(10)])
+    role = assign_roles(source(range(10), time=time), **OPTIONS, holdout_from="week 8").role
+    assert np.flatnonzero(role == "holdout").tolist() == [8, 9]
+    with pytest.raises(DataError, match=r"None .* range from week 0 to week 9"):
+        assign_roles(source(range(10), time=time), **OPTIONS, holdout_from="week x")
+    with pytest.raises(ConfigError, match="no gap between times like week 0"):
+        assign_roles(source(range(10), time=time), **OPTIONS, gap="2d")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"holdout_from": 99}, DataError, "None of the 10 rows are from 99 on; .* 0 to 9"),
+        ({"holdout_from": 0}, DataError, "All of the 10 rows"),
+        ({"holdout_from": "november"}, ConfigError, "no time like 0"),
+        ({"gap": 99}, DataError, "No row is 99 earlier"),
+        ({"gap": "2d"}, ConfigError, "no gap between times like 0"),
+        ({"gap": -1}, ConfigError, "no gap"),
+    ],
+)
+def test_times_that_part_nothing_are_refused(options, error, words):
+    with pytest.raises(error, match=words):
+        assign_roles(source(range(10), time=np.arange(10)), **OPTIONS, **options)
+    dates = np.arange("2026-11-01", "2026-11-11", dtype="M8[D]")
+    for bad in ({"holdout_from": "november"}, {"gap": 3}, {"gap": "0d"}, {"gap": "3 months"}):
+        with pytest.raises(ConfigError):
+            assign_roles(source(range(10), time=dates), **OPTIONS, **bad)
+
+
 @pytest.mark.parametrize(("validation", "holdout"), [(-0.1, 0.2), (0.5, 0.5), (0.1, 1.0)])
 def test_bad_fractions(validation, holdout):
     with pytest.raises(ConfigError, match="Fractions"):

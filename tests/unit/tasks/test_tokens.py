@@ -81,48 +81,23 @@ def test_outputs_are_as_wide_as_the_targets() -> None:
         task.outputs(Fixed(logits[:, 0]), (torch.zeros(ROWS, 5), target))
 
 
-def test_next_tokens_cross_neither_documents_nor_padding() -> None:
+def test_next_tokens_do_not_cross_into_padding() -> None:
     tokens = torch.tensor([[4, 5, 6, 7, 8, 0]])
-    documents = torch.tensor([[1, 1, 2, 2, 2, 0]])
     assert next_tokens(tokens).tolist() == [[5, 6, 7, 8, 0]]
-    assert next_tokens(tokens, documents=documents).tolist() == [[5, -100, 7, 8, -100]]
     left = torch.tensor([[0, 0, 1, 1, 1, 0]])
     assert next_tokens(tokens, mask=left).tolist() == [[-100, -100, 7, 8, -100]]
 
 
-def test_a_packed_row_costs_what_its_documents_cost_alone() -> None:
-    torch.manual_seed(0)
-    embed = nn.Embedding(9, 9)
-    packed = {
-        "input_ids": torch.tensor([[1, 2, 3, 4, 5, 6]]),
-        "document": torch.tensor([[1, 1, 1, 2, 2, 2]]),
-    }
-
-    def model(input_ids: torch.Tensor) -> torch.Tensor:
-        return embed(input_ids)
-
-    task, plain = CausalLanguage(mask=None, documents="document"), CausalLanguage(mask=None)
-    found = task.per_example_loss(task.outputs(model, packed), packed)  # type: ignore[arg-type]
-    alone = [
-        plain.per_example_loss(plain.outputs(model, one), one)  # type: ignore[arg-type]
-        for one in ({"input_ids": packed["input_ids"][:, part]} for part in (slice(3), slice(3, 6)))
-    ]
-    torch.testing.assert_close(found, torch.stack(alone).mean(dim=0))
-
-
-def test_the_mask_goes_to_the_model_and_documents_do_not() -> None:
+def test_the_columns_of_a_language_model_are_named_once() -> None:
     ids = torch.ones(2, 4, dtype=torch.long)
-    batch = {"input_ids": ids, "attention_mask": ids, "document": ids}
     model = Fixed(torch.zeros(2, 4, 3))
-    task = CausalLanguage(documents="document")
-    assert task.outputs(model, batch).shape == (2, 3, 3)
+    batch = {"input_ids": ids, "attention_mask": ids}
+    assert CausalLanguage().outputs(model, batch).shape == (2, 3, 3)
     assert model.got == ["input_ids", "attention_mask"]
-    with pytest.raises(ConfigError, match="There is no column 'document'"):
-        task.split_batch({"input_ids": ids})
-    with pytest.raises(ConfigError, match="no names"):
-        task.split_batch((ids,))
+    with pytest.raises(ConfigError, match="There is no column 'input_ids'"):
+        CausalLanguage().split_batch({"ids": ids})
     with pytest.raises(ConfigError, match="two purposes"):
-        CausalLanguage(documents="input_ids")
+        CausalLanguage(mask="input_ids")
 
 
 def test_perplexity_is_that_of_the_mean_loss() -> None:

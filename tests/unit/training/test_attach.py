@@ -104,7 +104,7 @@ def with_logits(part: Rows) -> Rows:
     return put(part, mask, np.arange(2.0 * len(part)).reshape(-1, 2).astype(np.float16), 1)
 
 
-def cycle_data(history: Rows | None = None) -> CycleData:
+def cycle_data(history: Rows | None = None, augment: Any = None) -> CycleData:
     return CycleData(
         new=rows(24, 1),
         history=rows(24, 2) if history is None else history,
@@ -115,6 +115,7 @@ def cycle_data(history: Rows | None = None) -> CycleData:
         form="tuple",
         label="label",
         seed=0,
+        augment=augment,
     )
 
 
@@ -123,10 +124,11 @@ def train(
     *methods: Method,
     module: pl.LightningModule | None = None,
     history: Rows | None = None,
+    augment: Any = None,
     **settings: Any,
 ) -> Any:
     module = module or Foreign()
-    data = cycle_data(history)
+    data = cycle_data(history, augment)
     training = {"max_steps": 6, "validate_every": 3, "accelerator": "cpu", **settings}
     fit(
         module=module,
@@ -149,6 +151,45 @@ def test_phases_run_in_order_once_per_optimizer_step(tmp_path: Path) -> None:
     assert all(len(step.batch) == 8 and step.batch.is_new.sum() == 4 for step in method.seen)
     assert "training_step" not in vars(module)
     assert "validation_step" not in vars(module)
+
+
+class Moving(Foreign):
+    """Moves its batches by a hook of its own, and keeps what its steps got."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.got: dict[str, list[Tensor]] = {"training": [], "validation": []}
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch[0] + 100, batch[1]
+
+    def training_step(self, batch: Any) -> dict[str, Tensor]:
+        self.got["training"].append(batch[0])
+        return super().training_step(batch)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.got["validation"].append(batch[0])
+
+
+def test_training_alone_sees_augmented_batches_after_the_modules_own_hooks(tmp_path: Path) -> None:
+    asked = []
+
+    def double(inputs: Any, *, generator: torch.Generator) -> Any:
+        asked.append(inputs[0].clone())
+        return (inputs[0] * 2,)
+
+    method, module, history = Recorder(), Moving(), rows(24, 2)
+    before = {name: values.copy() for name, values in history.features.items()}
+    train(tmp_path, method, module=module, augment=double, history=history)
+    assert len(asked) == len(module.got["training"]) == 6
+    for given, got, step in zip(asked, module.got["training"], method.seen, strict=True):
+        assert torch.equal(got, given * 2)
+        assert torch.equal(step.batch.data[0], got)
+        assert step.batch.is_new.sum() == 4
+    assert 90 < torch.cat(module.got["validation"]).mean() < 110
+    assert 180 < torch.cat(module.got["training"]).mean() < 220
+    assert "on_after_batch_transfer" not in vars(module)
+    assert all(np.array_equal(history.features[name], before[name]) for name in before)
 
 
 @pytest.mark.parametrize("settings", [{}, {"accumulate": 3}, {"gradient_clip": 0.05}])
