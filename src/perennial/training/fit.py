@@ -18,7 +18,8 @@ from perennial import files
 from perennial.data.datamodule import CycleData
 from perennial.errors import ConfigError, TrainingError
 from perennial.methods.base import Method, arrange
-from perennial.models.checkpoint import not_finite, read_safetensors
+from perennial.models.checkpoint import read_safetensors
+from perennial.models.conversion import not_finite
 from perennial.tasks.base import Task
 from perennial.training.attach import MethodCallback, ValidationScores, attached
 from perennial.training.callbacks import (
