@@ -55,8 +55,8 @@ def _of_shapes(wrong: list[str], found: Mapping[str, Tensor], wanted: Mapping[st
             "the model: another number of classes"
         )
     return (
-        f"{layer} alone differs, with {theirs[0]} rows in the checkpoint and {ours[0]} in the model: "
-        "another number of classes, where it gives the outputs, or of tokens, items or "
+        f"{layer} alone differs, with {theirs[0]} rows in the checkpoint and {ours[0]} in the "
+        "model: another number of classes, where it gives the outputs, or of tokens, items or "
         "categories, where it is an embedding (model.*)"
     )
 

@@ -169,8 +169,9 @@ def restored(
         )
     module, _, name = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
-        if not inspect.isclass(found) or not hasattr(found, "load"):
+        found: Any = getattr(importlib.import_module(module), name)
+        is_preprocessor = inspect.isclass(found) and hasattr(found, "load")
+        if not is_preprocessor:
             raise TypeError("it is no class of a preprocessor")
         arguments = described["arguments"]
         if target in OURS and (odd := sorted(arguments.keys() - found().settings.keys())):
