@@ -124,12 +124,6 @@ class CausalLanguage(Positions):
 
     def _packed(self, model: nn.Module, inputs: Any, *, length: int) -> Tensor:
         """Logits (B, T, V) by way of packed rows."""
-        if not isinstance(inputs, dict) or self.mask not in inputs:
-            raise ConfigError(
-                "Documents can be packed where a mask says where they end, and there is none.",
-                where=f"{WHERE}, task.mask, data.form",
-                mend="use data.form=dict and name the mask's column in task.mask",
-            )
         if self._proven is None or self._proven() is not model:
             self._prove(model, inputs)
         return self._through(model, inputs, length)
