@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -202,17 +202,46 @@ def version_files(model: nn.Module, *, adapted: bool) -> dict[str, bytes]:
 def _weights(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
     lightning = isinstance(content, dict) and "pytorch-lightning_version" in content
     found = _tensors(content)
-    for key in _NESTED if found is None and isinstance(content, dict) else ():
-        found = found or _tensors(dict.get(content, key))
+    if found is None and isinstance(content, dict):
+        found = _nested(content, ("state_dict",) if lightning else _NESTED, path)
     if found is None:
         raise CheckpointError(
-            "The file holds a whole pickled object, and no weights by name."
-            if isinstance(content, Inert)
-            else f"The file holds a {type(content).__name__} and no weights by name.",
+            f"The file holds {_held(content)} and no weights by name.",
             where=f"checkpoint={path}",
             mend="save the weights alone: torch.save(model.state_dict(), path)",
         )
     return found, "lightning" if lightning else "state_dict"
+
+
+def _nested(content: dict[Any, Any], keys: Sequence[str], path: Path) -> dict[str, Tensor] | None:
+    """The weights under one of the keys that they are usually saved by."""
+    found = {key: one for key in keys if (one := _tensors(dict.get(content, key))) is not None}
+    if len(found) > 1:
+        raise CheckpointError(
+            f"The file holds weights under {' and under '.join(map(repr, found))}: which are meant "
+            "is not clear.",
+            where=f"checkpoint={path}",
+            mend="save the state_dict of the one that serves, and adopt that",
+        )
+    return next(iter(found.values()), None)
+
+
+def _held(content: Any) -> str:
+    """What was read in the place of weights, in words."""
+    if isinstance(content, Inert):
+        return "a whole pickled object,"
+    if isinstance(content, Tensor):
+        return "one tensor without a name"
+    if not isinstance(content, dict):
+        return f"a {type(content).__name__}"
+    items = list(dict.items(content))
+    odd = [key for key, value in items if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if not items:
+        return "an empty dict"
+    if len(odd) < len(items):
+        return f"tensors beside {shortened(repr(odd[0]))}, which is none,"
+    names = shortened(", ".join(map(repr, odd[:_SHOWN])))
+    return f"a dict of {names}, none a plain tensor (dense, with its numbers),"
 
 
 def _tensors(value: Any) -> dict[str, Tensor] | None:
