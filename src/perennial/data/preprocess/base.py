@@ -179,7 +179,9 @@ def restored(
         preprocess: Preprocessor = found(**arguments)
         files = {one: read(f"preprocess/{one}") for one in described["files"]}
         preprocess.load(described["state"], files)
-    except (ImportError, AttributeError, TypeError, ValueError, KeyError) as error:
+    except (
+        ImportError, AttributeError, TypeError, ValueError, KeyError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         raise RegistryError(
             f"The preprocessing of {ref}, {target}, cannot be restored: {error}.",
             where=ref,
