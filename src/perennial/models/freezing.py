@@ -84,7 +84,7 @@ def keep_statistics(model: nn.Module) -> None:
         if tracks and own and not any(p.requires_grad for p in own):
             layer.eval()
             # whoever calls train() on the whole model, Lightning or the user's own code, comes here
-            layer.train = _Stays(layer)  # type: ignore[method-assign, assignment]
+            layer.train = _Stays(layer)  # type: ignore[method-assign]
 
 
 class _Stays:

@@ -71,6 +71,7 @@ def test_a_model_that_reads_elsewhere_is_not_built_without_its_record() -> None:
         built("perennial.models.huggingface.HuggingFace", path="org/name")
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
 @pytest.mark.parametrize(
     ("hidden", "words"),
     [([0] * 67, "lists 67 sizes"), ([0] * 60, "more layers than the 2 tensors"),
