@@ -110,7 +110,11 @@ def result_of(report: EvaluationReport, number: int) -> dict[str, Any]:
         "decision": decision,
         "forgetting": {"average_accuracy": 0.8, "matrix": [[0.8, 0.7], [0.9, 0.8]]},
         "serving": None,
-        "curve": [{"step": 50 * i, "new": 0.5 + 0.01 * i, "history": 0.9} for i in range(21)],
+        "validation": {
+            "champion": {"new": 0.5, "history": 0.9},
+            "candidate": {"new": 0.7, "history": 0.9},
+            "curve": [{"step": 50 * i, "new": 0.5 + 0.01 * i, "history": 0.9} for i in range(21)],
+        },
         "cost": cost,
         "config_sha256": "0" * 64,
         "data": {"new": {"rows": 1000, "sha256": "a" * 64}, "history": None, "memory": None},

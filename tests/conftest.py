@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from support.postgres import server, url  # noqa: F401
+
 Run = Callable[..., dict[str, Any]]
 
 

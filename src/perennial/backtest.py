@@ -25,6 +25,7 @@ from perennial.data.memory import Memory
 from perennial.data.source import open_source
 from perennial.errors import ConfigError, DataError
 from perennial.evaluation.forgetting import Matrix, summary
+from perennial.files import digest
 from perennial.methods.base import Method
 from perennial.promotion.policy import Policy
 from perennial.promotion.registry import CycleRecord, Registry, Version
@@ -33,7 +34,7 @@ from perennial.steps.collect import Data
 from perennial.steps.found import found
 from perennial.steps.learner import Constructor
 from perennial.steps.lineage import holdouts
-from perennial.steps.settings import Cycle, digest
+from perennial.steps.settings import Cycle
 from perennial.tasks.base import Task
 from perennial.tasks.classification import Classification
 from perennial.tracking.wandb import NoTracker
@@ -225,7 +226,7 @@ def _sources(cycle: Cycle, windows: Sequence[Any], number: int, keep: int | None
         return replace(cycle.data, history=windows[0], new=None)
     first = 0 if keep is None else max(0, number - 1 - keep)
     earlier = [w for w in windows[first : number - 1] if not isinstance(w, str | Path)]
-    opened = [open_source(source, name="history", csv=cycle.data.csv) for source in earlier]
+    opened = [open_source(source, name="history", csv=cycle.data.csv()) for source in earlier]
     history = datasets.concatenate_datasets(opened) if cycle.history == "all" and opened else None
     return replace(cycle.data, history=history, new=windows[number - 1])
 

@@ -6,7 +6,6 @@ Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg jo
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 import traceback
@@ -93,7 +92,6 @@ def init() -> None:
 def train() -> None:
     """``python train.py``: one retraining cycle; exits with the verdict's code."""
     codes: list[int] = []
-    trials: list[tuple[float, str, str]] = []
 
     def job(config: DictConfig) -> float | None:
         from perennial.launch import run_job
@@ -103,23 +101,12 @@ def train() -> None:
         _mask(Path(output.sweep.dir), secrets)
         multirun = output.mode == RunMode.MULTIRUN
         result, objective = run_job(
-            _plain(config), folder=Path(output.runtime.output_dir), multirun=multirun
+            plain_config(config), folder=Path(output.runtime.output_dir), multirun=multirun
         )
         codes.append(int(result["exit_code"]))
-        if multirun and objective is not None and result["candidate"]:
-            chosen = shlex.join(output.overrides.task)
-            trials.append((objective, str(result["candidate"]["id"]), chosen))
         return objective
 
     _run(_hydra("train", job), "train")
-    if trials:
-        objective, candidate, chosen = max(trials, key=lambda one: one[0])
-        command = "python train.py" if sys.argv[0].endswith("train.py") else "perennial train"
-        print(  # noqa: T201
-            f"\nBest of {len(trials)} trials on validation rows: {candidate} ({objective:.4f}).\n"
-            f"To let the gate decide on it: {command} {chosen}"
-        )
-    # the jobs of a sweep have turned the codes of verdicts into 0 already
     raise SystemExit(max(codes, default=0))
 
 
@@ -129,7 +116,7 @@ def evaluate() -> None:
     def job(config: DictConfig) -> None:
         from perennial.launch import evaluate_job
 
-        evaluate_job(_plain(config))
+        evaluate_job(plain_config(config))
 
     _run(_hydra("evaluate", job), "evaluate")
 
@@ -141,7 +128,7 @@ def decide() -> None:
     def job(config: DictConfig) -> None:
         from perennial.launch import decide_job
 
-        codes.append(decide_job(_plain(config)))
+        codes.append(decide_job(plain_config(config)))
 
     if {"-m", "--multirun"} & set(sys.argv[1:]):
         _stop(
@@ -176,7 +163,7 @@ def data() -> None:
     def job(config: DictConfig) -> None:
         from perennial.launch import check_job
 
-        codes.append(check_job(_plain(config)))
+        codes.append(check_job(plain_config(config)))
 
     sys.argv[1:] = [
         "json=-" if argument == "--json" else argument
@@ -193,7 +180,7 @@ def adopt() -> None:
     def job(config: DictConfig) -> None:
         from perennial.launch import adopt_job
 
-        adopt_job(_plain(config))
+        adopt_job(plain_config(config))
 
     _run(_hydra("adopt", job), "adopt")
 
@@ -256,10 +243,10 @@ def _run(job: Callable[[], Any], name: str) -> None:
     except PerennialError as error:
         _stop(error)
     except (HydraException, OmegaConfBaseException) as error:
-        _stop(_explain(error, name))
+        _stop(explain(error, name))
     except Exception as error:
         if Path(traceback.extract_tb(error.__traceback__)[-1].filename).is_relative_to(_HYDRA):
-            _stop(_explain(error, name))
+            _stop(explain(error, name))
         traceback.print_exc()
         _stop(
             PerennialError(
@@ -272,7 +259,7 @@ def _run(job: Callable[[], Any], name: str) -> None:
 
 def _mask(folder: Path, secrets: Sequence[str]) -> None:
     """Hydra keeps the configuration as it was given, passwords included; they are taken out."""
-    from perennial.tracking.base import MASK, mask_text
+    from perennial.masking import MASK, mask_text
 
     for path in folder.glob("*.yaml"):
         text = path.read_text()
@@ -303,7 +290,12 @@ def _own_folders(arguments: Sequence[str]) -> list[Path]:
     return [Path(folder) for folder in found]
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
+def plain_config(config: DictConfig) -> dict[str, Any]:
+    """The configuration resolved, as plain values.
+
+    Raises:
+        ConfigError: A setting that must be given is not.
+    """
     values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
@@ -316,7 +308,7 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _explain(error: Exception, name: str) -> ConfigError:
+def explain(error: Exception, name: str) -> ConfigError:
     """A composition error in a user's words, with the nearest right name."""
     import re
 
@@ -375,9 +367,11 @@ def _unknown_setting(key: str, text: str, name: str) -> ConfigError:
             mend=f"it belongs to {' and '.join(f'{group}={owner}' for owner in owners)}: choose "
             f"that{others}, or leave the setting out",
         )
-    close = nearest(bare, flatten(_defaults(name)))
+    group = bare.partition(".")[0]
+    known = flatten(_defaults(name)) if group != "sweep" else _settings_of_sweeps()
+    close = nearest(bare, known)
     mend = f"did you mean {close}?" if close else "see all settings with --cfg job"
-    if bare.partition(".")[0] in ("model", "optimizer"):
+    if group in ("model", "optimizer"):
         mend += f" An argument of your own class is added with a plus: +{bare}=..."
     return ConfigError(f"There is no setting {key!r}.", where="command line", mend=mend)
 
@@ -390,7 +384,22 @@ def _owners(key: str) -> list[str]:
 
     group, _, rest = key.partition(".")
     files = sorted((CONF_DIR / group).glob("*.yaml")) if rest else []
-    return [path.stem for path in files if rest in flatten(yaml.safe_load(path.read_text()) or {})]
+    known = {path.stem: flatten(yaml.safe_load(path.read_text()) or {}) for path in files}
+    # a sweep's file sets more than its own group, and names it
+    return [choice for choice, keys in known.items() if rest in keys or key in keys]
+
+
+def _settings_of_sweeps() -> Mapping[str, Any]:
+    import yaml
+
+    from perennial.config import flatten
+
+    files = (CONF_DIR / "sweep").glob("*.yaml")
+    return {
+        key: value
+        for path in files
+        for key, value in flatten(yaml.safe_load(path.read_text())).items()
+    }
 
 
 def _defaults(name: str) -> Mapping[str, Any]:
@@ -407,3 +416,7 @@ def _defaults(name: str) -> Mapping[str, Any]:
 def _stop(error: PerennialError) -> NoReturn:
     sys.stderr.write(f"perennial: {error}\n")
     raise SystemExit(error.exit_code if error.exit_code else EXIT_FAILED)
+
+
+if __name__ == "__main__":  # a trial of a sweep, in its own process
+    train()

@@ -14,7 +14,10 @@ from perennial.errors import ConfigError
 from perennial.paths import CONF_DIR
 
 # settings that change nothing about a cycle itself
-RUN_KEYS = ("registry", "tracking", "notify", "promote", "force", "exit_zero", "dry", "debug")
+RUN_KEYS = (
+    *("registry", "tracking", "notify", "promote", "force", "exit_zero", "dry", "debug"),
+    *("sweep", "trial"),
+)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -146,6 +149,7 @@ def check_types(config: Mapping[str, Any]) -> None:
         "model_name": (str,),
         "history": (str,),
         "checkpoint": (str, types.NoneType),
+        "trial": (str, types.NoneType),
         **dict.fromkeys(("promote", "force", "exit_zero", "dry"), (bool,)),
     }
     for key, allowed in kinds.items():

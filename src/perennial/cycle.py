@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from perennial.masking import plain
 from perennial.methods.base import arrange
 from perennial.promotion.gate import decide
 from perennial.steps.candidate import train, version_files, view
@@ -21,7 +22,7 @@ from perennial.steps.record import Outcome, nothing_new, record
 from perennial.steps.remember import stored_dtype
 from perennial.steps.settings import Cycle
 from perennial.steps.tell import told_again, told_late
-from perennial.tracking.base import plain
+from perennial.sweeping.pruning import Pruned
 
 
 def run(cycle: Cycle) -> dict[str, Any]:
@@ -35,12 +36,15 @@ def run(cycle: Cycle) -> dict[str, Any]:
 
     Raises:
         PerennialError: Of the kind that says what is wrong; registry and champion are as before.
+        Pruned: It is a trial of a sweep that its limits rule out.
     """
     started = time.monotonic()
     check_checkpoint(cycle.checkpoint)
     if not cycle.dry:
         cycle.registry.sweep()
     champion = cycle.registry.champion(cycle.name)
+    if cycle.trial is not None:
+        cycle.trial.require(None if champion is None else champion.id)
     bootstrap = champion is None
     if champion is None:
         champion = found(cycle)
@@ -59,7 +63,11 @@ def run(cycle: Cycle) -> dict[str, Any]:
         return told_again(cycle, champion, earlier, bootstrap=bootstrap)
 
     with cycle.registry.working(cycle_id):
-        outcome = _learn(cycle, material, cycle_id)
+        try:
+            outcome = _learn(cycle, material, cycle_id)
+        except Pruned:
+            cycle.registry.remove_work_folder(cycle_id)
+            raise
         seconds = time.monotonic() - started
         return record(cycle, replace(outcome, bootstrap=bootstrap, wall_seconds=seconds))
 
@@ -97,6 +105,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         label_names=new.label_names,
         history_weight=history.weight,
         configuration=plain(cycle.config),
+        limits=cycle.trial.limits if cycle.trial else None,
     )
     learner.settle()
     after = score(learner, material, seed=cycle.seed)

@@ -72,6 +72,12 @@ def hash_stream(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
+def digest(value: Any) -> str:
+    """SHA-256 of a plain value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def hash_file(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with open(path, "rb") as file:

@@ -16,8 +16,10 @@ from rich.console import Console
 
 from perennial.config import RUN_KEYS, check_node, check_patterns, check_types
 from perennial.errors import EXIT_BAD_DATA, ConfigError, DataError, PerennialError
+from perennial.masking import plain
 from perennial.reporting.progress import Display
-from perennial.tracking.base import plain
+from perennial.sweeping.pruning import Pruned
+from perennial.sweeping.trial import Trial, read_trial
 
 if TYPE_CHECKING:
     from perennial.notification import Notifier
@@ -41,18 +43,17 @@ def run_job(
     Returns:
         The result, and the combined validation score where something was trained.
     """
+    from perennial.files import digest
     from perennial.notification import Silent
     from perennial.reporting.console import print_result
     from perennial.reporting.result import write_result
     from perennial.steps.notify import notify
     from perennial.steps.record import failure
-    from perennial.steps.settings import digest
 
     console = Console(stderr=False, soft_wrap=False)
     display = Display(console)
     name, dry = str(config["model_name"]), config["dry"] is True
-    objective: list[float] = []
-    pinned = multirun or "WANDB_SWEEP_ID" in os.environ
+    pinned = multirun or config.get("trial") is not None or "WANDB_SWEEP_ID" in os.environ
     told: dict[str, Any] = {}
     notifier: Notifier = Silent()
     try:
@@ -63,12 +64,11 @@ def run_job(
             display=display,
             pinned=pinned,
             notifier=notifier,
-            best=objective,
             told=told,
         )
     except (PerennialError, KeyboardInterrupt, Exception) as error:
         display.close()
-        result = failure(name, error, config_sha256=digest(_identity(config))) | told
+        result = failure(name, error, config_sha256=digest(identity(config))) | told
         if not isinstance(error, PerennialError | KeyboardInterrupt):
             _keep_traceback(result, folder, dry=dry)
         if isinstance(error, KeyboardInterrupt):
@@ -86,7 +86,9 @@ def run_job(
     if result["status"] in ("failed", "skipped"):  # what was decided was told with its record
         notify(notifier, result, say=display.say_last)
     display.end()
-    return result, objective[0] if objective else None
+    decided = result["status"] in ("promoted", "rejected", "inconclusive")
+    found = result["validation"] if decided else None
+    return result, found["candidate"].get("combined") if found else None
 
 
 def dry_run_line(result: Mapping[str, Any]) -> str:
@@ -113,12 +115,12 @@ def _cycle(
     display: Display,
     pinned: bool,
     notifier: Notifier,
-    best: list[float],
     told: dict[str, Any],
 ) -> dict[str, Any]:
     """Run the story, tracked from its start to its end; ``told`` gets what a failure knows too."""
     _check(config)
     from perennial import cycle as story
+    from perennial.steps.record import pruned
 
     with ExitStack() as stack:
         cycle = _built(config, folder=folder, display=display, stack=stack, pinned=pinned)
@@ -126,11 +128,12 @@ def _cycle(
         job_type = "trial" if pinned else "retrain"
         with _tracked(cycle, config, folder=folder, job_type=job_type) as status:
             told["tracking"] = cycle.tracker.identity()
-            result = story.run(cycle)
-            result["tracking"] = cycle.tracker.identity()
+            try:
+                result = story.run(cycle)
+            except Pruned as stopped:
+                result = pruned(cycle, stopped)
+            result["tracking"] = told["tracking"]
             status.append(result["status"])
-        if "objective" in result:
-            best.append(float(result.pop("objective")))
     return result
 
 
@@ -183,11 +186,32 @@ def adopt_job(config: dict[str, Any]) -> str:
     return version.id
 
 
+def found_job(config: dict[str, Any]) -> str:
+    """Make a lineage's first version where it has none; returns the champion's id."""
+    _check(config)
+    from perennial.steps.found import found
+
+    display = Display(Console())
+    try:
+        with ExitStack() as stack:
+            cycle = _built(config, folder=Path(), display=display, stack=stack, pinned=False)
+            champion = cycle.registry.champion(cycle.name) or found(cycle)
+    finally:
+        display.close()
+    return champion.id
+
+
 def _check(config: Mapping[str, Any]) -> None:
     from perennial.models.adapter import Adapter
     from perennial.training.optimizer import Grouped
 
     check_types(config)
+    if config.get("sweep") is not None:
+        raise ConfigError(
+            "sweep is for many runs, and this is one.",
+            where="sweep",
+            mend="add -m to the command, or leave sweep out",
+        )
     groups = ("model", "task", "optimizer", "trainer", "gate", "registry", "tracking")
     for group in (*groups, "data", "method"):
         if group not in config:
@@ -292,12 +316,12 @@ def _built(
         policy=build(config["gate"], where="gate"),
         registry=registry,
         tracker=NoTracker() if dry else build(config["tracking"], where="tracking"),
-        config=_identity(config),
+        config=identity(config),
         seed=int(config["seed"]),
         checkpoint=None if config["checkpoint"] is None else str(config["checkpoint"]),
         history=str(config["history"]),
         promote=bool(config["promote"]) and not pinned,
-        trial=pinned,
+        trial=(read_trial(config.get("trial")) or Trial()) if pinned else None,
         force=bool(config["force"]),
         dry=dry,
         folder=folder,
@@ -482,7 +506,7 @@ def _source(value: Any, key: str) -> Any:
     return value
 
 
-def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration without what changes nothing about the cycle itself."""
     return {key: value for key, value in config.items() if key not in RUN_KEYS}
 

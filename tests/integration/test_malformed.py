@@ -207,9 +207,9 @@ def queries() -> dict[str, tuple[Write, str]]:
     mixed = "select case n when 3 then 'three' else x end as x, label from t"
     return {
         "no such table": (query("select * from nowhere"), "no such table: nowhere"),
-        "no SQL": (query("choose all"), "syntax error"),
+        "no SQL": (query("select all of it"), "syntax error|no such column"),
         "no rows of it": (query("select * from t where n < 0"), "no rows"),
-        "no result": (query("update t set x = 1"), "returns no rows|not return rows"),
+        "no result": (query("update t set x = 1"), "one statement that reads"),
         "twice one column": (query("select x, x, label from t"), "named 'x'"),
         "mixed values": (query(mixed), "Column 'x' cannot be read"),
         "missing values": (query("select nullif(n, 3) as n, label from t"), "first in row 3"),
@@ -241,10 +241,10 @@ def partitions() -> dict[str, tuple[Write, str]]:
     return {
         "no folder": (days(shutil.rmtree), "no such folder"),
         "no partitions": (days(lambda r: (r / first).rename(r / "other")), "no dated partitions"),
-        "two forms": (days(lambda r: (r / first).rename(r / "2026-10")), "no dated partitions"),
+        "two forms": (days(lambda r: (r / first).rename(r / "2026-10")), "several forms"),
         "one date twice": (
             days(lambda r: shutil.copytree(r / first, r / "2026-11-01")),
-            "no dated partitions",
+            "2026-11-01 is there 2 times",
         ),
         "no files": (days(lambda r: (r / second / "rows.csv").unlink()), "has no files"),
         "an empty file": (days(lambda r: (r / second / "rows.csv").write_text("")), "is empty"),

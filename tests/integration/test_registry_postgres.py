@@ -1,14 +1,8 @@
-"""The registry on a real PostgreSQL server."""
+"""The registry, and queries as sources, on a real PostgreSQL server."""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,53 +10,13 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from perennial.errors import ChampionChangedError, RegistryError
+from perennial.data.opening import open_source
+from perennial.errors import ChampionChangedError, DataError, RegistryError
 from perennial.promotion.multiplicity import Charge, charge, decisions_on
 from perennial.promotion.registry import Registry, Version
-
-BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+from support.postgres import BINARIES
 
 pytestmark = pytest.mark.skipif(not BINARIES, reason="PostgreSQL server not installed")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    # PostgreSQL refuses to run as root, and its user must be able to enter the folder.
-    folder = Path(tempfile.mkdtemp(prefix="perennial-pg-"))
-    is_root = os.getuid() == 0
-    prefix = ["runuser", "-u", "postgres", "--"] if is_root else []
-    if is_root:
-        shutil.chown(folder, "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data, password = folder / "data", folder / "password"
-    password.write_text("s3cret")
-    password.chmod(0o644)
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-
-    def call(program: str, *arguments: str) -> None:
-        command = [*prefix, str(BINARIES[-1] / program), "-D", str(data), *arguments]
-        log = folder.parent / f"{folder.name}.log"
-        with log.open("a") as output:
-            subprocess.run(command, check=True, cwd=folder, stdout=output, stderr=output)
-
-    call("initdb", "-U", "team", "-A", "scram-sha-256", "--pwfile", str(password), "-N")
-    call("pg_ctl", "-w", "-o", options, "start")
-    try:
-        yield f"postgresql+psycopg://team:s3cret@127.0.0.1:{port}/postgres"
-    finally:
-        call("pg_ctl", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
-        (folder.parent / f"{folder.name}.log").unlink()
-
-
-@pytest.fixture
-def url(server: str) -> str:
-    with sa.create_engine(server, poolclass=sa.NullPool).begin() as connection:
-        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
-        connection.execute(sa.text("CREATE SCHEMA public"))
-    return server
 
 
 @pytest.fixture
@@ -197,3 +151,23 @@ def test_a_newer_schema_is_refused(url: str, files: str) -> None:
         connection.execute(sa.text("UPDATE meta SET schema_version = 99"))
     with pytest.raises(RegistryError, match="upgrade perennial"):
         commit(registry, "c2", 1)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "drop table visits",
+        "select * into others from visits",
+        "with gone as (delete from visits returning *) select * from gone",
+        "select 1; commit; drop table visits",
+        "select $x$'$x$; commit; drop table visits; select '1'",
+        r"select E'\', '; commit; drop table visits; --'",
+    ],
+)
+def test_a_query_only_reads(url: str, query: str) -> None:
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        connection.execute(sa.text("create table visits as select 1.5 as a, 'cat' as label"))
+    with pytest.raises(DataError, match=r"one statement that reads|read-only transaction"):
+        open_source({"sql": query, "url": url}, name="new")
+    spec = {"sql": "select a::int as a, label, 'b%s:c' as b from visits", "url": url}
+    assert open_source(spec, name="new").to_dict() == {"a": [2], "label": ["cat"], "b": ["b%s:c"]}

@@ -8,8 +8,10 @@ from perennial.tracking.compare.runs import Run
 
 
 def make_result(number: int = 2, **changes: Any) -> dict[str, Any]:
-    """A result with the levels ``new`` and ``history``, of a trial where ``trial`` says so."""
+    """A result with the levels ``new`` and ``history``; a ``trial`` and a ``curve`` where given."""
     trial = changes.pop("trial", False)
+    if (curve := changes.pop("curve", None)) is not None:
+        changes["validation"] = {"champion": {}, "candidate": {}, "curve": curve}
     levels = {part: changes.pop(part, 0.9) for part in ("new", "history")}
     score = changes.get("task", {}).get("score", "accuracy")
     metrics = {part: {score: value, "loss": 1 - value, "n": 100} for part, value in levels.items()}
@@ -31,7 +33,7 @@ def make_result(number: int = 2, **changes: Any) -> dict[str, Any]:
             "train_rows": 6400,
             "peak_memory_bytes": 2**20,
         },
-        "curve": None,
+        "validation": None,
         "data": {"new": {"rows": 10, "sha256": "a"}},
         "error": None,
         **changes,

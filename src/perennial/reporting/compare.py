@@ -202,7 +202,7 @@ def _forest(found: Compared, unit: str) -> dict[str, Any] | None:
 def _curves(found: Compared, unit: str) -> dict[str, Any] | None:
     """A small drawing of each run's validation scores, all on the same axes."""
     with_curve = [
-        (number, row, row.run.result.get("curve") or [])
+        (number, row, (row.run.result.get("validation") or {}).get("curve") or [])
         for number, row in enumerate(found.rows, start=1)
     ]
     kept = [one for one in with_curve if len(one[2]) > 1][:EACH]

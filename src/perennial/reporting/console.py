@@ -19,6 +19,7 @@ COLOURS = {
     "rejected": "bold red",
     "inconclusive": "bold yellow",
     "skipped": "bold blue",
+    "pruned": "bold blue",
     "failed": "bold red",
     "pass": "green",
     "reject": "red",
@@ -118,11 +119,11 @@ def _paths(result: Mapping[str, Any], console: Console) -> None:
     }
     for name, path in shown.items():
         if path:
-            _line(console, f"  {name + ':':<8}{_from_here(str(path))}")
+            _line(console, f"  {name + ':':<8}{from_here(str(path))}")
     _line(console, f"  exit:   {result['exit_code']}")
 
 
-def _from_here(path: str) -> str:
+def from_here(path: str) -> str:
     """A path below the present folder as seen from it; another, or an address, whole."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

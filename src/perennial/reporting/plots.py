@@ -64,7 +64,7 @@ class Score:
 
 def learning_curve(curve: Sequence[Mapping[str, float]], score: Score) -> str:
     """Validation scores of new and history rows; dashed is where the champion stood."""
-    figure, axes = _axes(_WIDTH, _HEIGHT)
+    figure, axes = bare_axes(_WIDTH, _HEIGHT)
     drawn: list[float] = []
     for name, colour in (("new", NEW), ("history", HISTORY)):
         points = [(point["step"], score.factor * point[name]) for point in curve if name in point]
@@ -74,11 +74,11 @@ def learning_curve(curve: Sequence[Mapping[str, float]], score: Score) -> str:
         axes.plot(steps, values, color=colour, linewidth=1.8)
         axes.axhline(values[0], color=colour, linewidth=1, linestyle=(0, (4, 3)), alpha=0.8)
         drawn += values
-    _scaled(axes, drawn, score)
+    scaled(axes, drawn, score)
     axes.set_xlabel("optimizer step")
     axes.set_ylabel(f"validation {score.axis}")
     words = f"{score.title} of new and history validation rows over the optimizer's steps"
-    return _svg(figure, words)
+    return as_svg(figure, words)
 
 
 def per_class(report: EvaluationReport, *, new: bool) -> str:
@@ -92,7 +92,7 @@ def per_class(report: EvaluationReport, *, new: bool) -> str:
         )
         changes.append((after - before, before, after, report.label_names[int(label)]))
     changes = sorted(changes)[:25]
-    figure, axes = _axes(_WIDTH, 0.75 + 0.24 * len(changes))
+    figure, axes = bare_axes(_WIDTH, 0.75 + 0.24 * len(changes))
     for row, (change, before, after, _) in enumerate(changes):
         colour = LOSS if change < 0 else CHAMPION
         axes.plot([before, after], [row, row], color=colour, linewidth=2, alpha=0.8)
@@ -106,7 +106,7 @@ def per_class(report: EvaluationReport, *, new: bool) -> str:
     axes.xaxis.set_major_locator(_whole_numbers())
     axes.set_xlabel("accuracy, %")
     told = "; ".join(f"{name} {before:.1f}% to {after:.1f}%" for _, before, after, name in changes)
-    return _svg(figure, f"Accuracy of each class, champion to candidate: {told}")
+    return as_svg(figure, f"Accuracy of each class, champion to candidate: {told}")
 
 
 def reliability(report: EvaluationReport, *, new: bool) -> str:
@@ -115,7 +115,7 @@ def reliability(report: EvaluationReport, *, new: bool) -> str:
     The larger a mark, the more rows; a bin of a few rows would show chance and is left out.
     """
     mask = report.is_new if new else ~report.is_new
-    figure, axes = _axes(_WIDTH, _WIDTH * 0.8)
+    figure, axes = bare_axes(_WIDTH, _WIDTH * 0.8)
     axes.plot([0, 100], [0, 100], color=_INK, linewidth=1, linestyle=(0, (4, 3)))
     models = ((report.champion, CHAMPION, "o"), (report.candidate, CANDIDATE, "s"))
     for predictions, colour, mark in models:
@@ -133,7 +133,7 @@ def reliability(report: EvaluationReport, *, new: bool) -> str:
     axes.set_xlabel("stated confidence, %")
     axes.set_ylabel("accuracy, %")
     part = "new rows" if new else "history"
-    return _svg(figure, f"Accuracy against stated confidence of champion and candidate, {part}")
+    return as_svg(figure, f"Accuracy against stated confidence of champion and candidate, {part}")
 
 
 def confidence_bins(
@@ -155,7 +155,7 @@ def confidence_bins(
 
 def course(versions: Sequence[Mapping[str, Any]], score: Score) -> str:
     """Scores of versions on their own new rows and on one holdout; hollow ones never served."""
-    figure, axes = _axes(2 * _WIDTH, _HEIGHT)
+    figure, axes = bare_axes(2 * _WIDTH, _HEIGHT)
     drawn: list[float] = []
     for name, colour, mark in (("new", NEW, "s"), ("history", HISTORY, "o")):
         known = [(i, one) for i, one in enumerate(versions) if one[name] is not None]
@@ -169,7 +169,7 @@ def course(versions: Sequence[Mapping[str, Any]], score: Score) -> str:
     step = -(-len(versions) // 12)
     axes.set_xticks(range(0, len(versions), step), [str(v["number"]) for v in versions[::step]])
     axes.set_xlim(-0.4, len(versions) - 0.6)
-    _scaled(axes, drawn, score)
+    scaled(axes, drawn, score)
     axes.set_xlabel("version")
     axes.set_ylabel(score.axis)
     told = "; ".join(
@@ -180,12 +180,12 @@ def course(versions: Sequence[Mapping[str, Any]], score: Score) -> str:
         + ("" if one["served"] else ", never served")
         for one in versions
     )
-    return _svg(
+    return as_svg(
         figure, f"{score.title} of the versions on new rows and on the oldest holdout: {told}"
     )
 
 
-def _scaled(axes: Any, values: Sequence[float], score: Score) -> None:
+def scaled(axes: Any, values: Sequence[float], score: Score) -> None:
     """The axis of a score: of percentages in whole ones, of others as the library has it."""
     if score.unit == "points":
         axes.set_ylim(*_window(values))
@@ -230,7 +230,8 @@ def thumbnail(image: npt.NDArray[Any]) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _axes(width: float, height: float) -> tuple[Any, Any]:
+def bare_axes(width: float, height: float) -> tuple[Any, Any]:
+    """A figure of so many inches and its axes, in the page's manner."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -247,7 +248,7 @@ def _axes(width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any, words: str) -> str:
+def as_svg(figure: Any, words: str) -> str:
     """The figure, with words for whoever cannot see it."""
     import matplotlib as mpl
 

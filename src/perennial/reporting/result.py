@@ -27,6 +27,7 @@ EXIT_CODES = {
     "rejected": EXIT_REJECTED,
     "inconclusive": EXIT_INCONCLUSIVE,
     "skipped": EXIT_SKIPPED,
+    "pruned": EXIT_PROMOTED,
 }
 SCHEMA_FILE = Path(__file__).parent / "result.schema.json"
 

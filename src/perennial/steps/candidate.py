@@ -29,6 +29,7 @@ from perennial.steps.learner import Learner, memory_gradients, method_context
 from perennial.steps.lineage import Lineage
 from perennial.steps.probing import capabilities
 from perennial.steps.remember import complete, stored_dtype
+from perennial.sweeping.pruning import Limits
 from perennial.training.fit import FitResult, fit
 from perennial.training.settings import Training
 from perennial.types import Booleans, Floats, VersionView
@@ -83,6 +84,7 @@ def train(
     label_names: Sequence[str] = (),
     history_weight: Floats | None = None,
     configuration: Mapping[str, Any] | None = None,
+    limits: Limits | None = None,
 ) -> Trained:
     """Fine-tune the champion's weights on new and replayed rows.
 
@@ -160,6 +162,7 @@ def train(
         memory_gradients=None if history is None else memory_gradients(learner, history, seed=seed),
         logger=logger,
         show=show,
+        limits=limits,
     )
     for name, value in result.tuned.items():
         warn(f"tuner: {name} = {value:g}")
@@ -181,14 +184,13 @@ def train(
 
 def _kept_line(result: FitResult, unit: str) -> str:
     """Which weights are judged, where they are not the last ones."""
-    last = result.curve[-1] if result.curve else None
-    step = int(result.kept.removesuffix(".safetensors").rpartition("-")[2])
-    best = next((point for point in result.curve if point["step"] == step), None)
+    last, best = result.curve[-1] if result.curve else None, result.kept_point
     if last is None or best is None or best is last:
         return ""
     scores = ", ".join(
         f"{name} {level(best[name], unit)}" for name in ("new", "history") if name in best
     )
+    step = f"{best['step']:.0f}"
     return f"Kept the weights of step {step}: {scores} on validation rows (trainer.keep=best)"
 
 

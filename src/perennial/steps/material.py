@@ -10,6 +10,7 @@ from perennial.data.learned import ROLES, Learned
 from perennial.data.rows import concatenate
 from perennial.data.split import independent
 from perennial.errors import MethodError
+from perennial.files import digest
 from perennial.methods.base import Method
 from perennial.promotion.multiplicity import Charge, charge, decisions_on
 from perennial.promotion.registry import Version
@@ -20,7 +21,7 @@ from perennial.steps.history import History, collect_history
 from perennial.steps.judge import Held, distinct, require_measurable
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage, lineage_of, refuse_another_identity
-from perennial.steps.settings import Cycle, digest
+from perennial.steps.settings import Cycle
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Material:
             new_holdout=self.new_holdout,
             row_id=distinct(self.new.holdout.id),
         )
-        return charge(earlier, cycle_id=cycle_id, trial=cycle.trial)
+        return charge(earlier, cycle_id=cycle_id, trial=cycle.trial is not None)
 
 
 def collect(cycle: Cycle, champion: Version) -> Material:

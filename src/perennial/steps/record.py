@@ -36,6 +36,8 @@ from perennial.steps.matrix import grown, measures
 from perennial.steps.page import flipped_rows
 from perennial.steps.settings import Cycle
 from perennial.steps.tell import tell
+from perennial.sweeping.choice import Rule
+from perennial.sweeping.pruning import Pruned
 from perennial.types import Booleans, EvaluationReport
 
 SCHEMA_VERSION = 1
@@ -70,10 +72,22 @@ class Outcome:
         return self.lineage.champion
 
     @property
-    def objective(self) -> float | None:
-        """The best score on validation rows after the first step; None where none was taken."""
-        curve = self.trained.fit.curve
-        return max((point["combined"] for point in curve if point["step"]), default=None)
+    def validation(self) -> dict[str, Any] | None:
+        """Both models' scores on validation rows and the curve between; None without such rows."""
+        fit = self.trained.fit
+        if not fit.curve or fit.curve[0]["step"]:
+            return None
+        kept = fit.kept_point if fit.optimizer_steps else None
+        return {
+            "champion": _scores(fit.curve[0]),
+            "candidate": {} if kept is None else _scores(kept),
+            "curve": fit.curve,
+        }
+
+    def objective(self, rule: Rule) -> float | None:
+        """What trials of a sweep are chosen by: a rule's value of scores on validation rows."""
+        found = self.validation
+        return rule.value(found["candidate"], found["champion"]) if found else None
 
     @property
     def report(self) -> EvaluationReport:
@@ -124,10 +138,7 @@ def record(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
         # a run beside this one may commit first: then the number is the next, and so is the charge
         with suppress(NumberTakenError):
             committed = _commit(cycle, outcome, result, page, number=number, decisions=known)
-    told = tell(cycle, committed, result, objective=outcome.objective)
-    if outcome.objective is not None:
-        told["objective"] = outcome.objective
-    return told
+    return tell(cycle, committed, result)
 
 
 def _charged_now(cycle: Cycle, outcome: Outcome) -> Outcome:
@@ -183,8 +194,8 @@ def _commit(
         new_holdout=outcome.new_holdout,
         number=number,
         decisions=decisions,
-        trial=cycle.trial,
-        objective=outcome.objective,
+        trial=cycle.trial is not None,
+        objective=outcome.objective(cycle.trial.rule if cycle.trial else Rule()),
     )
 
 
@@ -265,6 +276,23 @@ def failure(cycle_name: str, error: BaseException, *, config_sha256: str | None)
     }
 
 
+def pruned(cycle: Cycle, stopped: Pruned) -> dict[str, Any]:
+    """The result of a trial that was stopped early."""
+    curve = stopped.curve
+    return {
+        **blank(cycle, "pruned", stopped.reason),
+        "validation": {
+            "champion": {} if curve[0]["step"] else _scores(curve[0]),
+            "candidate": {},
+            "curve": curve,
+        },
+    }
+
+
+def _scores(point: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in point.items() if name != "step"}
+
+
 def blank(cycle: Cycle, status: str, reason: str) -> dict[str, Any]:
     """A result of which only status and reason are known yet."""
     return _blank(cycle.name, status, reason, cycle.config_sha256())
@@ -283,11 +311,11 @@ def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> di
         "bootstrap": False,
         "trigger": {"kind": "manual", "reason": reason},
         "task": None,
+        "validation": None,
         "metrics": None,
         "decision": None,
         "forgetting": None,
         "serving": None,
-        "curve": None,
         "cost": None,
         "config_sha256": config_sha256,
         "data": None,
@@ -315,11 +343,11 @@ def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
             "score": cycle.task.score_name,
             "unit": cycle.task.score_unit,
         },
+        "validation": outcome.validation,
         "metrics": outcome.metrics,
         "decision": {**_decided(cycle, outcome), "applied": applied},
         "forgetting": _forgetting(cycle.name, outcome),
         "serving": {who: serving(cost) for who, cost in outcome.report.serving.items()} or None,
-        "curve": fit.curve,
         "cost": {
             "wall_seconds": outcome.wall_seconds,
             "device_seconds": fit.device_seconds,

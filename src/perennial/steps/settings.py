@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +14,8 @@ from perennial.data.preprocess import Preprocessor, check_same, describe, restor
 from perennial.data.split import split_salt
 from perennial.environment import capture
 from perennial.errors import ConfigError, MethodError
+from perennial.files import digest
+from perennial.masking import plain
 from perennial.methods.base import Method
 from perennial.models.head import Head
 from perennial.notification import Notifier, Silent
@@ -23,7 +23,7 @@ from perennial.promotion.policy import Policy
 from perennial.promotion.registry import Registry, Version
 from perennial.steps.collect import Data, Parts
 from perennial.steps.learner import Constructor, Learner, build_learner
-from perennial.tracking.base import plain
+from perennial.sweeping.trial import Trial
 from perennial.training.optimizer import OptimizerFactory
 from perennial.training.settings import Training
 from perennial.types import Show, show_nothing
@@ -53,7 +53,8 @@ class Cycle:
         promote: Whether the alias may move at all.
         promotion: ``gate``: to what the gate promotes; ``always``: to every candidate, whatever the
             verdict, which is recorded as it was, and however few rows there are to decide on.
-        trial: A trial of a sweep: its alias never moves, and it is no decision of its own.
+        trial: Of a sweep, what it was told: its alias never moves, and it is no decision of its
+            own. None for a run on its own.
         force: Decide again what was decided.
         folder: Run folder for result and report.
         report: Whether the page ``report.html`` is drawn.
@@ -80,7 +81,7 @@ class Cycle:
     history: str = "all"
     promote: bool = True
     promotion: str = "gate"
-    trial: bool = False
+    trial: Trial | None = None
     notifier: Notifier = field(default_factory=Silent)
     force: bool = False
     dry: bool = False
@@ -244,9 +245,3 @@ class Cycle:
             "environment": capture(str(self.training.device())),
             **extra,
         }
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a plain value, independent of the order of keys."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

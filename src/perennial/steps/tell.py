@@ -12,6 +12,7 @@ from typing import Any
 
 from perennial import files
 from perennial.errors import EXIT_SKIPPED, PerennialError
+from perennial.masking import plain
 from perennial.promotion import predictions
 from perennial.promotion.registry import CycleRecord, Version
 from perennial.reporting.result import PAGE, RESULT
@@ -19,22 +20,18 @@ from perennial.steps.again import decide_again, retold, stored_report
 from perennial.steps.notify import notify
 from perennial.steps.page import page_again
 from perennial.steps.settings import Cycle
-from perennial.tracking.base import plain
 from perennial.tracking.mirror import mirrored, numbered
 from perennial.tracking.summary import measured, summary
 from perennial.tracking.tables import checks, flips, slices
 
 
-def tell(
-    cycle: Cycle, version: Version, result: Mapping[str, Any], *, objective: float | None = None
-) -> dict[str, Any]:
+def tell(cycle: Cycle, version: Version, result: Mapping[str, Any]) -> dict[str, Any]:
     """Write the page, track the run, notify, and clear the cycle's work away.
 
     Args:
         cycle: Whose run folder and tracker they are.
         version: The candidate, committed.
         result: As the version keeps it.
-        objective: Its best score on validation rows, where this run trained it.
 
     Returns:
         The result with the paths of this run.
@@ -42,7 +39,7 @@ def tell(
     told = {**result, "tracking": cycle.tracker.identity()}
     if cycle.dry:
         return told
-    trouble = _trouble(lambda: _track(cycle, version, told, objective))
+    trouble = _trouble(lambda: _track(cycle, version, told))
     trouble = _trouble(lambda: told.update(report=_write_page(cycle, version, told))) or trouble
     if not told["decision"]["charge"]["trial"]:
         notify(cycle.notifier, told, say=cycle.say_last)
@@ -162,10 +159,10 @@ def _applied(
     )
 
 
-def _track(cycle: Cycle, version: Version, told: Mapping[str, Any], best: float | None) -> None:
+def _track(cycle: Cycle, version: Version, told: Mapping[str, Any]) -> None:
     if told["tracking"]["run_id"] is None:
         return
-    cycle.tracker.summary(summary(told, objective=best))
+    cycle.tracker.summary(summary(told))
     tables = {"checks": checks(told["decision"])}
     if predictions.ROWS in version.files:
         report = stored_report(version)

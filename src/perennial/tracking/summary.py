@@ -14,19 +14,19 @@ AGAINST = ("reject", "inconclusive", "not_evaluable")
 _OF_CHECK = ("outcome", "estimate", "threshold", "n", "p_value", "power")
 
 
-def summary(result: Mapping[str, Any], *, objective: float | None = None) -> dict[str, Any]:
+def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     """Final values of a decided cycle; what is not known has no key.
 
     Args:
         result: As ``result.json`` keeps it.
-        objective: Best score on validation rows, where the candidate was trained by this run.
     """
+    validation = result["validation"] or {"candidate": {}}
     values = {
         "cycle/id": result["cycle_id"],
         "cycle/config_sha256": result["config_sha256"],
         "champion/id": result["champion"]["id"],
         "candidate/id": result["candidate"]["id"],
-        "validation/best": objective,
+        "validation/best": validation["candidate"].get("combined"),
         **dict(_decision(result["decision"])),
         **measured(result["metrics"]),
         **dict(_changes(result)),

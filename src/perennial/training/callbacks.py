@@ -16,6 +16,7 @@ from torch import nn
 from perennial import files
 from perennial.models.checkpoint import write_safetensors
 from perennial.notation import level
+from perennial.sweeping.pruning import Limits, Pruned, verdict
 from perennial.training.attach import ValidationScores
 from perennial.types import Show
 
@@ -142,6 +143,18 @@ class ResumePoint(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states for `on_train_start`."""
         self._rng = state_dict["rng"]
+
+
+class Pruning(pl.Callback):
+    """Stops a trial of a sweep that its limits rule out."""
+
+    def __init__(self, *, limits: Limits, scores: ValidationScores) -> None:
+        self.limits, self.scores = limits, scores
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare; raises `perennial.sweeping.pruning.Pruned`."""
+        if reason := verdict(self.scores.curve, self.limits):
+            raise Pruned(reason, curve=self.scores.curve)
 
 
 class Progress(pl.Callback):

@@ -19,18 +19,22 @@ from perennial import files
 from perennial.data.datamodule import CycleData
 from perennial.errors import ConfigError, TrainingError
 from perennial.methods.base import Method, arrange
-from perennial.models.checkpoint import not_finite, read_safetensors
+from perennial.models.checkpoint import read_safetensors
+from perennial.models.conversion import not_finite
+from perennial.sweeping.pruning import Limits
 from perennial.tasks.base import Task
 from perennial.training.attach import MethodCallback, ValidationScores, attached
 from perennial.training.callbacks import (
     RESUME,
     KeptWeights,
     Progress,
+    Pruning,
     ResumePoint,
 )
+from perennial.training.optimization import refuse_manual, told_plainly
 from perennial.training.ranks import SameConfiguration
 from perennial.training.settings import Training
-from perennial.training.trainer import build_trainer, check_optimizer
+from perennial.training.trainer import build_trainer
 from perennial.training.tuning import read_tuned, tune
 from perennial.types import Show, show_nothing
 
@@ -66,6 +70,12 @@ class FitResult:
     device_seconds: float
     tuned: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def kept_point(self) -> dict[str, float] | None:
+        """The point of the curve that the kept weights stand at; None where none was validated."""
+        step = int(self.kept.removesuffix(".safetensors").rpartition("-")[2])
+        return next((point for point in self.curve if point["step"] == step), None)
+
 
 def fit(
     *,
@@ -82,6 +92,7 @@ def fit(
     memory_gradients: Callable[[int, int], Mapping[str, Tensor]] | None = None,
     logger: Logger | None = None,
     show: Show = show_nothing,
+    limits: Limits | None = None,
 ) -> FitResult:
     """Train, keep the best weights or the last, and load them into the model.
 
@@ -101,15 +112,19 @@ def fit(
             any.
         logger: Lightning's, or None.
         show: Shows how far training is.
+        limits: Of a trial of a sweep: validation scores below which it is pruned.
 
     Returns:
         See `FitResult`.
 
     Raises:
-        ConfigError: Something needs validation rows, and there are none.
+        ConfigError: Something needs validation rows, and there are none; or the module's optimizer,
+            schedule or loss is none that can be trained with, see `OptimizerCheck`.
         TrainingError: Training diverged, or a stored file is damaged.
+        Pruned: The limits rule the trial out.
     """
     methods = arrange(methods)
+    refuse_manual(module)
     _require_validation(training, data)
     if done := _finished(folder):
         _load(model, folder / done.kept, done.sha256)
@@ -118,7 +133,8 @@ def fit(
     checkpoint = _resume_from(folder)
     tuned: dict[str, float] = {}
     if checkpoint is None:
-        tuned = tune(module, data, training, folder)
+        with told_plainly(module):
+            tuned = tune(module, data, training, folder)
         prepare()
     elif training.find_lr or training.find_batch_size:
         tuned = read_tuned(folder, module, data)
@@ -152,15 +168,16 @@ def fit(
             kept,
             point,
             Progress(show=show, scores=scores, unit=task.score_unit),
+            *([Pruning(limits=limits, scores=scores)] if limits else []),
         ],
         validates=len(data.validation_loader) > 0,
     )
-    check_optimizer(module, trainer)
     started = time.monotonic()
     augmented = partial(data.augmented, rank=trainer.global_rank)
     with attached(module, task=task, methods=callback, scores=scores, augmented=augmented):
         try:
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            with told_plainly(module):
+                trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except SystemExit as stopped:
             # Lightning turns Ctrl-C and SIGTERM into an exit of its own; the cycle says more
             raise KeyboardInterrupt from stopped

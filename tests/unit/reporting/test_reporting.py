@@ -67,9 +67,13 @@ def result(status: str = "promoted") -> dict[str, Any]:
     value: dict[str, Any] = {
         "schema_version": 1,
         "status": status,
-        "exit_code": {"promoted": 0, "rejected": 20, "inconclusive": 21, "skipped": 10}.get(
-            status, 30
-        ),
+        "exit_code": {
+            "promoted": 0,
+            "rejected": 20,
+            "inconclusive": 21,
+            "skipped": 10,
+            "pruned": 0,
+        }.get(status, 30),
         "created": "2026-11-25T15:20:31+00:00",
         "cycle_id": "c" * 32 if judged else None,
         "model_name": "m",
@@ -78,13 +82,13 @@ def result(status: str = "promoted") -> dict[str, Any]:
         "bootstrap": False,
         "trigger": {"kind": "manual", "reason": "nothing new to learn from"},
         "task": {"kind": "class", "score": "accuracy", "unit": "points"} if judged else None,
+        "validation": None,
         "metrics": {"champion": both, "candidate": both} if judged else None,
         "decision": {**decision, "verdict": status, "applied": status == "promoted"}
         if judged
         else None,
         "forgetting": None,
         "serving": None,
-        "curve": [{"step": 0, "new": 0.1, "history": 0.9}],
         "cost": {
             "wall_seconds": 1.0,
             "device_seconds": 1.0,
@@ -107,7 +111,7 @@ def result(status: str = "promoted") -> dict[str, Any]:
     return value
 
 
-STATUSES = ("promoted", "rejected", "inconclusive", "skipped", "failed")
+STATUSES = ("promoted", "rejected", "inconclusive", "skipped", "failed", "pruned")
 
 
 @pytest.mark.parametrize("status", STATUSES)

@@ -1,0 +1,1 @@
+"""Sweeps: what is searched, how, what is pruned, chosen and recorded."""
