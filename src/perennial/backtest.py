@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from inspect import isroutine
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +226,7 @@ def _sources(cycle: Cycle, windows: Sequence[Any], number: int, keep: int | None
         return replace(cycle.data, history=windows[0], new=None)
     first = 0 if keep is None else max(0, number - 1 - keep)
     earlier = [w for w in windows[first : number - 1] if not isinstance(w, str | Path)]
-    opened = [open_source(source, name="history", csv=cycle.data.csv) for source in earlier]
+    opened = [open_source(source, name="history", csv=cycle.data.csv()) for source in earlier]
     history = datasets.concatenate_datasets(opened) if cycle.history == "all" and opened else None
     return replace(cycle.data, history=history, new=windows[number - 1])
 
@@ -319,6 +321,7 @@ def _plain(cycle: Cycle) -> dict[str, Any]:
     return {
         "methods": {method.name: _settings(method) for method in cycle.methods()},
         "training": asdict(cycle.training),
+        "optimizer": _settings(cycle.optimizer),
         "task": _settings(cycle.task),
         "memory": _settings(memory),
         "sampling": cycle.data.sampling,
@@ -333,16 +336,31 @@ def _plain(cycle: Cycle) -> dict[str, Any]:
 
 
 def _settings(thing: Any) -> dict[str, Any]:
-    """Class and public plain attributes, of what it is made of too."""
-    found: dict[str, Any] = {"target": _path(type(thing))}
-    for name, value in vars(thing).items():
+    """Class and public plain attributes, of what it is made of too; a function's own name.
+
+    Of a partial they are those of what it calls, and the arguments that it gives.
+    """
+    if isinstance(thing, partial):
+        called = _settings(thing.func)
+        named = {f"[{i}]": value for i, value in enumerate(thing.args)} | thing.keywords
+        return called | {"arguments": _attributes(named)}
+    if isinstance(thing, type) or isroutine(thing):
+        return {"target": _path(thing)}
+    return {"target": _path(type(thing)), **_attributes(vars(thing))}
+
+
+def _attributes(values: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
         if name.startswith("_"):
             continue
         if isinstance(value, _PLAIN):
             found[name] = value
         elif isinstance(value, list | tuple) and all(isinstance(one, _PLAIN) for one in value):
             found[name] = list(value)
-        elif type(value).__module__.startswith("perennial."):
+        elif isinstance(value, Mapping):
+            found[name] = _attributes({str(key): one for key, one in value.items()})
+        elif isroutine(value) or type(value).__module__.startswith(("perennial.", "functools")):
             found[name] = _settings(value)
     return found
 

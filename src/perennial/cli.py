@@ -268,7 +268,7 @@ def _run(job: Callable[[], Any], name: str) -> None:
 
 def _mask(folder: Path, secrets: Sequence[str]) -> None:
     """Hydra keeps the configuration as it was given, passwords included; they are taken out."""
-    from perennial.tracking.base import MASK, mask_text
+    from perennial.masking import MASK, mask_text
 
     for path in folder.glob("*.yaml"):
         text = path.read_text()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from perennial.masking import plain
 from perennial.methods.base import arrange
 from perennial.promotion.gate import decide
 from perennial.steps.candidate import train, version_files, view
@@ -23,7 +24,6 @@ from perennial.steps.remember import stored_dtype
 from perennial.steps.settings import Cycle
 from perennial.steps.tell import told_again, told_late
 from perennial.sweeping.pruning import Pruned
-from perennial.tracking.base import plain
 
 
 def run(cycle: Cycle) -> dict[str, Any]:

@@ -121,3 +121,8 @@ def require_setting(good: bool, where: str, value: object, words: str) -> None:
 def first_line(error: BaseException) -> str:
     """What an error says first; its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def shortened(text: str, most: int = 160) -> str:
+    """A text for a message, which may come from a file that means ill."""
+    return text if len(text) <= most else f"{text[:most]} …"

@@ -16,10 +16,10 @@ from rich.console import Console
 
 from perennial.config import RUN_KEYS, check_node, check_patterns, check_types
 from perennial.errors import EXIT_BAD_DATA, ConfigError, DataError, PerennialError
+from perennial.masking import plain
 from perennial.reporting.progress import Display
 from perennial.sweeping.pruning import Pruned
 from perennial.sweeping.trial import Trial, read_trial
-from perennial.tracking.base import plain
 
 if TYPE_CHECKING:
     from perennial.notification import Notifier

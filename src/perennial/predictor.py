@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from perennial.errors import EvaluationError
 from perennial.paths import home
+from perennial.types import NAMED_KINDS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -79,9 +80,16 @@ class Predictor:
         The most probable class by name; of several labels those that are on, by name; a number;
         the class of each position by name, or the token of each next one; the K first items of a
         ranking, best first, by name where they have names.
+
+        Raises:
+            DataError: As `probabilities` does.
+            EvaluationError: The model predicts a class that the version has no name for.
         """
-        found = self._task.predictions(self._outputs(inputs)).tolist()
+        predicted = self._task.predictions(self._outputs(inputs))
         names, kind = self.label_names, self._task.target_kind
+        if kind in NAMED_KINDS:
+            self._refuse_nameless(predicted, several=kind == "classes")
+        found = predicted.tolist()
         if kind == "class":
             return [names[winner] for winner in found]
         if kind == "classes":
@@ -92,6 +100,19 @@ class Predictor:
             return [[names[one] for one in row if one] for row in found]
         rows: list[Any] = found
         return rows
+
+    def _refuse_nameless(self, predicted: Tensor, *, several: bool) -> None:
+        known = len(self.label_names)
+        if several:
+            named = predicted.shape[-1] == known
+        else:
+            named = not predicted.numel() or int(predicted.max()) < known
+        if not named:
+            raise EvaluationError(
+                f"The model predicts other classes than the {known} that {self.id} names.",
+                where="predict",
+                mend="restore the version from a copy, or train it on rows of every class",
+            )
 
     def _outputs(self, inputs: Any) -> Tensor:
         import numpy as np
@@ -133,17 +154,20 @@ def load(
         files: Where the registry's files lie, if not beside its database.
 
     Raises:
-        RegistryError: No such version, or its class is not allowed or has changed.
+        RegistryError: No such version, its class is not allowed or has changed, or its manifest is
+            malformed.
         IntegrityError: A stored file was changed.
     """
     from perennial.data.preprocess import restored
     from perennial.models.checkpoint import version_weights
     from perennial.models.rebuild import rebuild
+    from perennial.promotion.manifest import check_manifest
     from perennial.promotion.registry import Registry
     from perennial.tasks.by_kind import task_of
 
     registry = Registry(url=url or f"sqlite:///{home() / 'registry.db'}", files=files)
     version = registry.version(ref)
+    check_manifest(version)
     allowed = [one if isinstance(one, str) else _path(one) for one in allow]
     model = rebuild(
         version.manifest["model"],
@@ -159,7 +183,7 @@ def load(
         id=version.id,
         schema=version.manifest["schema"],
         form=columns["form"],
-        task=task_of(stored["kind"], stored["arguments"]),
+        task=task_of(stored["kind"], stored["arguments"], ref=version.id),
         preprocess=restored(
             version.manifest["preprocess"],
             lambda path: version.open(path).read_bytes(),

@@ -51,6 +51,11 @@ def test_a_function_of_your_own_is_called_once_per_training_batch(run: Run) -> N
     assert CALLS == [64] * 12  # six steps of the first version, six of the second
 
 
+def test_the_bundled_digits_are_images(run: Run) -> None:
+    result = run(*SHORT, "data.augment={_target_: perennial.data.augment.FlipAndCrop, padding: 1}")
+    assert result["error"] is None, result["error"]
+
+
 def test_what_does_not_fit_is_said(run: Run) -> None:
     result = run(*SHORT, NOISE, "method=der")
     assert result["status"] == "failed"

@@ -30,6 +30,9 @@ from perennial.training.settings import Training
 from perennial.types import StepContext
 
 STEPS = 25
+DATA = Data(
+    memory=Memory(capacity=30), id_column="id", split_column="split", validation_fraction=0.0
+)
 
 
 class Stopped(Exception):  # noqa: N818
@@ -71,12 +74,7 @@ def run(windows: Sequence[Any], **changes: Any) -> Backtest:
         "model": lambda: MLP(inputs=3, classes=2, hidden=[8]),
         "optimizer": functools.partial(torch.optim.Adam, lr=0.02),
         "methods": lambda number: [],
-        "data": Data(
-            memory=Memory(capacity=30),
-            id_column="id",
-            split_column="split",
-            validation_fraction=0.0,
-        ),
+        "data": DATA,
         "training": Training(
             max_steps=STEPS, batch_size=10, keep="last", accelerator="cpu", resume_seconds=0
         ),
@@ -242,7 +240,12 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, window: int, step: int)
 
 @pytest.mark.parametrize(
     ("change", "what"),
-    [({"seed": 4}, "settings"), ({"methods": lambda number: [Replay()]}, "settings"), ({}, "rows")],
+    [
+        ({"seed": 4}, "settings"),
+        ({"methods": lambda number: [Replay()]}, "settings"),
+        ({"optimizer": functools.partial(torch.optim.Adam, lr=0.01)}, "settings"),
+        ({}, "rows"),
+    ],
 )
 def test_another_backtests_registry_is_refused(
     tmp_path: Path, change: dict[str, Any], what: str
@@ -252,6 +255,37 @@ def test_another_backtests_registry_is_refused(
     other = built(1) if change else built(2)
     with pytest.raises(ConfigError, match=f"window 1 had other {what}"):
         run([other], registry=kept, **change)
+
+
+def scaled(inputs: Any, *, generator: torch.Generator, **factors: Any) -> Any:
+    return inputs
+
+
+def turned(inputs: Any, *, generator: torch.Generator, **factors: Any) -> Any:
+    return inputs
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        functools.partial(turned, factor=2, by={"x0": 3}),
+        functools.partial(scaled, factor=3, by={"x0": 3}),
+        functools.partial(scaled, factor=2, by={"x0": 4}),
+        functools.partial(functools.partial(scaled, factor=2), by=functools.partial(turned)),
+        scaled,
+        turned,
+    ],
+)
+def test_functions_are_known_by_what_they_call_and_with_what(tmp_path: Path, other: Any) -> None:
+    kept = registry(tmp_path)
+
+    def begin(augment: Any) -> None:
+        run([built(1)], registry=kept, data=replace(DATA, augment=augment))
+
+    for _ in range(2):
+        begin(functools.partial(scaled, factor=2, by={"x0": 3}))
+    with pytest.raises(ConfigError, match="window 1 had other settings"):
+        begin(other)
 
 
 def test_windows_that_cannot_be_used() -> None:

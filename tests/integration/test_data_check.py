@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 Verb = Callable[..., tuple[int, str, str]]
 Run = Callable[..., dict[str, Any]]
@@ -105,6 +107,32 @@ def test_too_few_rows_to_decide(verb: Verb, tables: tuple[Path, Path], tmp_path:
     assert "THE GATE COULD NOT DECIDE" in out
 
 
+def test_a_folder_of_images_is_described(verb: Verb, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for part, rows, names in (("old", 800, ("cat", "dog")), ("new", 700, ("cat", "dog", "eel"))):
+        for number in range(rows):
+            folder = tmp_path / part / names[number % len(names)]
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = generator.integers(0, 256, (6, 4), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    shutil.copy(tmp_path / "new" / "cat" / "0.png", tmp_path / "new" / "cat" / "again.png")
+    given = ("data=files", f"data.new={tmp_path / 'new'}", f"data.history={tmp_path / 'old'}")
+    code, found = checked(verb, *given, "data.new_classes=grow")
+    assert code == 0, found["decides"]
+    assert [(one["name"], one["kind"]) for one in found["columns"]] == [
+        ("image", "uint8 (1, 6, 4)")
+    ]
+    assert (found["rows"], found["duplicates"]) == (701, 1)
+    assert found["target"]["new"]["counts"] == {"cat": 235, "dog": 233, "eel": 233}
+    history = found["target"]["history"]["counts"]
+    # what was held out of it is compared with nothing
+    assert history.pop("eel") == 0
+    assert 400 < sum(history.values()) < 700
+    code, found = checked(verb, *given)
+    assert (code, found["exit_code"]) == (30, 30)
+    assert "eel" in found["error"]["what"]
+
+
 def test_bad_data_are_said(verb: Verb, tables: tuple[Path, Path], tmp_path: Path) -> None:
     code, _, err = verb("data", "check", "data=files", f"data.new={tmp_path / 'nowhere.csv'}")
     assert code == 30
@@ -124,20 +152,20 @@ def test_bad_data_are_said(verb: Verb, tables: tuple[Path, Path], tmp_path: Path
         ("multilabel", lambda n: ["red", "round"] if n % 4 == 0 else ["red"], "label (share of"),
         ("ranking", lambda n: n % 30 if n % 2 else 7, "share of the ten most frequent"),
         ("tokens", lambda n: [n % 2, 1, -100], "label of a position"),
-        ("language", None, "time: 2026-01-01"),
+        ("language", None, "time: 2028-03-11"),
     ],
 )
 def test_targets_of_each_kind_are_described(
     verb: Verb, tmp_path: Path, task: str, values: Any, words: str
 ) -> None:
-    rows = np.arange(400)
+    rows = np.arange(1600)
     made = pd.DataFrame({"x": rows.astype(float), "ids": [[n, n + 1, n + 2] for n in rows]})
     made["day"] = pd.Timestamp("2026-01-01") + pd.to_timedelta(rows, unit="D")
     label = "data.label=null"
     if values is not None:
         made["y"], label = [values(n) for n in rows.tolist()], "data.label=y"
     feature = "ids" if task in ("tokens", "language") else "x"
-    for name, part in {"old": made[:300], "new": made[300:]}.items():
+    for name, part in {"old": made[:800], "new": made[800:]}.items():
         part.to_parquet(tmp_path / f"{name}.parquet")
     tokens = ("task.tokens=ids",) if task == "language" else ()
     given = (
@@ -145,27 +173,27 @@ def test_targets_of_each_kind_are_described(
         f"data.new={tmp_path / 'new.parquet'}", f"data.history={tmp_path / 'old.parquet'}", *tokens,
     )  # fmt: skip
     code, found = checked(verb, *given)
-    assert code == 0, found
+    assert code == 0, found["decides"]
     target, new = found["target"], found["target"]["new"]
-    assert found["time"][0].startswith("2026-10-28")
-    assert new["total"] == (200 if task == "tokens" else 100)
-    y = None if values is None else [values(n) for n in range(300, 400)]
+    assert found["time"][0].startswith("2028-03-11")
+    assert new["total"] == (1600 if task == "tokens" else 800)
+    y = None if values is None else [values(n) for n in range(800, 1600)]
     if task == "regression":
         assert new["quantiles"]["0.5"] == np.median(y)
-        assert sum(new["histogram"]["counts"]) == 100
+        assert sum(new["histogram"]["counts"]) == 800
         assert new["histogram"]["edges"] == target["history"]["histogram"]["edges"]
         assert target["shift"]["ks"] == 1
     elif task == "multilabel":
-        assert new["counts"] == {"red": 100, "round": 25}
+        assert new["counts"] == {"red": 800, "round": 200}
     elif task == "ranking":
         counts = pd.Series(y).value_counts()
         assert new["items"] == len(counts)
-        assert new["head"] == counts.head(10).sum() / 100
+        assert new["head"] == counts.head(10).sum() / 800
         assert target["shift"]["unseen"] == 0
     elif task == "tokens":
-        assert new["counts"] == {"0": 50, "1": 150}
+        assert new["counts"] == {"0": 400, "1": 1200}
     else:
         assert "counts" not in new
     code, out, err = verb("data", "check", *given)
     assert (code, err) == (0, "")
-    assert words.replace("2026-01-01", "2026-10-28") in out
+    assert words in out

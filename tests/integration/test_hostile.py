@@ -26,7 +26,7 @@ import pytest
 import torch
 
 from perennial.errors import PerennialError
-from perennial.models.checkpoint import read_state
+from perennial.models.checkpoint import match, read_state
 from perennial.models.rebuild import rebuild
 from perennial.models.reference import MLP
 from perennial.promotion.store import check_paths
@@ -109,6 +109,19 @@ def _doubled_tuples(_: Path) -> bytes:
     return b"\x80\x02})" + b"2\x86" * 80 + b"K\x01s."
 
 
+def _dimensions(count: int) -> bytes:
+    """A tensor of that many dimensions of 2^62, of which multiplying alone takes a minute."""
+    pid = (
+        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+        b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ"
+    )
+    size = b"(\x8a\x08" + (1 << 62).to_bytes(8, "little") + b"q\x01" + b"h\x01" * (count - 1) + b"t"
+    stride = b"(" + b"K\x00" * count + b"t"
+    return (
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + pid + b"K\x00" + size + stride + b"NtR."
+    )
+
+
 CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     "a torch zip that runs": lambda f: _saved(f / "w.pt", Runs()),
     "weights beside what runs": lambda f: _saved(f / "w.pt", {**WEIGHTS, "x": Runs()}),
@@ -151,6 +164,9 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     ),
     "a memo beyond all bounds": lambda f: _torch(f / "w.pt", b"\x80\x02}r\xff\xff\xff\x7f."),
     "keys that take for ever to hash": lambda f: _torch(f / "w.pt", _doubled_tuples(f)),
+    "a tensor of absurd dimensions": lambda f: _torch(
+        f / "w.pt", _dimensions(100_000), **{"a/data/0": bytes(4)}
+    ),
     "a safetensors header of absurd length": lambda f: _safetensors(
         f / "w.safetensors", b"{}", length=1 << 62
     ),
@@ -167,6 +183,12 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
 }
 
 
+def _dots(path: Path) -> Path:
+    """A tensor whose name is 400,000 prefixes."""
+    entry = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    return _safetensors(path, json.dumps({"." * 400_000: entry}).encode(), data=bytes(4))
+
+
 def _written(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
@@ -180,7 +202,7 @@ def _manifest(target: str, arguments: dict[str, Any], **more: Any) -> Callable[[
 HF = "perennial.models.huggingface.HuggingFace"
 OURS = "perennial.models.reference.MLP"
 SMALL = {"inputs": 2, "classes": 2, "hidden": [2]}
-BERT = {"model_type": "bert", "num_labels": 2}
+BERT = {"model_type": "bert"}
 MANIFESTS: dict[str, Callable[[], object]] = {
     "a constructor that is a command": _manifest("os.system", {"command": "touch executed"}),
     "a constructor that evaluates": _manifest("builtins.exec", {"source": "open('executed','w')"}),
@@ -208,6 +230,15 @@ MANIFESTS: dict[str, Callable[[], object]] = {
     ),
     "a configuration of absurd width": _manifest(
         HF, {"path": "x"}, recorded={"config": {**BERT, "hidden_size": 12 << 30}}
+    ),
+    "a model of layers without a number": _manifest(
+        OURS, {"inputs": 0, "classes": 0, "hidden": [0] * 1_000_000}
+    ),
+    "a configuration of absurd labels": _manifest(
+        HF, {"path": "x"}, recorded={"config": {"model_type": "bert", "num_labels": 10**9}}
+    ),
+    "a name of absurdly many prefixes": lambda: match(
+        read_state(_dots(Path("w.safetensors"))).weights, MLP(**SMALL), where="w"
     ),
     "a file that climbs": lambda: check_paths(["../../evil"], where="m@1"),
     "a file with an absolute path": lambda: check_paths(["/etc/passwd"], where="m@1"),

@@ -5,24 +5,23 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 
-from perennial.data.memory import Memory
-from perennial.data.preprocess import Text
-from perennial.errors import DataError
-from perennial.promotion.policy import Policy
-from perennial.promotion.registry import Registry
-from perennial.steps.check import check_data
-from perennial.steps.collect import Data
+from support.hub_server import Hub, Repository, serve
+from support.refused import refusal
 
 Write = Callable[[Path], Any]
 
@@ -64,6 +63,10 @@ def bytes_of(frame: pd.DataFrame, kind: str) -> bytes:
         frame.to_parquet(sink, index=False)
     elif kind == "csv":
         frame.to_csv(sink, index=False)
+    elif kind == "arrow":
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        with pa.ipc.new_file(sink, table.schema) as file:
+            file.write_table(table)
     else:
         frame.to_json(sink, orient="records", lines=True)
     return sink.getvalue()
@@ -204,9 +207,9 @@ def queries() -> dict[str, tuple[Write, str]]:
     mixed = "select case n when 3 then 'three' else x end as x, label from t"
     return {
         "no such table": (query("select * from nowhere"), "no such table: nowhere"),
-        "no SQL": (query("choose all"), "syntax error"),
+        "no SQL": (query("select all of it"), "syntax error|no such column"),
         "no rows of it": (query("select * from t where n < 0"), "no rows"),
-        "no result": (query("update t set x = 1"), "returns no rows|not return rows"),
+        "no result": (query("update t set x = 1"), "one statement that reads"),
         "twice one column": (query("select x, x, label from t"), "named 'x'"),
         "mixed values": (query(mixed), "Column 'x' cannot be read"),
         "missing values": (query("select nullif(n, 3) as n, label from t"), "first in row 3"),
@@ -238,10 +241,10 @@ def partitions() -> dict[str, tuple[Write, str]]:
     return {
         "no folder": (days(shutil.rmtree), "no such folder"),
         "no partitions": (days(lambda r: (r / first).rename(r / "other")), "no dated partitions"),
-        "two forms": (days(lambda r: (r / first).rename(r / "2026-10")), "no dated partitions"),
+        "two forms": (days(lambda r: (r / first).rename(r / "2026-10")), "several forms"),
         "one date twice": (
             days(lambda r: shutil.copytree(r / first, r / "2026-11-01")),
-            "no dated partitions",
+            "2026-11-01 is there 2 times",
         ),
         "no files": (days(lambda r: (r / second / "rows.csv").unlink()), "has no files"),
         "an empty file": (days(lambda r: (r / second / "rows.csv").write_text("")), "is empty"),
@@ -255,11 +258,42 @@ def partitions() -> dict[str, tuple[Write, str]]:
     }
 
 
+def names(kind: str) -> dict[str, str]:
+    """The cases of a kind, as names on the hub."""
+    return {case: f"team/{case.replace(' ', '-')}" for case in KINDS[kind]}
+
+
+def published() -> dict[str, tuple[Write, str]]:
+    """Only named here: the files lie on a server, see `hub`."""
+
+    def named(case: str) -> Write:
+        return lambda folder: names("hub id")[case]
+
+    own = {
+        "gone": "doesn't exist on the Hub",
+        "gated": "is a gated dataset",
+        "cut short": "Consistency check failed",
+    }
+    words = {case: word for case, (_, word) in frames().items()} | own
+    return {case: (named(case), word) for case, word in words.items()}
+
+
+def repositories() -> dict[str, Repository]:
+    whole = bytes_of(good(), "parquet")
+    contents = {case: bytes_of(frame, "parquet") for case, (frame, _) in frames().items()}
+    made = {case: Repository({"train.parquet": content}) for case, content in contents.items()}
+    made["gated"] = Repository({"train.parquet": whole}, token="hf_of_somebody_else")
+    made["cut short"] = Repository({"train.parquet": whole}, breaks="short")
+    made = {f"datasets/{names('hub id')[case]}": one for case, one in made.items()}
+    return {**made, "datasets/team/good": Repository({"train.parquet": whole})}
+
+
 KINDS: dict[str, dict[str, tuple[Write, str]]] = {
-    **{kind: files_of(kind) for kind in ("csv", "parquet", "json lines")},
+    **{kind: files_of(kind) for kind in ("csv", "parquet", "json lines", "arrow")},
     "image folder": image_folders(),
     "text": text_folders(),
     "sql": queries(),
+    "hub id": published(),
     "partitions": partitions(),
 }
 CASES = [(kind, case) for kind, cases in KINDS.items() for case in cases]
@@ -269,27 +303,34 @@ def test_there_are_ten_of_each() -> None:
     assert {kind: len(cases) for kind, cases in KINDS.items()} == dict.fromkeys(KINDS, 10)
 
 
-def refuse(spec: Any, registry: Path, *, text: bool = False) -> dict[str, Any]:
-    """What a check says of it; the same reading and tests as a cycle's."""
-    return check_data(
-        registry=Registry(url=f"sqlite:///{registry / 'registry.db'}"),
-        name="any",
-        data=Data(new=spec, memory=Memory(), preprocess=Text() if text else None),
-        policy=Policy(),
-        labels=None,
-        seed=0,
-    )
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any] | None]:
+    """What another process, that knows the hub by its address alone, is told of each."""
+    folder = tmp_path_factory.mktemp("hub")
+    specs = ["team/good", *names("hub id").values()]
+    with serve(Hub(repositories())) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "support.refused", str(folder), *specs],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, **server.environment(folder / "cache")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    told: dict[str, dict[str, Any] | None] = json.loads(done.stdout)
+    return told
 
 
 @pytest.mark.parametrize(("kind", "case"), CASES, ids=[f"{k}: {c}" for k, c in CASES])
-def test_malformed(kind: str, case: str, tmp_path: Path) -> None:
+def test_malformed(kind: str, case: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     write, words = KINDS[kind][case]
     spec = write(tmp_path)
     told: dict[str, Any] | None
-    try:
-        told = refuse(spec, tmp_path, text=kind == "text")["decides"]
-    except DataError as error:
-        told = {"what": error.what, "where": error.where, "mend": error.mend}
+    if kind == "hub id":
+        told = request.getfixturevalue("hub")[spec]
+    else:
+        told = refusal(spec, tmp_path, text=kind == "text")
     assert told is not None, "nothing was found wrong"
     assert all(told.values()), told
     assert "data." in told["where"]
@@ -298,17 +339,21 @@ def test_malformed(kind: str, case: str, tmp_path: Path) -> None:
     assert any(word in text for word in words.split("|")), told
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet", "json lines"])
+def test_a_data_set_of_the_hub_is_in_order(hub: dict[str, dict[str, Any] | None]) -> None:
+    assert hub["team/good"] is None
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json lines", "arrow"])
 def test_what_they_are_made_of_is_in_order(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"good.{'jsonl' if kind == 'json lines' else kind}"
     path.write_bytes(bytes_of(good(), kind))
-    assert refuse(path, tmp_path)["decides"] is None
+    assert refusal(path, tmp_path) is None
     if kind == "csv":
         with gzip.open(tmp_path / "good.csv.gz", "wb") as file:
             file.write(path.read_bytes())
-        assert refuse(tmp_path / "good.csv.gz", tmp_path)["decides"] is None
+        assert refusal(tmp_path / "good.csv.gz", tmp_path) is None
 
 
 @pytest.mark.parametrize("write", [days(), query()], ids=["partitions", "sql"])
 def test_these_are_in_order_too(write: Write, tmp_path: Path) -> None:
-    assert refuse(write(tmp_path), tmp_path)["decides"] is None
+    assert refusal(write(tmp_path), tmp_path) is None

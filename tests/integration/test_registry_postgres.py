@@ -1,4 +1,4 @@
-"""The registry on a real PostgreSQL server."""
+"""The registry, and queries as sources, on a real PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from perennial.errors import ChampionChangedError, RegistryError
+from perennial.data.opening import open_source
+from perennial.errors import ChampionChangedError, DataError, RegistryError
 from perennial.promotion.multiplicity import Charge, charge, decisions_on
 from perennial.promotion.registry import Registry, Version
 from support.postgres import BINARIES
@@ -150,3 +151,23 @@ def test_a_newer_schema_is_refused(url: str, files: str) -> None:
         connection.execute(sa.text("UPDATE meta SET schema_version = 99"))
     with pytest.raises(RegistryError, match="upgrade perennial"):
         commit(registry, "c2", 1)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "drop table visits",
+        "select * into others from visits",
+        "with gone as (delete from visits returning *) select * from gone",
+        "select 1; commit; drop table visits",
+        "select $x$'$x$; commit; drop table visits; select '1'",
+        r"select E'\', '; commit; drop table visits; --'",
+    ],
+)
+def test_a_query_only_reads(url: str, query: str) -> None:
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        connection.execute(sa.text("create table visits as select 1.5 as a, 'cat' as label"))
+    with pytest.raises(DataError, match=r"one statement that reads|read-only transaction"):
+        open_source({"sql": query, "url": url}, name="new")
+    spec = {"sql": "select a::int as a, label, 'b%s:c' as b from visits", "url": url}
+    assert open_source(spec, name="new").to_dict() == {"a": [2], "label": ["cat"], "b": ["b%s:c"]}

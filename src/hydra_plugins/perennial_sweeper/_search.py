@@ -186,7 +186,7 @@ class Search:
     def _identity(self, champion: str) -> dict[str, Any]:
         from perennial.files import digest
         from perennial.launch import identity
-        from perennial.tracking.base import plain
+        from perennial.masking import plain
 
         return {
             "search space": describe(self.space),
@@ -201,7 +201,7 @@ class Search:
         return f"{self.base['model_name']}-{digest(identity)[:8]}"
 
     def _command(self, params: Mapping[str, Value]) -> str:
-        from perennial.tracking.base import mask_text
+        from perennial.masking import mask_text
 
         return mask_text(f"{command()} {shlex.join([*self.fixed, *overrides(params)])}".strip())
 

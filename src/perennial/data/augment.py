@@ -37,7 +37,8 @@ class Augmentation(Protocol):
 class FlipAndCrop:
     """Images mirrored left to right, and cut out of a frame of zeros around them.
 
-    All images (B, C, H, W) of a row get the same; other inputs stay.
+    All images (B, C, H, W) of a row get the same; other inputs stay. Where none has four
+    dimensions, those of three are grey images (B, H, W).
 
     Args:
         flip: Probability to be mirrored, in [0, 1].
@@ -58,17 +59,25 @@ class FlipAndCrop:
 
     def __call__(self, inputs: Any, *, generator: Generator) -> Any:
         """Mirror and move; see `Augmentation`."""
-        images = [one for one in _values(inputs) if _is_image(one)]
+        images = _images(inputs)
         if not images:
             raise _nothing_of("images (rows, channels, height, width)", inputs)
+        dimensions = images[0].ndim
+        if dimensions == 3 and len({one.shape for one in images}) > 1:
+            raise ConfigError(
+                f"Of inputs with three dimensions, which are images? {_shown(inputs)}.",
+                where=WHERE,
+                mend="give images as (rows, channels, height, width), or name a class of your own",
+            )
         rows, device = len(images[0]), images[0].device
         mirrored = torch.rand(rows, generator=generator, device=device) < self.flip
         moved = torch.randint(2 * self.padding + 1, (rows, 2), generator=generator, device=device)
 
         def change(images: Tensor) -> Tensor:
-            return cut_out(images, moved, mirrored, padding=self.padding)
+            channels = images.unsqueeze(1) if dimensions == 3 else images
+            return cut_out(channels, moved, mirrored, padding=self.padding).view(images.shape)
 
-        return _mapped(inputs, change, _is_image)
+        return _mapped(inputs, change, lambda one: any(one is image for image in images))
 
 
 class Noise:
@@ -177,8 +186,10 @@ def _shown(inputs: Any) -> str:
     return ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True))
 
 
-def _is_image(values: Tensor) -> bool:
-    return values.ndim == 4 and values.is_floating_point()
+def _images(inputs: Any) -> list[Tensor]:
+    """Those with channels; where there are none, those without."""
+    values = [one for one in _values(inputs) if one.is_floating_point()]
+    return [one for one in values if one.ndim == 4] or [one for one in values if one.ndim == 3]
 
 
 def _mapped(inputs: Any, change: Any, where: Any) -> Any:

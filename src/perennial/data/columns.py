@@ -5,7 +5,7 @@ Shapes: N rows; a feature column is (N, ...).
 
 from __future__ import annotations
 
-import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image, UnidentifiedImageError
 
 from perennial.errors import DataError
 from perennial.types import Booleans, Strings
@@ -23,6 +22,9 @@ Column = npt.NDArray[Any]
 # one long text costs its own length, not that of a column padded to it
 TEXT = np.dtypes.StringDType()
 
+# a whole number as floats are written
+_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
+_TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 # between the names of a list that is given or kept as text
 SEPARATOR = "|"
 
@@ -44,12 +46,12 @@ def to_numpy(column: pa.ChunkedArray, *, where: str) -> Column:
             text or another type.
     """
     rows = len(column)
-    array = _one_chunk(column)
+    array = one_chunk(column)
     shape: list[int] = [rows]
     while True:
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
-        _refuse_nulls(array, rows, where)
+        refuse_nulls(array, rows, where)
         if not _is_list(array.type):
             break
         shape.append(_uniform_length(array, rows, where))
@@ -72,40 +74,6 @@ def to_numpy(column: pa.ChunkedArray, *, where: str) -> Column:
     return values
 
 
-def to_images(column: pa.ChunkedArray, *, where: str) -> Column:
-    """Encoded images to uint8 (N, C, H, W): one channel for grey ones, otherwise three.
-
-    Args:
-        column: Structs of ``bytes`` and ``path``, as ``datasets.Image`` stores them.
-        where: Source and column, for messages.
-
-    Raises:
-        DataError: An image is missing, unreadable, or of another size than the first.
-    """
-    _refuse_nulls(_one_chunk(column), len(column), where)
-    decoded = []
-    for row, item in enumerate(column.to_pylist()):
-        try:
-            with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] else item["path"]) as image:
-                mode = "L" if image.mode in ("1", "L") else "RGB"
-                pixels = np.asarray(image.convert(mode))
-        except (OSError, UnidentifiedImageError, AttributeError, TypeError) as error:
-            raise DataError(
-                f"The image in row {row} cannot be read: {error}.",
-                where=where,
-                mend="remove or repair it",
-            ) from error
-        decoded.append(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
-        if decoded[-1].shape != decoded[0].shape:
-            raise DataError(
-                f"Images differ in shape: row 0 is {decoded[0].shape} and row {row} is "
-                f"{decoded[-1].shape} (channels, height, width).",
-                where=where,
-                mend="resize and convert them to one size and mode first",
-            )
-    return np.stack(decoded)
-
-
 def to_numbers(column: pa.ChunkedArray, *, where: str) -> Column:
     """Numbers (N,) of which some may be missing, which are NaN.
 
@@ -115,7 +83,7 @@ def to_numbers(column: pa.ChunkedArray, *, where: str) -> Column:
     Raises:
         DataError: Text, lists or dates; infinities or numbers too large to train on.
     """
-    array = _one_chunk(column)
+    array = one_chunk(column)
     kind = array.type
     known = (
         pa.types.is_boolean,
@@ -143,18 +111,19 @@ def to_numbers(column: pa.ChunkedArray, *, where: str) -> Column:
 def to_categories(column: pa.ChunkedArray, *, where: str) -> Column:
     """Category names (N,), of `TEXT`; what is missing or blank is empty.
 
-    Whole numbers are named by their digits, floats like them where they are whole.
+    A value has one name, however a file or a caller writes it: whole numbers are named by their
+    digits, 1.0 and "1.0" like 1, and truth by ``true`` and ``false``. Leading zeros are kept.
 
     Raises:
         DataError: A type without a textual form.
     """
-    array = _one_chunk(column)
+    array = one_chunk(column)
     if pa.types.is_floating(array.type):
         values = array.to_numpy(zero_copy_only=False)
         found = np.array([_number_name(value) for value in values.tolist()], dtype=TEXT)
     else:
         given = _as_text(array, "categories", where)
-        found = np.array([(value or "").strip() for value in given], dtype=TEXT)
+        found = np.array([_category_name(value) for value in given], dtype=TEXT)
     return found
 
 
@@ -169,8 +138,8 @@ def to_texts(column: pa.ChunkedArray, *, where: str, blank: bool = False) -> Col
     Raises:
         DataError: Missing or blank texts, or a type without a textual form.
     """
-    array = _one_chunk(column)
-    _refuse_nulls(array, len(column), where)
+    array = one_chunk(column)
+    refuse_nulls(array, len(column), where)
     values = np.array(_as_text(array, "text", where), dtype=TEXT)
     if not blank:
         empty = np.strings.str_len(np.strings.strip(values)) == 0
@@ -188,8 +157,8 @@ def to_sequences(column: pa.ChunkedArray, *, where: str) -> Column:
     Raises:
         DataError: A list or a name is missing or blank, or a name holds the separator.
     """
-    array = _one_chunk(column)
-    _refuse_nulls(array, len(column), where)
+    array = one_chunk(column)
+    refuse_nulls(array, len(column), where)
     if not _is_list(array.type):
         given = [text.split(SEPARATOR) if text else [] for text in _as_text(array, "names", where)]
         return _joined(given, where)
@@ -224,21 +193,21 @@ def to_strings(column: pa.ChunkedArray, *, where: str) -> Strings:
     Raises:
         DataError: Nulls or blanks, or a type without a textual form.
     """
-    array = _one_chunk(column)
-    _refuse_nulls(array, len(column), where)
+    array = one_chunk(column)
+    refuse_nulls(array, len(column), where)
     values = np.array(_as_text(array, "a key", where), dtype=np.str_)
     _refuse_rows(np.char.strip(values) == "", "blank values", where)
     return values
 
 
 def to_slices(column: pa.ChunkedArray, *, where: str) -> Strings:
-    """A column that tells slices apart, as text (N,); what is missing or blank is empty text.
+    """A column that tells slices apart, by the names of `to_categories`, as text (N,).
 
     Raises:
         DataError: A type without a textual form.
     """
-    found = _as_text(_one_chunk(column), "slices", where)
-    return np.array([(value or "").strip() for value in found], dtype=np.str_)
+    found = _as_text(one_chunk(column), "slices", where)
+    return np.array([_category_name(value) for value in found], dtype=np.str_)
 
 
 def to_times(column: pa.ChunkedArray, *, where: str) -> Column:
@@ -247,8 +216,8 @@ def to_times(column: pa.ChunkedArray, *, where: str) -> Column:
     Raises:
         DataError: Nulls or NaN.
     """
-    array = _one_chunk(column)
-    _refuse_nulls(array, len(column), where)
+    array = one_chunk(column)
+    refuse_nulls(array, len(column), where)
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         return to_strings(column, where=where)
     values: Column = array.to_numpy(zero_copy_only=False)
@@ -296,13 +265,21 @@ def _as_text(array: pa.Array, use: str, where: str) -> list[str | None]:
     return found
 
 
+def _category_name(value: str | None) -> str:
+    name = (value or "").strip()
+    if whole := _WHOLE.fullmatch(name):
+        return whole[1] if whole[1] != "-0" else "0"
+    return _TRUTH.get(name, name)
+
+
 def _number_name(value: float | None) -> str:
     if value is None or value != value:  # NaN alone differs from itself
         return ""
     return str(int(value)) if value.is_integer() else repr(value)
 
 
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array, without a dictionary."""
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
@@ -317,8 +294,13 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _uniform_length(array: pa.Array, rows: int, where: str) -> int:
     if pa.types.is_fixed_size_list(array.type):
-        return int(array.type.list_size)
-    lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+        lengths = np.full(min(len(array), 1), array.type.list_size)
+    else:
+        lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+    if not lengths.any():
+        raise DataError(
+            "Its lists are empty.", where=where, mend="leave the column out of data.features"
+        )
     odd = np.flatnonzero(lengths != lengths[0])
     if len(odd):
         raise DataError(
@@ -330,7 +312,8 @@ def _uniform_length(array: pa.Array, rows: int, where: str) -> int:
     return int(lengths[0])
 
 
-def _refuse_nulls(array: pa.Array, rows: int, where: str) -> None:
+def refuse_nulls(array: pa.Array, rows: int, where: str) -> None:
+    """Raise a DataError where values are missing, of which each row has as many."""
     if array.null_count:
         missing = array.is_null().to_numpy(zero_copy_only=False)
         _refuse(missing.reshape(rows, -1).any(axis=1), "missing values", where)

@@ -19,6 +19,7 @@ from perennial.data.columns import (
     to_sequences,
     to_texts,
 )
+from perennial.data.images import pixels_of
 from perennial.data.preprocess.base import Preprocessor, nature
 from perennial.data.source import converted
 from perennial.errors import DataError
@@ -217,10 +218,16 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, np.ndarray | list | tuple)
 
 
-def _pixels(image: Any) -> npt.NDArray[np.uint8]:
+def _pixels(image: Any) -> npt.NDArray[Any]:
     """A PIL image as (C, H, W), by the rule that training data are read by."""
-    pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    try:
+        return pixels_of(image)
+    except ValueError as error:
+        raise DataError(
+            f"An image cannot be taken: {error}.",
+            where=WHERE,
+            mend="convert it as those that the version was trained on",
+        ) from error
 
 
 def _shape(kind: str) -> tuple[int, ...]:

@@ -15,14 +15,21 @@ import datasets
 import pyarrow as pa
 
 from perennial.data.idx import is_idx, read_folder
-from perennial.data.partitions import is_partitioned, read_partitions
-from perennial.data.sql import has_password, is_query, masked, read_query
+from perennial.data.partitions import is_partitioned, read_partitions, refuse_odd_dates
+from perennial.data.sql import is_query, read_query
 from perennial.data.tables import PLAIN, READERS, Csv, concatenated, read_table, suffix
 from perennial.errors import DataError, first_line
+from perennial.masking import mask_text, plain
 
+# what readers say of a file that is not what it should be
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError)
 _PANDAS_INDEX = re.compile(r"(__index_level_\d+__)?")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+_NO_ROWS = "BatchSize must be greater than 0"  # how a parquet file without rows ends in datasets
+_ABOUT = re.compile(r"(?i)(readme|licen[cs]e|notes?|about|changelog|description)\.txt")
+# kinds of file in which a column without a value is there all the same
+_FIXED = {".csv", ".tsv", ".parquet", ".arrow", ".feather"}
 _SPLITS = {"train", "training", "validation", "valid", "val", "dev", "test", "holdout"}
 
 
@@ -68,8 +75,9 @@ def open_source(spec: Any, *, name: str, csv: Csv = PLAIN) -> datasets.Dataset:
 def shown(spec: Any) -> str:
     """A source in words, without a password."""
     if isinstance(spec, Mapping):
-        return masked(spec) if is_query(spec) else str(dict(spec))
-    return str(spec) if isinstance(spec, str | Path) else "built data set"
+        known = plain(spec)
+        return f"{known['sql']} ({known.get('url', '?')})" if is_query(spec) else str(known)
+    return mask_text(str(spec)) if isinstance(spec, str | Path) else "built data set"
 
 
 def remembered(spec: Any) -> Any:
@@ -77,11 +85,11 @@ def remembered(spec: Any) -> Any:
 
     A built data set has no name, and a password stays with its owner.
     """
-    if isinstance(spec, str | Path):
-        return str(spec)
-    if isinstance(spec, Mapping) and not (is_query(spec) and has_password(spec)):
-        return dict(spec)
-    return None
+    if isinstance(spec, Mapping):
+        texts = {str(key): str(value) for key, value in spec.items()}
+        return dict(spec) if plain(texts) == texts else None
+    kept = str(spec) if isinstance(spec, str | Path) else None
+    return None if kept is None or mask_text(kept) != kept else kept
 
 
 def _open_mapping(spec: Mapping[str, Any], name: str, csv: Csv) -> datasets.Dataset:
@@ -101,7 +109,7 @@ def _open_mapping(spec: Mapping[str, Any], name: str, csv: Csv) -> datasets.Data
 def _tabled(read: Callable[[], pa.Table], where: str) -> datasets.Dataset:
     try:
         return _wrap(read())
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise _unreadable(error, where) from error
 
 
@@ -116,16 +124,29 @@ def _unreadable(error: Exception, where: str) -> DataError:
 
 def _open(spec: str | Path, name: str, csv: Csv) -> datasets.Dataset:
     path = Path(spec).expanduser()
-    where = _where(name, spec)
+    where = _where(name, shown(spec))
+    if not str(spec).strip() or "://" in str(spec):
+        raise DataError(
+            "An address is no file." if str(spec).strip() else "No source is named.",
+            where=where,
+            mend="give the path of a file or folder, a hub id such as org/name, or a query, "
+            '\'{sql: "select ...", url: "postgresql://..."}\'',
+        )
     try:
         if path.is_dir():
             return _open_folder(path, where, csv)
         if path.is_file():
             return _wrap(read_table(path, where=where, csv=csv))
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise _unreadable(error, where) from error
     if isinstance(spec, str) and _HUB_ID.fullmatch(spec) and suffix(path) not in READERS:
         return _open_hub(spec, where)
+    if path.exists():
+        raise DataError(
+            "It is neither a file nor a folder.",
+            where=where,
+            mend="write what it gives into a file, and name that",
+        )
     raise DataError("There is no such file or folder.", where=where, mend=_close_path(path))
 
 
@@ -141,7 +162,11 @@ def _open_folder(path: Path, where: str, csv: Csv) -> datasets.Dataset:
         return _wrap(read_folder([item for item in found if is_idx(item)], where=where))
     if is_partitioned(path):
         return _wrap(read_partitions(path, where=where, csv=csv))
+    refuse_odd_dates(path, where=where)
     tables = [item for item in found if suffix(item) in READERS]
+    # what is written about the data is none of them
+    others = [item for item in tables if not _ABOUT.fullmatch(item.name)]
+    tables = others or tables
     kinds = {suffix(item) for item in tables}
     if len(kinds) != 1:
         raise DataError(
@@ -151,7 +176,25 @@ def _open_folder(path: Path, where: str, csv: Csv) -> datasets.Dataset:
         )
     if kinds == {".txt"}:
         return _text_folder(path, tables, where)
-    return _wrap(concatenated([read_table(item, where=where, csv=csv) for item in tables]))
+    read = [read_table(item, where=where, csv=csv) for item in tables]
+    if kinds <= _FIXED:
+        _refuse_other_columns(tables, read, where)
+    return _wrap(concatenated(read))
+
+
+def _refuse_other_columns(files: Sequence[Path], tables: Sequence[pa.Table], where: str) -> None:
+    """Refuse files of one folder whose columns differ: the others would be taken to be missing."""
+    first = set(tables[0].column_names)
+    for file, table in zip(files, tables, strict=True):
+        if odd := sorted(first ^ set(table.column_names)):
+            has = file if odd[0] in table.column_names else files[0]
+            raise DataError(
+                f"{file.name} and {files[0].name} have other columns: {odd[0]!r} is in {has.name} "
+                "alone.",
+                where=where,
+                mend="give the files of a folder the same columns, or put them into folders of "
+                "their own",
+            )
 
 
 def _image_folder(path: Path, found: Sequence[Path], where: str) -> datasets.Dataset:
@@ -205,13 +248,22 @@ def _open_hub(spec: str, where: str) -> datasets.Dataset:
         loaded = datasets.load_dataset(spec)
     # what fails here is the network's, the hub's, or one of a dozen parsers'
     except Exception as error:
-        reason = first_line(error)
+        reason = _reason(error)
         raise DataError(
             f"Neither a file nor a hub data set could be opened: {reason}",
             where=where,
-            mend=f"check the name and the network; {_close_path(Path(spec))}",
+            mend="check the name and the network (HF_ENDPOINT; HF_TOKEN for what is private); "
+            f"{_close_path(Path(spec))}",
         ) from error
     return _join_splits(dict(loaded))
+
+
+def _reason(error: Exception) -> str:
+    """Of a failure to build a data set, what lies under it: the outermost only says that it did."""
+    if not isinstance(error, datasets.exceptions.DatasetGenerationError):
+        return first_line(error)
+    cause = first_line(error.__cause__ or error)
+    return "its file has no rows" if cause.startswith(_NO_ROWS) else cause
 
 
 def _join_splits(splits: dict[str, datasets.Dataset]) -> datasets.Dataset:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,7 @@ def _entries(folder: Path, where: str) -> dict[str, Path]:
             where=where,
             mend="relative paths start at the folder that the command runs in",
         )
+    refuse_odd_dates(folder, where=where)
     found = _dated(folder)
     if not found:
         raise DataError(
@@ -147,17 +149,63 @@ def _entries(folder: Path, where: str) -> dict[str, Path]:
     return found
 
 
+def refuse_odd_dates(folder: Path, *, where: str) -> None:
+    """Refuse a folder of which every entry is named like a date, and yet no date orders them.
+
+    Raises:
+        DataError: A date does not exist or is there twice, or there are several forms of dates.
+    """
+    named = _named(folder)
+    if not named or any(date is None for _, date in named):
+        return
+    dates = [date for _, date in named if date is not None]
+    unreal = [date for date in dates if not _exists(date)]
+    twice = [date for date in dates if dates.count(date) > 1]
+    forms = sorted({len(date): date for date in dates}.values())
+    if unreal or twice or len(forms) > 1:
+        raise DataError(
+            f"There is no date {unreal[0]}."
+            if unreal
+            else f"{twice[0]} is there {dates.count(twice[0])} times."
+            if twice
+            else f"Its partitions are named in several forms: {' and '.join(forms)}.",
+            where=where,
+            mend="name each partition by its date, all in one form: dt=2026-11-01/ or "
+            "2026-11-01.parquet",
+        )
+
+
 def _dated(folder: Path) -> dict[str, Path]:
-    """Date to entry, where every entry is dated in one form and no date is there twice."""
+    """Date to entry, where every entry is written like a date, in one form and none twice."""
+    named = _named(folder)
+    dates = {date: one for one, date in named if date is not None}
+    one_form = len({len(date) for date in dates}) == 1
+    return dates if len(dates) == len(named) and one_form else {}
+
+
+def _named(folder: Path) -> list[tuple[Path, str | None]]:
+    """Entries of a folder, each with what in its name is written like a date."""
     if not folder.is_dir():
-        return {}
-    entries = [one for one in folder.iterdir() if one.name[0] not in "._"]
-    matches = [(_DATED.fullmatch(_stem(one)), one) for one in entries]
-    dates = [(match.group(1), one) for match, one in matches if match]
-    one_form = len({len(date) for date, _ in dates}) == 1
-    if len(dates) < len(entries) or not one_form or len(dict(dates)) < len(dates):
-        return {}
-    return dict(dates)
+        return []
+    entries = sorted(one for one in folder.iterdir() if one.name[0] not in "._")
+    found = [(one, _DATED.fullmatch(_stem(one))) for one in entries]
+    return [(one, None if match is None else match.group(1)) for one, match in found]
+
+
+def _exists(date: str) -> bool:
+    """Whether a date that is written like one is one.
+
+    Examples:
+        >>> _exists("2026-02-28T23"), _exists("2026-02-29"), _exists("2026-13")
+        (True, False, False)
+    """
+    day, _, time = date.partition("T")
+    clock = f"{time[:2] or '00'}:{time[2:].lstrip('-') or '00'}"
+    try:
+        datetime.fromisoformat(f"{day if len(day) > 7 else day + '-01'}T{clock}")
+    except ValueError:
+        return False
+    return True
 
 
 def _stem(path: Path) -> str:

@@ -20,7 +20,6 @@ import pyarrow as pa
 from perennial.data.columns import (
     TEXT,
     to_categories,
-    to_images,
     to_numbers,
     to_numpy,
     to_sequences,
@@ -30,6 +29,7 @@ from perennial.data.columns import (
     to_times,
 )
 from perennial.data.content import content_hashes
+from perennial.data.images import to_images
 from perennial.data.labels import is_text
 from perennial.data.opening import open_source
 from perennial.data.preprocess.base import Preprocessor, nature

@@ -9,6 +9,7 @@ from csv import reader
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.json
@@ -17,6 +18,9 @@ import pyarrow.parquet
 from perennial.errors import ConfigError, DataError
 
 _COMPRESSED = {".gz", ".bz2"}
+# of what is nested deeper nobody makes a column
+_DEEPEST = 100
+_NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 _DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -28,10 +32,13 @@ class Csv:
         columns: Names of the columns of files without a header; None for files with one.
         delimiter: What stands between values; None takes a tab in tsv files, and in others the
             first of comma, semicolon, tab and bar that each of the first lines has as often.
+        as_written: Whether a column's values are text as they are written, by its name; others are
+            what they look like. Of names and keys, 01234 and 1234 are two.
     """
 
     columns: tuple[str, ...] | None = None
     delimiter: str | None = None
+    as_written: Callable[[str], bool] = lambda name: False
 
 
 PLAIN = Csv()
@@ -104,11 +111,17 @@ def concatenated(tables: list[pa.Table]) -> pa.Table:
 def _read_csv(path: Path, csv: Csv, where: str) -> pa.Table:
     head = _head(path)
     delimiter = csv.delimiter or ("\t" if suffix(path) == ".tsv" else _delimiter(head))
+    first = next(reader(head[:1], delimiter=delimiter), [])
+    names = first if csv.columns is None else csv.columns
+    keys = names if csv.columns is None else [f"f{place}" for place in range(len(names))]
+    kept = [key for key, name in zip(keys, names, strict=True) if csv.as_written(name)]
     table = pa.csv.read_csv(
         str(path),
         parse_options=pa.csv.ParseOptions(delimiter=delimiter),
         read_options=pa.csv.ReadOptions(autogenerate_column_names=csv.columns is not None),
+        convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(kept, pa.string())),
     )
+    _refuse_bytes(table, path, where)
     if csv.columns is None:
         return table
     if len(csv.columns) != table.num_columns:
@@ -118,7 +131,6 @@ def _read_csv(path: Path, csv: Csv, where: str) -> pa.Table:
             where=where,
             mend="name each of them once, in the file's order, or set data.delimiter",
         )
-    first = next(reader(head[:1], delimiter=delimiter), [])
     if [one.strip() for one in first] == list(csv.columns):
         raise DataError(
             f"{path.name} begins with the names of its columns, which data.columns gives again.",
@@ -126,6 +138,18 @@ def _read_csv(path: Path, csv: Csv, where: str) -> pa.Table:
             mend="leave data.columns out",
         )
     return table.rename_columns(list(csv.columns))
+
+
+def _refuse_bytes(table: pa.Table, path: Path, where: str) -> None:
+    """Refuse columns of bytes, which Arrow makes of text that is not UTF-8."""
+    odd = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+    if odd:
+        raise DataError(
+            f"Column {odd[0]!r} of {path.name} is not UTF-8.",
+            where=where,
+            mend=f"convert the file: iconv -f latin1 -t utf-8 {path.name} > new.csv, or from "
+            "whatever it is in",
+        )
 
 
 def _head(path: Path) -> list[str]:
@@ -154,17 +178,34 @@ def _delimiter(head: list[str]) -> str:
 
 def _read_json(path: Path) -> pa.Table:
     with pa.input_stream(str(path), compression="detect") as file:
-        is_list = file.read(64).lstrip()[:1] == b"["
-    if not is_list:
-        return pa.json.read_json(str(path))
-    with pa.input_stream(str(path), compression="detect") as file:
-        rows = json.loads(file.read())
+        content: bytes = file.read()
+    # Arrow's reader ends the process where values are nested too deep for its stack
+    if (depth := _depth(content)) > _DEEPEST:
+        raise ValueError(f"its values are nested {depth} deep, and {_DEEPEST} is the most")
+    if content[:64].lstrip()[:1] != b"[":
+        return pa.json.read_json(pa.BufferReader(content))
+    rows = json.loads(content)
     odd = [index for index, row in enumerate(rows) if not isinstance(row, dict)]
     if odd:
         raise ValueError(
             f"{len(odd)} of {len(rows)} entries of its list are no records, first entry {odd[0]}"
         )
     return pa.Table.from_pylist(rows)
+
+
+def _depth(content: bytes) -> int:
+    r"""How deep the brackets of a JSON text are nested, those inside strings apart.
+
+    Examples:
+        >>> _depth(b'{"a": [[1], [2]]}'), _depth(b'{"[[": "{\\", "b\"[": 1}'), _depth(b"1")
+        (3, 1, 0)
+    """
+    plain = content.replace(rb"\\", b"").replace(rb"\"", b"")
+    brackets = re.sub(rb'"[^"]*"', b"", plain.translate(None, _NO_BRACKETS))
+    if not brackets:
+        return 0
+    opens = np.isin(np.frombuffer(brackets, np.uint8), np.frombuffer(b"[{", np.uint8))
+    return int(np.cumsum(np.where(opens, 1, -1)).max())
 
 
 def _read_lines(path: Path) -> pa.Table:

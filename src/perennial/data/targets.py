@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from perennial.data.columns import SEPARATOR, to_numpy, to_strings
-from perennial.data.labels import is_text, read_labels
+from perennial.data.labels import MAX_CLASSES, is_text, read_labels
 from perennial.errors import DataError
 from perennial.types import Strings
 
@@ -194,6 +194,14 @@ def _lists(column: pa.ChunkedArray, where: str) -> list[list[Any]]:
             where=where,
             mend=f"give lists, or text with {SEPARATOR} between the names",
         )
+    inner = column.type.value_type
+    numbers = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_null)
+    if not is_text(inner) and not any(one(inner) for one in numbers):
+        raise DataError(
+            f"A row's target is a list of {inner}, and the task takes names or whole numbers.",
+            where=where,
+            mend="give each label its name, as text, or its number",
+        )
     found: list[list[Any]] = column.to_pylist()
     for row, values in enumerate(found):
         if values is None or any(value is None for value in values):
@@ -201,6 +209,12 @@ def _lists(column: pa.ChunkedArray, where: str) -> list[list[Any]]:
                 f"The target of row {row} is missing, in whole or in part.",
                 where=where,
                 mend="fill in or drop these rows; an empty list says that there is no label",
+            )
+        if odd := [one for one in values if isinstance(one, float) and not one.is_integer()]:
+            raise DataError(
+                f"The label {odd[0]} in row {row} is no whole number.",
+                where=where,
+                mend="number the classes from 0, or give their names",
             )
     return found
 
@@ -224,10 +238,12 @@ def _several(
                 mend="give one for each label, in the order of task.labels",
             )
         return Target(values, names, numbered=known is None)
-    told = [
-        [_named(one, class_names, row, where) for one in one_row]
+    named = [
+        [_named(one, class_names, row, where).strip() for one in one_row]
         for row, one_row in enumerate(rows)
     ]
+    # as of text with separators: what is blank is no name
+    told = [[name for name in one_row if name] for one_row in named]
     own = tuple(class_names or sorted({name for one_row in told for name in one_row}))
     names = tuple(known or own)
     table = {name: place for place, name in enumerate(names)}
@@ -258,13 +274,11 @@ def _by_position(
         raise DataError("No position has a label.", where=where, mend="give labels")
     flat = [(row, one) for row, values in enumerate(rows) for one in values]
     text = is_text(column.type.value_type)
-    if not text and any(one != IGNORED and (one < 0 or one != int(one)) for _, one in flat):
-        row, one = next(
-            (row, one) for row, one in flat if one != IGNORED and (one < 0 or one != int(one))
-        )
+    odd = [] if text else [it for it in flat if it[1] != IGNORED and not 0 <= it[1] < MAX_CLASSES]
+    if odd:
         raise DataError(
-            f"The label {one} in row {row} is no class; classes count from 0, and {IGNORED} has "
-            "none.",
+            f"The label {odd[0][1]} in row {odd[0][0]} is no class; classes count from 0 to fewer "
+            f"than {MAX_CLASSES:,}, and {IGNORED} has none.",
             where=where,
             mend="number the classes from 0, or give names",
         )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from perennial.errors import ConfigError
-from perennial.models.freezing import matched
+from perennial.models.freezing import keep_statistics, matched
 
 STORES = ("adapter", "merged")
 _BASE = ".base_layer."
@@ -76,7 +76,8 @@ class Adapter:
 def adapt(model: nn.Module, adapter: Adapter) -> list[str]:
     """Put factors beside linear layers, in place; everything else but ``train`` is frozen.
 
-    B starts at 0, so that the model computes what it did. Returns the layers' names.
+    B starts at 0, so that the model computes what it did, and norms that are frozen keep their
+    running statistics. Returns the layers' names.
 
     Raises:
         ConfigError: ``peft`` is not installed, or a pattern meets no layer or parameter.
@@ -89,6 +90,12 @@ def adapt(model: nn.Module, adapter: Adapter) -> list[str]:
             where="model.adapter",
             mend="pip install 'perennial[hf]'",
         ) from error
+    if isinstance(model, nn.Linear):
+        raise ConfigError(
+            "The model is one linear layer itself, which can have no factors beside it.",
+            where="model.adapter",
+            mend="wrap it in a module (torch.nn.Sequential), or train it as it is",
+        )
     names = _layers(model, adapter.layers)
     beside = matched(model, adapter.train, where="model.adapter.train")
     inside = [name for name in beside if name.rpartition(".")[0] in names]
@@ -109,6 +116,7 @@ def adapt(model: nn.Module, adapter: Adapter) -> list[str]:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if name in beside:
             parameter.requires_grad_(True)
+    keep_statistics(model)
     return names
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from perennial import files
-from perennial.errors import CheckpointError
+from perennial.errors import CheckpointError, shortened
 from perennial.models.adapter import is_factor, plain, under_adapters
+from perennial.models.conversion import converted
+from perennial.models.misfit import cause
+from perennial.models.renaming import renamed, unused, with_tied
 from perennial.models.shards import INDEX, read_shards, weights_file
 from perennial.models.unpickle import Inert, read_archive
 
@@ -101,7 +104,8 @@ def match(
 ) -> dict[str, Tensor]:
     """Weights under the model's own names, checked to fit it.
 
-    A common prefix (``model.``, ``module.``, ``_orig_mod.``) is taken away or put before the names.
+    A common prefix (``model.``, ``module.``, ``_orig_mod.``) is taken away, put before the names,
+    or exchanged for another; a weight that the model ties may lie under one of its names alone.
 
     Args:
         weights: As read.
@@ -111,40 +115,27 @@ def match(
         say: Told which tensors outside of the prefix are not used.
 
     Raises:
-        CheckpointError: Names the tensors that are missing, left over, of another shape, or not
-            finite, and the likely cause.
+        CheckpointError: Names the tensors that are missing, left over, of another shape or kind, or
+            not finite, and the likely cause.
     """
-    state = model.state_dict()
+    state = _state(model, where)
     # a checkpoint of before there were factors is for the plain model
     from_before = any(map(is_factor, state)) and not any(map(is_factor, weights))
     wanted = plain(state) if from_before else state
-    renamed = _renamed(weights, wanted)
-    if unused := _unused(weights, renamed):
-        shown = ", ".join(unused[:_SHOWN]) + (", …" if len(unused) > _SHOWN else "")
-        say(f"{where}: {len(unused)} tensors are outside of the model and not used: {shown}")
-    wrong = [
-        f"{name}: {tuple(renamed[name].shape)} in the checkpoint, {tuple(value.shape)} in the model"
-        for name, value in wanted.items()
-        if name in renamed and renamed[name].shape != value.shape
-    ]
-    missing = [f"{name}: not in the checkpoint" for name in wanted if name not in renamed]
-    extra = [f"{name}: not in the model" for name in renamed if name not in wanted]
-    if problems := wrong + missing + extra:
+    found = renamed(weights, wanted)
+    if left := unused(weights, found):
+        say(f"{where}: {len(left)} tensors are outside of the model and not used: {_list(left)}")
+    found = with_tied(found, wanted)
+    if problems := _problems(found, wanted):
         more = f"\n         and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise CheckpointError(
             "The checkpoint does not fit the model:\n         "
             + "\n         ".join(problems[:_SHOWN])
             + more,
             where=where,
-            mend=_cause(wrong, missing, wanted, renamed),
+            mend=cause(found, wanted),
         )
-    if odd := not_finite(renamed):
-        raise CheckpointError(
-            f"The checkpoint's {odd[0]!r} holds values that are not finite.",
-            where=where,
-            mend="it was saved after training had diverged; use an earlier one",
-        )
-    fitted = {name: renamed[name].to(value.dtype) for name, value in wanted.items()}
+    fitted = converted(found, wanted, where=where)
     return under_adapters(fitted, state) if from_before else fitted
 
 
@@ -211,17 +202,46 @@ def version_files(model: nn.Module, *, adapted: bool) -> dict[str, bytes]:
 def _weights(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
     lightning = isinstance(content, dict) and "pytorch-lightning_version" in content
     found = _tensors(content)
-    for key in _NESTED if found is None and isinstance(content, dict) else ():
-        found = found or _tensors(dict.get(content, key))
+    if found is None and isinstance(content, dict):
+        found = _nested(content, ("state_dict",) if lightning else _NESTED, path)
     if found is None:
         raise CheckpointError(
-            "The file holds a whole pickled object, and no weights by name."
-            if isinstance(content, Inert)
-            else f"The file holds a {type(content).__name__} and no weights by name.",
+            f"The file holds {_held(content)} and no weights by name.",
             where=f"checkpoint={path}",
             mend="save the weights alone: torch.save(model.state_dict(), path)",
         )
     return found, "lightning" if lightning else "state_dict"
+
+
+def _nested(content: dict[Any, Any], keys: Sequence[str], path: Path) -> dict[str, Tensor] | None:
+    """The weights under one of the keys that they are usually saved by."""
+    found = {key: one for key in keys if (one := _tensors(dict.get(content, key))) is not None}
+    if len(found) > 1:
+        raise CheckpointError(
+            f"The file holds weights under {' and under '.join(map(repr, found))}: which are meant "
+            "is not clear.",
+            where=f"checkpoint={path}",
+            mend="save the state_dict of the one that serves, and adopt that",
+        )
+    return next(iter(found.values()), None)
+
+
+def _held(content: Any) -> str:
+    """What was read in the place of weights, in words."""
+    if isinstance(content, Inert):
+        return "a whole pickled object,"
+    if isinstance(content, Tensor):
+        return "one tensor without a name"
+    if not isinstance(content, dict):
+        return f"a {type(content).__name__}"
+    items = list(dict.items(content))
+    odd = [key for key, value in items if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if not items:
+        return "an empty dict"
+    if len(odd) < len(items):
+        return f"tensors beside {shortened(repr(odd[0]))}, which is none,"
+    names = shortened(", ".join(map(repr, odd[:_SHOWN])))
+    return f"a dict of {names}, none a plain tensor (dense, with its numbers),"
 
 
 def _tensors(value: Any) -> dict[str, Tensor] | None:
@@ -238,65 +258,37 @@ def _is_zip(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-def _renamed(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The renaming under which most names agree: none, a prefix off, or a prefix on."""
-    candidates = [dict(weights)]
-    prefixes = {name[: i + 1] for name in weights for i, c in enumerate(name) if c == "."}
-    for prefix in sorted(prefixes):
-        candidates.append(
-            {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
-        )
-    heads = {name[: i + 1] for name in wanted for i, c in enumerate(name) if c == "."}
-    candidates += [{f"{p}{n}": v for n, v in weights.items()} for p in sorted(heads)]
-    candidates.sort(key=lambda one: (len(one.keys() & wanted.keys()), len(one)), reverse=True)
-    best = candidates[0]
-    rivals = [
-        other
-        for other in candidates[1:]
-        if other.keys() == best.keys() and any(other[name] is not best[name] for name in best)
-    ]
-    if best.keys() & wanted.keys() and rivals:
+def _state(model: nn.Module, where: str) -> dict[str, Tensor]:
+    lazy = [n for n, p in model.named_parameters() if isinstance(p, UninitializedParameter)]
+    if lazy:
         raise CheckpointError(
-            "The checkpoint holds several models that fit: which one is meant is not clear.",
-            where=", ".join(sorted({name.partition(".")[0] for name in weights})),
-            mend="save the state_dict of the one that serves, and adopt that",
+            f"{lazy[0]!r} of the model has no shape before it has seen a batch.",
+            where=where,
+            mend="give the layer its number of inputs instead of a lazy one (nn.Linear for "
+            "nn.LazyLinear)",
         )
-    return best
+    state = model.state_dict()
+    odd = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if odd:
+        raise CheckpointError(
+            f"{odd[0]!r} of the model's state is no tensor, and versions keep tensors alone.",
+            where=where,
+            mend="leave get_extra_state out of the model, or register a buffer",
+        )
+    return state
 
 
-def _unused(weights: Mapping[str, Tensor], renamed: Mapping[str, Tensor]) -> list[str]:
-    taken = {id(value) for value in renamed.values()}
-    return sorted(name for name, value in weights.items() if id(value) not in taken)
-
-
-def _cause(
-    wrong: list[str],
-    missing: list[str],
-    wanted: Mapping[str, Tensor],
-    renamed: Mapping[str, Tensor],
-) -> str:
-    last = [name for name in wanted if wanted[name].ndim == 2][-1:]
-    if last and last[0] in renamed and renamed[last[0]].shape != wanted[last[0]].shape:
-        theirs, ours = renamed[last[0]].shape, wanted[last[0]].shape
-        if theirs[1:] == ours[1:]:
-            return (
-                f"the last layer has {theirs[0]} outputs in the checkpoint and {ours[0]} in the "
-                "model: another number of classes"
-            )
-    if wrong:
-        return "give the model the arguments it was trained with (model.* in --cfg job)"
-    if len(missing) == len(wanted):
-        return "no name agrees: the checkpoint is of another model class (model._target_)"
-    return "the model was changed since: build the one that was saved (model.*)"
-
-
-def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of tensors with values that are not finite."""
-    return [
-        name for name, value in tensors.items() if not bool(torch.isfinite(_plain(value)).all())
+def _problems(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    wrong = [
+        f"{name}: {tuple(found[name].shape)} in the checkpoint, {tuple(value.shape)} in the model"
+        for name, value in wanted.items()
+        if name in found and found[name].shape != value.shape
     ]
+    missing = [f"{name}: not in the checkpoint" for name in wanted if name not in found]
+    extra = [f"{shortened(name)}: not in the model" for name in found if name not in wanted]
+    return wrong + missing + extra
 
 
-def _plain(value: Tensor) -> Tensor:
-    # float8 has no kernel of its own for this
-    return value.float() if value.is_floating_point() and value.element_size() == 1 else value
+def _list(names: list[str]) -> str:
+    shown = ", ".join(shortened(name) for name in names[:_SHOWN])
+    return shown + (", …" if len(names) > _SHOWN else "")

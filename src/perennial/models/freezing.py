@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from perennial.errors import ConfigError
 
@@ -16,8 +16,8 @@ _SHOWN = 6
 def freeze(model: nn.Module, patterns: Sequence[str], *, where: str = "model.freeze") -> list[str]:
     """Take parameters out of training; returns their names.
 
-    A batch norm whose parameters are all frozen also keeps its running statistics: it stays in
-    evaluation mode whatever mode the model is set to, since what is frozen is to stay what it was.
+    A batch norm, or an instance norm that tracks statistics, whose parameters are all frozen also
+    keeps its running statistics, see `keep_statistics`.
 
     Args:
         model: Changed in place.
@@ -38,7 +38,7 @@ def freeze(model: nn.Module, patterns: Sequence[str], *, where: str = "model.fre
             mend="leave at least the output layer out",
         )
     if names:
-        _keep_statistics(model)
+        keep_statistics(model)
     return sorted(names)
 
 
@@ -68,13 +68,23 @@ def dead_pattern(pattern: str, names: Sequence[str], *, where: str) -> ConfigErr
     )
 
 
-def _keep_statistics(model: nn.Module) -> None:
+def keep_statistics(model: nn.Module) -> None:
+    """Keep the running statistics of norms whose own parameters are all frozen.
+
+    Such a norm stays in evaluation mode whatever mode the model is set to, since what is frozen is
+    to stay what it was.
+
+    Args:
+        model: Changed in place.
+    """
     for layer in model.modules():
         own = list(layer.parameters(recurse=False))
-        if isinstance(layer, _BatchNorm) and own and not any(p.requires_grad for p in own):
+        # batch norms and instance norms
+        tracks = isinstance(layer, _NormBase) and layer.running_mean is not None
+        if tracks and own and not any(p.requires_grad for p in own):
             layer.eval()
             # whoever calls train() on the whole model, Lightning or the user's own code, comes here
-            layer.train = _Stays(layer)  # type: ignore[method-assign, assignment]
+            layer.train = _Stays(layer)  # type: ignore[method-assign]
 
 
 class _Stays:

@@ -25,6 +25,7 @@ WITH_LOGITS = (
     "AutoModelForMaskedLM",
 )
 POOLINGS = ("mean", "first")
+MOST = 1 << 16  # layers, heads and labels of a configuration
 
 
 class HuggingFace(nn.Module):
@@ -178,6 +179,7 @@ def _pretrained(
 
 def _empty(auto: str, config: Mapping[str, Any]) -> nn.Module:
     library = _transformers()
+    _refuse_absurd(config)
     settings = {key: value for key, value in config.items() if key != "model_type"}
     built = library.AutoConfig.for_model(str(config["model_type"]), **settings)
     with _quiet():
@@ -185,6 +187,20 @@ def _empty(auto: str, config: Mapping[str, Any]) -> nn.Module:
             built, trust_remote_code=False, dtype=torch.float32
         )
     return model
+
+
+def _refuse_absurd(config: Mapping[str, Any]) -> None:
+    """Refuse counts of which transformers would make a list before there is any layer."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            _refuse_absurd(value)
+        counts = name.startswith("num_") or "layer" in name
+        if counts and isinstance(value, int | float) and value > MOST:
+            raise ConfigError(
+                f"The configuration's {name} is {value}.",
+                where="model.config",
+                mend=f"give at most {MOST:,}",
+            )
 
 
 def _transformers() -> Any:

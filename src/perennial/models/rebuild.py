@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 OURS = "perennial.models."
+_TOLD = 500  # characters of a reason, which may repeat an argument
+_SPARE = 64  # parameters that a constructor may make and put others in the place of
 
 
 @runtime_checkable
@@ -90,6 +92,7 @@ def rebuild(
     arguments = {**constructor["arguments"], **recorded}
     try:
         if ours:
+            _refuse_longer(constructor["arguments"], weights)
             _refuse_larger(found, arguments, weights)
         model: nn.Module = found(**arguments)
         wide = max((head or {}).get("outputs", 0), (adapter or {}).get("rank", 0))
@@ -111,6 +114,15 @@ def rebuild(
     return model
 
 
+def _refuse_longer(arguments: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Refuse lists of more sizes than there are tensors that they could be of."""
+    for name, value in arguments.items():
+        if isinstance(value, list) and len(value) > len(weights) + _SPARE:
+            raise ValueError(
+                f"{name} lists {len(value):,} sizes, and {len(weights):,} tensors are stored"
+            )
+
+
 def _refuse_larger(
     found: Callable[..., nn.Module], arguments: Mapping[str, Any], weights: Mapping[str, Tensor]
 ) -> None:
@@ -119,16 +131,20 @@ def _refuse_larger(
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
     stored = sum(value.numel() for value in weights.values())
-    claimed = 0
+    claimed = tensors = 0
 
     def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
-        nonlocal claimed
+        nonlocal claimed, tensors
         claimed += 0 if parameter is None else parameter.numel()
+        tensors += parameter is not None
         # a constructor may register a weight again to tie it
         if claimed > 2 * stored:
             raise ValueError(
                 f"they make a larger model than the {stored:,} numbers that are stored"
             )
+        # a layer without a number takes memory and time as well
+        if tensors > 2 * len(weights) + _SPARE:
+            raise ValueError(f"they make more layers than the {len(weights):,} tensors are of")
 
     handle = register_module_parameter_registration_hook(count)
     try:
@@ -139,7 +155,8 @@ def _refuse_larger(
 
 
 def _reason(error: Exception) -> str:
-    return error.what.rstrip(".") if isinstance(error, PerennialError) else str(error)
+    what = error.what.rstrip(".") if isinstance(error, PerennialError) else str(error)
+    return f"{what[:_TOLD]} …" if len(what) > _TOLD else what or type(error).__name__
 
 
 def _put(model: nn.Module, weights: Mapping[str, Tensor], *, ref: str) -> None:

@@ -24,6 +24,8 @@ from perennial.errors import CheckpointError
 from perennial.models.opcodes import absurd
 
 MAX_PICKLE_BYTES = 64 << 20
+MAX_DIMENSIONS = 64  # torch's own bound
+MAX_EXPANDED = 1 << 22  # numbers beyond those that are stored, over all tensors of a file
 _EXECUTING_MODULES = {
     "os", "posix", "nt", "subprocess", "commands", "sys", "importlib", "runpy", "pty", "socket",
     "shutil", "ctypes", "webbrowser", "code", "codeop", "pdb", "timeit", "pickle", "_pickle",
@@ -175,6 +177,7 @@ class _Unpickler(pickle.Unpickler):
         self._storage = storage
         self._path = path
         self._read: dict[str, Tensor] = {}
+        self._expanded = 0
 
     def find_class(self, module: str, name: str) -> Any:
         root = module.partition(".")[0]
@@ -231,12 +234,16 @@ class _Unpickler(pickle.Unpickler):
             storage = storage.view(dtype)
         size, stride = tuple(size), tuple(stride)
         whole = all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride))
-        if not isinstance(storage, Tensor) or not whole or len(size) != len(stride):
+        known = isinstance(storage, Tensor) and len(size) == len(stride) <= MAX_DIMENSIONS
+        if not isinstance(storage, Tensor) or not known or not whole:
             _refuse(self._path, "a tensor's shape is malformed")
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-        # without the second bound a stride of 0 would claim any size from one number
-        if math.prod(size) and (last >= len(storage) or math.prod(size) > len(storage)):
+        if math.prod(size) and last >= len(storage):
             _refuse(self._path, f"a tensor of shape {size} does not lie within its storage")
+        # a stride of 0, as expand() makes, could claim any size from one number
+        self._expanded += max(math.prod(size) - len(storage), 0)
+        if self._expanded > MAX_EXPANDED:
+            _refuse(self._path, "its tensors claim far more numbers than it holds")
         # not a copy: a small pickle could ask for many copies of one storage
         return storage.as_strided(size, stride, offset).as_subclass(_Built)
 

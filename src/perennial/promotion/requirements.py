@@ -33,7 +33,7 @@ def require_decidable(
     Raises:
         DataError: Even no discordant row could not clear the margin, z² / (n + z²) >= margin; even
             a candidate that is right wherever the champion is wrong could not be significant; or a
-            minimum effect is below what so few rows can tell from nothing.
+            minimum effect is nearer to 0 than what so few rows can tell from nothing.
     """
     alpha = level(policy, decision_number)
     repeated = (
@@ -97,14 +97,15 @@ def _means(rows: Mapping[str, int], policy: Policy) -> None:
 def _effect(n: int, policy: Policy, alpha: float, repeated: str) -> None:
     effect = policy.improvement.minimum_effect
     z2 = float(stats.norm.isf(alpha)) ** 2
-    if effect == 0 or z2 / (n + z2) < effect:
+    if effect == 0 or z2 / (n + z2) < abs(effect):
         return
     raise DataError(
         f"gate.improvement.minimum_effect is {effect:.2%}, and the new holdout has {n} independent "
         f"rows: even with no difference at all they leave up to {z2 / (n + z2):.2%} open."
         f"{repeated}",
         where="gate.improvement.minimum_effect",
-        mend=f"hold out at least {_least(z2, effect)} new rows, or ask for a larger effect or none",
+        mend=f"hold out at least {_least(z2, abs(effect))} new rows, or set an effect further from "
+        "0, or 0",
     )
 
 

@@ -62,10 +62,11 @@ class Retention:
 
 @dataclass(frozen=True, kw_only=True)
 class Improvement:
-    """What must be gained on new rows.
+    """What must be gained on new rows, or may at most be lost.
 
     Attributes:
-        minimum_effect: Difference that must be exceeded, in [0, 1).
+        minimum_effect: Difference that must be exceeded, in (-1, 1). Below 0 it is a margin: the
+            candidate must be shown to lose no more than that.
         alternative: True difference beyond it at which power is stated.
     """
 
@@ -74,8 +75,7 @@ class Improvement:
 
     def __post_init__(self) -> None:
         where = "gate.improvement"
-        if isinstance(self.minimum_effect, bool) or self.minimum_effect != 0:
-            within(f"{where}.minimum_effect", self.minimum_effect, 0, 1)
+        within(f"{where}.minimum_effect", self.minimum_effect, -1, 1)
         within(f"{where}.alternative", self.alternative, 0, 1 - self.minimum_effect)
 
 

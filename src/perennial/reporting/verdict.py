@@ -63,7 +63,7 @@ def sentence(result: Mapping[str, Any]) -> str:
         kept = "history was not looked at" if waived else "nothing that matters was forgotten"
         if untested:
             kept += f", as far as can be tested ({', '.join(untested)} could not)"
-        return f"{candidate} serves now in place of {champion}: better on new rows, and {kept}"
+        return f"{candidate} serves now in place of {champion}: {_gained(checks)}, and {kept}"
     if result["decision"]["applied"]:
         return f"{candidate} serves now whatever the verdict: promotion was set to always"
     if result["status"] == "rejected":
@@ -73,6 +73,16 @@ def sentence(result: Mapping[str, Any]) -> str:
     parts = [f"{candidate} leaves {undecided} undecided"] if undecided else []
     parts += [f"{' and '.join(untested)} could not be tested"] if untested else []
     return "; ".join([stays, *parts])
+
+
+def _gained(checks: Sequence[Mapping[str, Any]]) -> str:
+    """What was shown on new rows: a gain, or no loss beyond what was allowed."""
+    check = next(each for each in checks if each["name"] == "improvement")
+    if check["threshold"] >= 0:
+        return "better on new rows"
+    most = -float(check["threshold"])
+    loss = f"{100 * most:.1f} points" if check["unit"] == "points" else f"{most:.4g}"
+    return f"not worse by {loss} or more on new rows"
 
 
 def _without_test(result: Mapping[str, Any], champion: str | None, candidate: str | None) -> str:

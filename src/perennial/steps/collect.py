@@ -22,7 +22,7 @@ from perennial.data.learned import (
 from perennial.data.memory import Memory
 from perennial.data.partitions import is_exhausted, resolved
 from perennial.data.preprocess import Preprocessor
-from perennial.data.preprocess.base import refuse_lacking
+from perennial.data.preprocess.base import nature, refuse_lacking
 from perennial.data.rows import Rows, concatenate
 from perennial.data.source import SourceRows, check_schema, open_source, read_rows
 from perennial.data.split import assign_roles
@@ -173,10 +173,25 @@ class Data:
             "data.memory.seed": self.memory.seed,
         }
 
-    @property
-    def csv(self) -> Csv:
-        """How csv and tsv files are read."""
-        return Csv(None if self.columns is None else tuple(self.columns), self.delimiter)
+    def csv(self, schema: Mapping[str, str] | None = None) -> Csv:
+        """How csv and tsv files are read: categories, texts and keys as they are written.
+
+        Args:
+            schema: The lineage's columns, which say what is text where ``preprocess`` does not.
+        """
+        keys = {self.id_column, self.group_column, self.split_column, *self.slice_columns}
+        others = {self.label, self.time_column}
+
+        def as_written(column: str) -> bool:
+            if column in keys or column in others or self.preprocess is None:
+                return column in keys
+            known = (schema or {}).get(column)
+            natures = ["text", "number"] if known is None else [nature(known)]
+            kinds = {self.preprocess.kind(column, one) for one in natures}
+            return kinds.isdisjoint(("number", "fixed"))
+
+        columns = None if self.columns is None else tuple(self.columns)
+        return Csv(columns, self.delimiter, as_written)
 
     def on(self, known: Sequence[Any]) -> Data:
         """With dated partitions made explicit; see `perennial.data.partitions.resolved`.
@@ -206,7 +221,7 @@ class Data:
         Raises:
             DataError: See `perennial.data.source`.
         """
-        dataset = open_source(spec, name=name, csv=self.csv)
+        dataset = open_source(spec, name=name, csv=self.csv(schema))
         there = dataset.column_names
         slices = [column for column in self.slice_columns if holds_out or column in there]
         return read_rows(

@@ -15,6 +15,7 @@ from perennial.errors import ConfigError
 from perennial.models.checkpoint import version_weights
 from perennial.models.rebuild import rebuild
 from perennial.notation import level
+from perennial.promotion.manifest import check_manifest
 from perennial.promotion.registry import Registry, Version
 from perennial.reporting.console import print_table
 from perennial.steps.collect import Data
@@ -50,10 +51,12 @@ def evaluate(
         ``all``, and where there are any ``trained on`` and ``never trained on``, to metrics.
 
     Raises:
-        RegistryError: The version's class is not allowed, or has changed.
+        RegistryError: The version's class is not allowed, or has changed, or its manifest is
+            malformed.
         DataError: The rows do not fit the version's schema.
     """
     version = registry.version(ref)
+    check_manifest(version)
     known = tuple(version.manifest["label_names"])
     schema = dict(version.manifest["schema"])
     data = data.for_task(task)

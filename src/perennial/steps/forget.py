@@ -14,6 +14,7 @@ from perennial.data.query import Named, Query, matching, unknown_column
 from perennial.data.store import read_rows_file
 from perennial.errors import RegistryError
 from perennial.promotion.erasure import Erasure
+from perennial.promotion.manifest import check_manifest
 from perennial.promotion.registry import Registry, Version
 from perennial.reporting.result import PAGE
 from perennial.steps.lineage import learned_rows
@@ -72,6 +73,8 @@ def plan(registry: Registry, name: str, query: Query, *, dry: bool) -> Plan:
             where=name,
             mend=f"there are: {', '.join(registry.lineages()) or 'none yet'}",
         )
+    for version in versions:
+        check_manifest(version)
     known, unseen = _found(versions, query)
     champion = next(
         (one for one in versions if one.number == registry.aliases(name).get("champion")),

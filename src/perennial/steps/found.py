@@ -17,6 +17,7 @@ from perennial.data.rows import Rows
 from perennial.data.source import SourceRows, check_schema
 from perennial.data.split import independent, split_salt
 from perennial.errors import ConfigError, DataError, MethodError
+from perennial.masking import plain
 from perennial.methods.base import arrange, check_capabilities
 from perennial.models.checkpoint import match
 from perennial.notation import level
@@ -38,7 +39,6 @@ from perennial.steps.matrix import row
 from perennial.steps.probing import capabilities
 from perennial.steps.remember import logits_bytes, stored_dtype
 from perennial.steps.settings import Cycle
-from perennial.tracking.base import plain
 from perennial.types import NAMED_KINDS, VersionView
 
 FIRST = "cycle-1"

@@ -22,6 +22,7 @@ from perennial.data.learned import Learned, Ties, tied
 from perennial.data.rows import Rows
 from perennial.data.store import read_rows_file
 from perennial.errors import ConfigError
+from perennial.promotion.manifest import check_manifest
 from perennial.promotion.registry import Registry, Version
 from perennial.types import Booleans
 
@@ -129,7 +130,11 @@ class Lineage:
 
 
 def lineage_of(registry: Registry, champion: Version) -> Lineage:
-    """The lineage of a champion, from all versions that ever were champion."""
+    """The lineage of a champion, from all versions that ever were champion.
+
+    Raises:
+        RegistryError: A version's manifest is malformed.
+    """
     forgotten = registry.forgotten(champion.name)
     served = [
         version
@@ -140,6 +145,7 @@ def lineage_of(registry: Registry, champion: Version) -> Lineage:
     known: set[str] = set()
     former: list[Version] = []
     for version in (champion, *served):
+        check_manifest(version)
         for stem in sorted(_stems(version), key=number_of):
             rows = version.files[f"rows/{stem}.arrow"]
             if rows in known:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from perennial.errors import PerennialError
+from perennial.masking import mask_text, plain
 from perennial.notification import Notifier
 from perennial.reporting import verdict
 from perennial.reporting.result import json_safe
-from perennial.tracking.base import mask_text, plain
 
 # lines, and characters of a line, of what a notifier answers
 SAID, WIDE = 20, 200

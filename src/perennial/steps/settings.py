@@ -15,6 +15,7 @@ from perennial.data.split import split_salt
 from perennial.environment import capture
 from perennial.errors import ConfigError, MethodError
 from perennial.files import digest
+from perennial.masking import plain
 from perennial.methods.base import Method
 from perennial.models.head import Head
 from perennial.notification import Notifier, Silent
@@ -23,7 +24,6 @@ from perennial.promotion.registry import Registry, Version
 from perennial.steps.collect import Data, Parts
 from perennial.steps.learner import Constructor, Learner, build_learner
 from perennial.sweeping.trial import Trial
-from perennial.tracking.base import plain
 from perennial.training.optimizer import OptimizerFactory
 from perennial.training.settings import Training
 from perennial.types import Show, show_nothing

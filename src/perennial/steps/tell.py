@@ -12,6 +12,7 @@ from typing import Any
 
 from perennial import files
 from perennial.errors import EXIT_SKIPPED, PerennialError
+from perennial.masking import plain
 from perennial.promotion import predictions
 from perennial.promotion.registry import CycleRecord, Version
 from perennial.reporting.result import PAGE, RESULT
@@ -19,7 +20,6 @@ from perennial.steps.again import decide_again, retold, stored_report
 from perennial.steps.notify import notify
 from perennial.steps.page import page_again
 from perennial.steps.settings import Cycle
-from perennial.tracking.base import plain
 from perennial.tracking.mirror import mirrored, numbered
 from perennial.tracking.summary import measured, summary
 from perennial.tracking.tables import checks, flips, slices

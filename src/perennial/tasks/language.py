@@ -84,17 +84,26 @@ class CausalLanguage(Positions):
         """Inputs, and the next token (B, T - 1) of each position, -100 where there is none.
 
         Raises:
-            ConfigError: The column of tokens is not there.
+            ConfigError: The column of tokens, or the one of the mask, is not there.
         """
         if not isinstance(batch, dict):
+            if self.mask is not None:
+                # one that is not found by name would leave padding to be trained on
+                raise ConfigError(
+                    f"A batch that is a tuple has no column {self.mask!r} to say where padding is.",
+                    where="task.mask, data.form",
+                    mend="set data.form=dict, or task.mask=null where no row has padding",
+                )
             return (batch[0] if len(batch) == 1 else tuple(batch)), next_tokens(batch[0])
-        if self.tokens not in batch:
-            raise ConfigError(
-                f"There is no column {self.tokens!r}; there are {', '.join(batch)}.",
-                where="task.tokens",
-                mend="name the column of token ids",
-            )
-        mask = batch.get(self.mask) if self.mask is not None else None
+        for setting, name in (("tokens", self.tokens), ("mask", self.mask)):
+            if name is not None and name not in batch:
+                what = "token ids" if setting == "tokens" else "the mask, or null without padding"
+                raise ConfigError(
+                    f"There is no column {name!r}; there are {', '.join(batch)}.",
+                    where=f"task.{setting}",
+                    mend=f"name the column of {what}",
+                )
+        mask = None if self.mask is None else batch[self.mask]
         return batch, next_tokens(batch[self.tokens], mask=mask)
 
     def outputs(self, model: nn.Module, batch: Any) -> Tensor:
@@ -115,12 +124,6 @@ class CausalLanguage(Positions):
 
     def _packed(self, model: nn.Module, inputs: Any, *, length: int) -> Tensor:
         """Logits (B, T, V) by way of packed rows."""
-        if not isinstance(inputs, dict) or self.mask not in inputs:
-            raise ConfigError(
-                "Documents can be packed where a mask says where they end, and there is none.",
-                where=f"{WHERE}, task.mask, data.form",
-                mend="use data.form=dict and name the mask's column in task.mask",
-            )
         if self._proven is None or self._proven() is not model:
             self._prove(model, inputs)
         return self._through(model, inputs, length)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from perennial.errors import ConfigError, RegistryError, first_line
-from perennial.tracking.base import mask_text
+from perennial.masking import mask_text
 from perennial.tracking.mirror import MODEL, mirrored
 from perennial.tracking.wandb import collection, draft, resolve_mode
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perennial.errors import ConfigError
-from perennial.tracking.base import mask_text, plain
+from perennial.masking import mask_text, plain
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger

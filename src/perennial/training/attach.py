@@ -24,6 +24,7 @@ from perennial.evaluation.predict import eval_mode
 from perennial.methods.base import Method
 from perennial.methods.batch_norm import batch_norms, statistics
 from perennial.tasks.base import Task
+from perennial.training.optimization import require_loss
 from perennial.training.parts import in_order, over_parts, step_in_parts
 from perennial.types import Batch, Part, StepContext
 
@@ -241,6 +242,7 @@ def attached(
             )
         else:
             step.outputs = training_step(*args, **kwargs)
+        require_loss(step.outputs, name=type(module).__name__)
         step.own_logits = functools.partial(_own_logits, step, parts)
         return _add_terms(step.outputs, methods)
 

@@ -19,7 +19,8 @@ from perennial import files
 from perennial.data.datamodule import CycleData
 from perennial.errors import ConfigError, TrainingError
 from perennial.methods.base import Method, arrange
-from perennial.models.checkpoint import not_finite, read_safetensors
+from perennial.models.checkpoint import read_safetensors
+from perennial.models.conversion import not_finite
 from perennial.sweeping.pruning import Limits
 from perennial.tasks.base import Task
 from perennial.training.attach import MethodCallback, ValidationScores, attached
@@ -30,9 +31,10 @@ from perennial.training.callbacks import (
     Pruning,
     ResumePoint,
 )
+from perennial.training.optimization import refuse_manual, told_plainly
 from perennial.training.ranks import SameConfiguration
 from perennial.training.settings import Training
-from perennial.training.trainer import build_trainer, check_optimizer
+from perennial.training.trainer import build_trainer
 from perennial.training.tuning import read_tuned, tune
 from perennial.types import Show, show_nothing
 
@@ -116,11 +118,13 @@ def fit(
         See `FitResult`.
 
     Raises:
-        ConfigError: Something needs validation rows, and there are none.
+        ConfigError: Something needs validation rows, and there are none; or the module's optimizer,
+            schedule or loss is none that can be trained with, see `OptimizerCheck`.
         TrainingError: Training diverged, or a stored file is damaged.
         Pruned: The limits rule the trial out.
     """
     methods = arrange(methods)
+    refuse_manual(module)
     _require_validation(training, data)
     if done := _finished(folder):
         _load(model, folder / done.kept, done.sha256)
@@ -129,7 +133,8 @@ def fit(
     checkpoint = _resume_from(folder)
     tuned: dict[str, float] = {}
     if checkpoint is None:
-        tuned = tune(module, data, training, folder)
+        with told_plainly(module):
+            tuned = tune(module, data, training, folder)
         prepare()
     elif training.find_lr or training.find_batch_size:
         tuned = read_tuned(folder, module, data)
@@ -167,12 +172,12 @@ def fit(
         ],
         validates=len(data.validation_loader) > 0,
     )
-    check_optimizer(module, trainer)
     started = time.monotonic()
     augmented = partial(data.augmented, rank=trainer.global_rank)
     with attached(module, task=task, methods=callback, scores=scores, augmented=augmented):
         try:
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            with told_plainly(module):
+                trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except SystemExit as stopped:
             # Lightning turns Ctrl-C and SIGTERM into an exit of its own; the cycle says more
             raise KeyboardInterrupt from stopped

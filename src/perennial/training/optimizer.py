@@ -45,9 +45,9 @@ class Grouped:
                 mend="give a share from above 0 to 1, 0.9 for instance, or null",
             )
         for group in self.groups:
-            if "pattern" not in group or len(group) < 2:
+            if not isinstance(group, Mapping) or "pattern" not in group or len(group) < 2:
                 raise ConfigError(
-                    f"A group of parameters is {dict(group)}.",
+                    f"A group of parameters is {group!r}.",
                     where="optimizer.groups",
                     mend="give each a pattern and what is different: {pattern: head.*, lr: 0.01}",
                 )
@@ -94,15 +94,24 @@ def parameter_groups(
     """The trainable parameters in groups of equal settings, in the order of the model.
 
     Raises:
-        ConfigError: A pattern meets no parameter that trains, layers cannot be told apart, or
-            there is no rate to be decayed.
+        ConfigError: A pattern meets no parameter that trains, or none that an earlier one leaves
+            to it; layers cannot be told apart, or one alone trains; or there is no rate to be
+            decayed.
     """
     assert isinstance(factory, Grouped)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     names = [name for name, _ in named]
+    first = (next((g for g in factory.groups if fnmatchcase(n, g["pattern"])), {}) for n in names)
+    counting = {group.get("pattern") for group in first}
     for group in factory.groups:
         if not any(fnmatchcase(name, group["pattern"]) for name in names):
             raise dead_pattern(group["pattern"], names, where="optimizer.groups")
+        if group["pattern"] not in counting:
+            raise ConfigError(
+                f"Every parameter that {group['pattern']!r} meets is met by an earlier pattern.",
+                where="optimizer.groups",
+                mend="put the narrower pattern first, or take this one out",
+            )
         _try(factory.factory, {key: value for key, value in group.items() if key != "pattern"})
     rates = {} if factory.layer_decay is None else _decayed(model, lr, factory.layer_decay)
     found: dict[tuple[tuple[str, Any], ...], list[nn.Parameter]] = {}
@@ -156,6 +165,12 @@ def _decayed(model: nn.Module, lr: float | None, decay: float) -> dict[str, floa
             mend="set optimizer.lr",
         )
     layers = depths(model)
+    if len({layers[name] for name, p in model.named_parameters() if p.requires_grad}) < 2:
+        raise ConfigError(
+            f"Parameters of one layer of {type(model).__name__} train, so that no rate decays.",
+            where="optimizer.layer_decay, model.freeze",
+            mend="set optimizer.layer_decay=null, or freeze fewer layers",
+        )
     last = max(layers.values())
     return {name: lr * decay ** (last - layer) for name, layer in layers.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.optim import Optimizer
 from perennial.errors import ConfigError
 from perennial.tasks.base import Task
 from perennial.training.module import TaskModule
+from perennial.training.optimization import refuse_manual
 from perennial.training.optimizer import Grouped, OptimizerFactory, build_optimizer, learning_rate
 
 
@@ -31,25 +33,21 @@ def root_module(
         optimizer: The configured one.
 
     Raises:
-        ConfigError: The module optimises by hand or has no ``training_step``, or settings under
-            optimizer would be ignored.
+        ConfigError: The module optimises by hand, has no ``training_step`` or one that takes the
+            batches itself, makes layers in ``configure_model``, or settings under optimizer would
+            be ignored.
     """
     if not isinstance(built, pl.LightningModule):
         return TaskModule(model=built, task=task, optimizer=optimizer), ()
     name = type(built).__name__
-    if not built.automatic_optimization:
-        raise ConfigError(
-            f"{name} optimises by hand (automatic_optimization is False), so that nothing could be "
-            "added to its gradients or counted as its step.",
-            where="model",
-            mend="return the loss from training_step and leave backward and step to Lightning",
-        )
+    refuse_manual(built)
     if not is_overridden("training_step", built):
         raise ConfigError(
             f"{name} is a LightningModule without a training_step, so that there is no loss.",
             where="model",
             mend="write training_step, or name the plain torch.nn.Module inside it",
         )
+    _refuse_late(built)
     if getattr(task, "pack", None) is not None:
         raise ConfigError(
             f"{name} brings its own training_step, which packs documents or does not.",
@@ -69,7 +67,7 @@ def root_module(
             where="optimizer.layer_decay, optimizer.groups",
             mend="set optimizer.replace=true, or give the rates in its configure_optimizers",
         )
-    built.configure_optimizers = _single(built.configure_optimizers, name)  # type: ignore[method-assign]
+    built.configure_optimizers = _single(built)  # type: ignore[method-assign]
     line = f"{name} brings its own optimizer; the settings under optimizer are not used"
     return built, (f"{line} (optimizer.replace=true would use them)",)
 
@@ -83,16 +81,21 @@ def _give(module: pl.LightningModule, factory: OptimizerFactory) -> None:
     module.configure_optimizers = configure_optimizers  # type: ignore[method-assign]
 
 
-def _single(own: Callable[[], Any], name: str) -> Callable[[], Any]:
+def _single(module: pl.LightningModule) -> Callable[[], Any]:
     """The module's own ``configure_optimizers``, refused where it gives other than one."""
+    own, name = module.configure_optimizers, type(module).__name__
 
     @functools.wraps(own)
     def configure_optimizers() -> Any:
         given = own()
+        refuse_manual(module)
         count = _count(given)
         if count != 1:
             raise ConfigError(
-                f"{name} gives {count} optimizers, and methods protect the steps of one.",
+                f"{name} gives {count} optimizers, and methods protect the steps of one."
+                if count
+                else f"{name}'s configure_optimizers returns None or an empty list, by which "
+                "Lightning means that nothing is trained.",
                 where="model (configure_optimizers)",
                 mend="give one optimizer with several parameter groups, or set "
                 "optimizer.replace=true",
@@ -100,6 +103,29 @@ def _single(own: Callable[[], Any], name: str) -> Callable[[], Any]:
         return given
 
     return configure_optimizers
+
+
+def _refuse_late(module: pl.LightningModule) -> None:
+    """Refuse what only Lightning's own loop would do, or undo.
+
+    Raises:
+        ConfigError: Layers are made by a hook, or training_step takes the batches itself.
+    """
+    name = type(module).__name__
+    if is_overridden("configure_model", module):
+        raise ConfigError(
+            f"{name} makes layers in configure_model, which is for models that are sharded over "
+            "devices; a checkpoint, a version and perennial.load build it by its constructor "
+            "alone.",
+            where="model (configure_model)",
+            mend="make the layers in __init__",
+        )
+    if "dataloader_iter" in inspect.signature(module.training_step).parameters:
+        raise ConfigError(
+            f"{name}.training_step takes dataloader_iter, so that nobody else sees the batch.",
+            where="model (training_step)",
+            mend="write training_step(self, batch, batch_idx)",
+        )
 
 
 def _count(given: Any) -> int:

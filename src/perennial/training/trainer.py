@@ -1,4 +1,4 @@
-"""Lightning's Trainer as a fit uses it, and what it must not be given."""
+"""Lightning's Trainer as a fit uses it."""
 
 from __future__ import annotations
 
@@ -11,43 +11,9 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
 
-from perennial.errors import ConfigError
 from perennial.training.callbacks import DurableCheckpointIO
+from perennial.training.optimization import OptimizerCheck
 from perennial.training.settings import Training
-
-
-def check_optimizer(module: pl.LightningModule, trainer: pl.Trainer) -> None:
-    """Refuse what would be silently wrong.
-
-    Raises:
-        ConfigError: Manual optimization, several optimizers, or a fused optimizer under
-            16-mixed, whose gradients Lightning does not unscale before methods see them.
-    """
-    name = type(module).__name__
-    if not module.automatic_optimization:
-        raise ConfigError(
-            f"{name} optimizes manually; methods need Lightning's automatic optimization.",
-            where=name,
-            mend="leave automatic_optimization at True",
-        )
-    optimizers = module.configure_optimizers()
-    if isinstance(optimizers, list | tuple) and len(optimizers) > 1:
-        first = optimizers[0]
-        several = len(first) > 1 if isinstance(first, list) else not isinstance(first, list)
-        if several:
-            raise ConfigError(
-                f"{name} has several optimizers; one is supported.",
-                where=f"{name}.configure_optimizers",
-                mend="return one optimizer, with parameter groups where rates differ",
-            )
-    optimizer = optimizers.get("optimizer") if isinstance(optimizers, dict) else optimizers
-    fused = any(group.get("fused") for group in getattr(optimizer, "param_groups", []))
-    if fused and trainer.precision == "16-mixed":
-        raise ConfigError(
-            "A fused optimizer under 16-mixed keeps gradients scaled, so methods would be wrong.",
-            where="optimizer.fused",
-            mend="set optimizer.fused=false, or trainer.precision=bf16-mixed",
-        )
 
 
 def build_trainer(
@@ -58,7 +24,10 @@ def build_trainer(
     callbacks: list[pl.Callback],
     validates: bool = True,
 ) -> pl.Trainer:
-    """The trainer of one fit: the callbacks given, and early stopping where it is asked for."""
+    """The trainer of one fit: the callbacks given, and early stopping where it is asked for.
+
+    Before the first step it refuses optimizers that methods cannot protect, see `OptimizerCheck`.
+    """
     stopping: list[pl.Callback] = []
     if training.patience is not None:
         stopping.append(
@@ -84,7 +53,7 @@ def build_trainer(
             log_every_n_steps=training.log_every,
             num_sanity_val_steps=0,
             logger=logger if logger is not None else False,
-            callbacks=[*callbacks, *stopping],
+            callbacks=[OptimizerCheck(training), *callbacks, *stopping],
             plugins=[DurableCheckpointIO()],
             default_root_dir=folder,
             enable_checkpointing=False,

@@ -46,6 +46,20 @@ def test_images_of_a_row_change_alike_and_other_inputs_stay() -> None:
     assert torch.equal(turned, images.flip(3))
 
 
+def test_grey_images_need_no_channels() -> None:
+    grey = torch.rand(16, 8, 8, generator=drawn())
+    alone = FlipAndCrop()((grey, torch.ones(16, 3)), generator=drawn(1))
+    channels = FlipAndCrop()((grey.unsqueeze(1),), generator=drawn(1))
+    assert torch.equal(alone[0], channels[0].squeeze(1))
+    assert not torch.equal(alone[0], grey)
+    # beside images with channels, three dimensions are something else
+    states = torch.rand(16, 7, 5, generator=drawn())
+    inputs = {"image": grey.unsqueeze(1), "states": states}
+    assert FlipAndCrop()(inputs, generator=drawn())["states"] is states
+    with pytest.raises(ConfigError, match=r"which are images\? .*states \(16, 7, 5\)"):
+        FlipAndCrop()({"image": grey, "states": states}, generator=drawn())
+
+
 def test_noise_has_its_scale_and_spares_what_is_counted() -> None:
     inputs = (torch.zeros(4000, 5), torch.ones(4000, dtype=torch.long))
     values, counted = Noise(scale=0.3)(inputs, generator=drawn())

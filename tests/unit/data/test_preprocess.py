@@ -17,11 +17,13 @@ from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from perennial.data.columns import TEXT
 from perennial.data.content import content_hashes
 from perennial.data.inputs import to_columns
+from perennial.data.memory import Memory
 from perennial.data.preprocess import Table, Text, check_same, describe, fitted, restored
 from perennial.data.rows import Rows, concatenate
 from perennial.data.source import read_rows
 from perennial.data.store import read_rows_file, write_rows
 from perennial.errors import ConfigError, DataError, RegistryError
+from perennial.steps.collect import Data
 
 
 def frame(rows: int, seed: int, cities: str = "abcdef") -> pd.DataFrame:
@@ -249,6 +251,71 @@ def test_a_prediction_reads_as_the_sources_do() -> None:
     assert np.isnan(one["income"]).tolist() == [True]
     with pytest.raises(DataError, match="cannot be read as numbers"):
         to_columns({**table.to_dict("list"), "age": ["x"] * 60}, source.schema, preprocess=TABLE)
+
+
+@pytest.mark.parametrize(
+    ("written", "told", "name"),
+    [
+        ("1", [1, 1.0, "1", "1.0", " 1.00 "], "1"),
+        ("0", [0, -0.0, "0.0", "-0.0"], "0"),
+        ("01234", ["01234"], "01234"),
+        ("01.0", ["01.0"], "01.0"),
+        ("1.10", ["1.10"], "1.10"),
+        ("12345678901234567890", ["12345678901234567890"], "12345678901234567890"),
+        ("True", [True, "True", "true", "TRUE"], "true"),
+        ("", [None, "", " "], ""),
+    ],
+)
+def test_a_category_has_one_name_in_files_and_in_predictions(
+    written: str, told: list[Any], name: str, tmp_path: Path
+) -> None:
+    table = Table(categorical=["c"], numerical=["x"])
+    schema = {"c": "str ()", "x": "int64 ()"}
+    path = tmp_path / "rows.csv"
+    path.write_text(f"c,x,label\n{written},1,a\n{written},2,b\n")
+    data = Data(memory=Memory(), preprocess=table)
+    found = data.read(str(path), name="new", label_names=None).rows.features["c"]
+    assert found.tolist() == [name, name]
+    for one in told:
+        given = to_columns({"c": [one], "x": [1]}, schema, preprocess=table)
+        assert given["c"].tolist() == [name], one
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_csv_files_keep_what_names_or_tells_apart_as_it_is_written(
+    header: bool, tmp_path: Path
+) -> None:
+    names = ["id", "user", "code", "x", "note", "label"]
+    lines = [",".join(names)] if header else []
+    lines += ["007,01,0042,05,010,1", "7,1,42,6,10,0"]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    data = Data(
+        memory=Memory(),
+        columns=None if header else names,
+        id_column="id",
+        group_column="user",
+        slice_columns=["note"],
+        features=["code", "x"],
+        preprocess=Table(categorical=["code"]),
+    )
+    found = data.read(str(tmp_path / "rows.csv"), name="new", label_names=None)
+    assert found.rows.id.tolist() == ["007", "7"]
+    assert found.rows.cluster.tolist() == ["01", "1"]
+    assert found.rows.slices["note"].tolist() == ["010", "10"]
+    assert found.rows.features["code"].tolist() == ["0042", "42"]
+    assert found.rows.features["x"].tolist() == [5, 6]  # a number is one, however it is written
+    assert found.label_names == ("0", "1")
+
+
+def test_what_the_lineage_knows_as_text_is_text_in_a_file_of_digits(tmp_path: Path) -> None:
+    """By type alone, the first file's codes are text, and the next one's would be numbers."""
+    (tmp_path / "a.csv").write_text("code,x,label\nB2,1,a\n012,2,b\n")
+    (tmp_path / "b.csv").write_text("code,x,label\n012,1,a\n013,2,b\n")
+    data = Data(memory=Memory(), preprocess=Table())
+    first = data.read(str(tmp_path / "a.csv"), name="history", label_names=None)
+    found = data.read(str(tmp_path / "b.csv"), name="new", label_names=None, schema=first.schema)
+    assert found.schema == first.schema
+    assert found.rows.features["code"].tolist() == ["012", "013"]
 
 
 @pytest.fixture

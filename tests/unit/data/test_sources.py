@@ -75,17 +75,98 @@ def test_a_query(tmp_path: Path, shop: str) -> None:
     assert remembered(spec) == spec
     few = open_source({"sql": "select a, label from visits where b > 1", "url": shop}, name="new")
     assert few.to_dict() == {"a": [-0.5, 3.0], "label": ["dog", "cat"]}
-    open_source({"sql": "delete from visits returning *", "url": shop}, name="new")
-    assert fingerprint(spec) == fingerprint(tmp_path / "x.csv")  # nothing was changed
+    cast = {"sql": "select a, 'a:b ? %s' as b, label from visits where b > 2", "url": shop}
+    assert open_source(cast, name="new").to_dict() == {
+        "a": [3],
+        "b": ["a:b ? %s"],
+        "label": ["cat"],
+    }
 
 
-def test_a_password_is_neither_shown_nor_kept(shop: str) -> None:
-    spec = {"sql": "select 1", "url": "postgresql://me:secret@localhost:1/shop"}
-    assert "secret" not in shown(spec)
-    assert remembered(spec) is None
-    with pytest.raises(DataError, match="The query failed") as error:
+@pytest.mark.parametrize(
+    "query",
+    [
+        "drop table visits",
+        "delete from visits returning *",
+        "select 1; drop table visits",
+        "-- don't\n select 1; drop table visits -- '",
+        "select '\\'; drop table visits --'",
+        "with x as (select 1) delete from visits returning *",
+        "pragma user_version = 3",
+        "attach 'other.db' as other",
+        "",
+    ],
+)
+def test_a_query_changes_nothing(
+    tmp_path: Path, shop: str, query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = (tmp_path / "shop.db").read_bytes()
+    with pytest.raises(DataError, match=r"one statement that reads|query failed"):
+        open_source({"sql": query, "url": shop}, name="new")
+    assert (tmp_path / "shop.db").read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["shop.db"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        " SELECT a, label from visits ; ",
+        "-- a; b\nselect a, ';' as b, label from visits /* ; */",
+        "with x as (select * from visits) select * from x",
+        "values (1, 'a')",
+    ],
+)
+def test_a_query_may_be_written_as_one_likes(shop: str, query: str) -> None:
+    assert len(open_source({"sql": query, "url": shop}, name="new"))
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"There is no database .*shpo\.db"):
+        open_source({"sql": "select 1", "url": f"sqlite:///{tmp_path}/shpo.db"}, name="new")
+    url = f"sqlite:///file:{tmp_path}/shpo.db?uri=true"
+    with pytest.raises(DataError, match="The query failed"):
+        open_source({"sql": "select 1", "url": url}, name="new")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("query", ["select b::int from visits", "select :b from visits"])
+def test_a_colon_is_told_to_be_a_parameter(shop: str, query: str) -> None:
+    with pytest.raises(DataError, match="is a parameter, and none is given"):
+        open_source({"sql": query, "url": shop}, name="new")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"sql": "select 1", "url": "postgresql+psycopg://me:hunter2@localhost:1/shop"},
+        {"sql": "select 1", "url": "postgresql+psycopg://localhost:1/d?user=me&password=hunter2"},
+        {"sql": "select 1", "url": "postgresql+psycopg://localhost:1/d?sslpassword=hunter2"},
+        {"sql": "select 1", "url": "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dhunter2"},
+        {"sql": "select 1", "url": "no address://me:hunter2@localhost:x/shop"},
+        {"SQL": "select 1", "url": "postgresql+psycopg://me:hunter2@localhost:1/shop"},
+        {"SQL": "select 1", "password": "hunter2"},
+        "postgresql://me:hunter2@localhost:1/shop",
+    ],
+    ids=str,
+)
+def test_a_password_is_neither_shown_nor_kept(spec: object) -> None:
+    assert "hunter2" not in shown(spec)
+    assert "hunter2" not in str(remembered(spec))
+    with pytest.raises(DataError) as error:
         open_source(spec, name="new")
-    assert "secret" not in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+def test_what_is_no_query_is_remembered_or_not_without_an_error() -> None:
+    for spec in (
+        {"sql": "select 1"},
+        {"sql": "select 1", "url": "?"},
+        {"sql": "select 1", "url": 5},
+    ):
+        assert remembered(spec) == spec
+        with pytest.raises(DataError):
+            open_source(spec, name="new")
 
 
 @pytest.fixture

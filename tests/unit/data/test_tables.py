@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from perennial.data.memory import Memory
+from perennial.data.opening import open_source
+from perennial.data.source import read_rows
 from perennial.data.tables import Csv, read_table
 from perennial.errors import ConfigError, DataError
 from perennial.steps.collect import Data
@@ -100,3 +105,93 @@ def test_every_csv_source_is_read_the_same_way(how: str, tmp_path: Path) -> None
     read = data.read(str(tmp_path / spec), name="new", label_names=None)
     assert read.rows.features["x"].tolist() == [row["x"] for row in ROWS]
     assert read.label_names == ("a", "b")
+
+
+@pytest.mark.parametrize("end", ["json", "jsonl"])
+def test_values_nested_without_end_are_refused(end: str, tmp_path: Path) -> None:
+    """Arrow's own reader ends the process on them."""
+    deep = "[" * 100_000 + "]" * 100_000
+    for name, value in {"lists": deep, "maps": '{"x":' * 1000 + "1" + "}" * 1000}.items():
+        record = f'{{"x": {value}, "label": 0}}'
+        path = tmp_path / f"{name}.{end}"
+        path.write_text(f"[{record}]" if end == "json" else record + "\n")
+        with pytest.raises(DataError, match=r"nested .* deep, and 100 is the most"):
+            open_source(path, name="new")
+    path.write_text('{"x": "' + "[{" * 1000 + '\\\\", "label": 0}\n')
+    assert open_source(path, name="new")["label"] == [0]
+
+
+def test_a_number_that_no_column_holds_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(f'[{{"x": {10**30}, "label": 0}}]')
+    with pytest.raises(DataError, match="too large"):
+        open_source(tmp_path / "rows.json", name="new")
+
+
+@pytest.mark.parametrize("lists", [[[], []], [[[], []], [[], []]], [[[]], [[]]]])
+def test_lists_of_nothing_are_refused(lists: list[Any], tmp_path: Path) -> None:
+    kind = pa.list_(pa.list_(pa.float32())) if lists[0] else pa.list_(pa.float32())
+    table = pa.table({"x": pa.array(lists, kind), "label": [0, 1]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match="lists are empty"):
+        read_rows(open_source(tmp_path / "rows.parquet", name="new"), name="new")
+
+
+def test_other_encodings_are_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes("drink,label\ncafé,1\n".encode("latin1"))
+    with pytest.raises(DataError, match=r"'drink' of rows.csv is not UTF-8.*\n.*\n.*iconv"):
+        open_source(tmp_path / "rows.csv", name="new")
+
+
+def put(folder: Path, **files: str) -> Path:
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return folder
+
+
+def test_what_is_written_about_the_data_is_none_of_them(tmp_path: Path) -> None:
+    folder = put(tmp_path / "a", README__txt="of the shop", rows__csv="x,label\n1,0\n")
+    assert open_source(folder, name="new").to_dict() == {"x": [1], "label": [0]}
+    texts = put(tmp_path / "b", notes__txt="a note", README__txt="a text")
+    assert sorted(open_source(texts, name="new")["label"]) == ["README", "notes"]
+    with pytest.raises(DataError, match="2 kinds"):
+        open_source(put(tmp_path / "c", more__txt="?", rows__csv="x,label\n1,0\n"), name="new")
+
+
+def test_files_of_a_folder_have_the_same_columns(tmp_path: Path) -> None:
+    one, more = "x,label\n1,0\n", "x,y,label\n1,2,0\n"
+    for name, (first, second) in {"a": (one, more), "b": (more, one)}.items():
+        folder = put(tmp_path / name, one__csv=first, two__csv=second)
+        has = "two" if first is one else "one"
+        with pytest.raises(DataError, match=f"other columns: 'y' is in {has}.csv alone"):
+            open_source(folder, name="new")
+    moved = put(tmp_path / "c", one__csv=one, two__csv="label,x\n0,1\n")
+    assert open_source(moved, name="new").to_dict() == {"x": [1, 1], "label": [0, 0]}
+    records = put(tmp_path / "d", one__jsonl='{"x": 1, "label": 0}', two__jsonl='{"label": 0}')
+    assert open_source(records, name="new")["x"] == [1, None]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["2026-13-45"], "There is no date 2026-13-45"),
+        (["2026-11-01", "2026-11"], "several forms: 2026-11 and 2026-11-01"),
+        (["2026-11-01T05", "2026-11-01T25"], "no date 2026-11-01T25"),
+        (["2026-11-01", "dt=2026-11-01"], "2026-11-01 is there 2 times"),
+    ],
+)
+def test_dates_that_order_nothing_are_refused(names: list[str], words: str, tmp_path: Path) -> None:
+    folder = tmp_path / "days"
+    put(folder, **{f"{name}__csv": "x,label\n1,0\n" for name in names})
+    for spec in (folder, {"partitions": str(folder)}):
+        with pytest.raises(DataError, match=words):
+            open_source(spec, name="new")
+
+
+def test_what_is_no_file_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        open_source(tmp_path / "rows.csv", name="new")
+    for blank in ("", " "):
+        with pytest.raises(DataError, match="No source is named"):
+            open_source(blank, name="new")

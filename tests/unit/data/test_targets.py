@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import datasets
@@ -38,6 +39,7 @@ ON = [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
     [
         ([["sweet", "red"], [], ["round"]], None, None),
         (["sweet | red", "", "round"], None, None),
+        ([["sweet", " red "], [" "], ["round "]], None, None),
         ([[2, 0], [], [1]], NAMES, None),
         (ON, None, ["red", "round", "sweet"]),
     ],
@@ -110,6 +112,12 @@ def test_a_class_hashes_by_its_name() -> None:
         ("tokens", [[0, 1], [0, -3]], None, "-3 in row 1"),
         ("tokens", [["O"], ["Z"]], ["O"], "'Z' in row 1 is unknown"),
         ("tokens", [[0, 5]], ["O", "PER"], "'0' in row 0 is unknown"),
+        ("tokens", [[0.0], [float("nan")]], None, "nan in row 1 is no whole number"),
+        ("tokens", [[0], [10**9]], None, "1000000000 in row 1 is no class"),
+        ("tokens", [[[0]], [[1]]], None, r"a list of List|a list of list"),
+        ("tokens", [[datetime.date(2026, 11, 1)], []], None, "a list of date"),
+        ("classes", [[1.0], [float("inf")]], None, "inf in row 1 is no whole number"),
+        ("classes", [[datetime.date(2026, 11, 1)], []], None, "a list of date"),
         ("tokens", [["O", None]], None, "row 0 is missing"),
         ("tokens", [[], []], None, "No position has a label"),
     ],

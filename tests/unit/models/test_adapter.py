@@ -186,3 +186,18 @@ def test_a_rank_above_the_layers_size_is_no_trouble() -> None:
     assert (a.shape, b.shape) == ((4, 2), (3, 4))
     torch.testing.assert_close(b @ a, 0.75 * one[1] @ one[0] + 0.25 * two[1] @ two[0])
     assert lost < 1e-12
+
+
+def test_norms_beside_factors_keep_their_statistics_where_they_are_frozen() -> None:
+    for train, stays in (((), True), (("1.*",), False)):
+        model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+        adapters.adapt(model, Adapter(layers=("0",), rank=1, train=train))
+        model.train()
+        before = model[1].running_mean.clone()  # type: ignore[union-attr,operator]
+        model(torch.randn(8, 3) + 5)
+        assert torch.equal(model[1].running_mean, before) is stays  # type: ignore[arg-type]
+
+
+def test_a_model_that_is_one_linear_layer_is_refused() -> None:
+    with pytest.raises(ConfigError, match="one linear layer itself"):
+        adapters.adapt(nn.Linear(2, 2), Adapter(layers=("*",)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import operator
@@ -252,6 +253,158 @@ def test_weights_take_the_models_dtype() -> None:
     assert {value.dtype for value in fitted.values()} == {torch.bfloat16}
 
 
+def test_a_prefix_is_exchanged_for_another() -> None:
+    weights = dict(_model().state_dict())
+    wrapped = nn.ModuleDict({"net": _model()})
+    given = {f"module.model.{name}": value for name, value in weights.items()}
+    fitted = checkpoint.match({**given, "module.loss.weight": torch.ones(1)}, wrapped, where="x")
+    _same(fitted, {f"net.{name}": value for name, value in weights.items()})
+
+
+class Tied(nn.Module):
+    """An output layer that shares its weight with the embedding, as language models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(5, 3)
+        self.output = nn.Linear(3, 5)
+        self.output.weight = self.embedding.weight
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+@pytest.mark.parametrize("left_out", ["output.weight", "embedding.weight"])
+def test_a_tied_weight_may_lie_under_one_of_its_names(left_out: str, prefix: str) -> None:
+    weights = dict(Tied().state_dict())
+    given = {f"{prefix}{name}": value for name, value in weights.items() if name != left_out}
+    _same(checkpoint.match(given, Tied(), where="x"), weights)
+    untied = Tied()
+    untied.output = nn.Linear(3, 5)
+    assert f"{left_out}: not in the checkpoint" in _error(given, untied)
+
+
+def test_different_values_for_tied_weights_are_refused() -> None:
+    weights = dict(Tied().state_dict())
+    weights["output.weight"] = weights["output.weight"] + 1
+    assert "different values" in _error(weights, Tied())
+
+
+@pytest.mark.parametrize("auto", ["GPT2LMHeadModel", "BertForMaskedLM"])
+def test_a_folder_of_a_language_model_with_tied_weights_is_read(tmp_path: Path, auto: str) -> None:
+    import transformers
+
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 9}
+    kind = getattr(transformers, auto)
+    model = kind(kind.config_class(**small))
+    model.save_pretrained(tmp_path)
+    read = checkpoint.read_state(tmp_path)
+    assert read.kind == "huggingface"
+    assert len(read.weights) < len(model.state_dict())  # else nothing would be tied
+    fresh = kind(kind.config_class(**small))
+    _same(checkpoint.match(read.weights, fresh, where="x"), dict(model.state_dict()))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (torch.full((5,), 1e300, dtype=torch.float64), "too large for float32"),
+        (torch.ones(5, dtype=torch.complex64), "is complex64, and the model's is float32"),
+        (torch.ones(5, dtype=torch.int8), "is int8, and the model's is float32"),
+        (torch.ones(5, dtype=torch.bool), "is bool, and the model's is float32"),
+    ],
+)
+def test_values_that_would_become_others_are_refused(value: Tensor, words: str) -> None:
+    weights = dict(_model().state_dict())
+    weights["layers.1.bias"] = value
+    assert words in _error(weights, _model())
+
+
+def test_counts_are_taken_where_they_stay_what_they_are() -> None:
+    norm = nn.BatchNorm1d(2)
+    weights = dict(norm.state_dict())
+    for exact in (torch.tensor(3.0), torch.tensor(3, dtype=torch.int32)):
+        weights["num_batches_tracked"] = exact
+        assert checkpoint.match(weights, norm, where="x")["num_batches_tracked"].tolist() == 3
+    weights["num_batches_tracked"] = torch.tensor(3.7)
+    assert "is float32, and the model's is int64" in _error(weights, norm)
+    narrow = nn.Module()
+    narrow.register_buffer("count", torch.tensor(0, dtype=torch.int8))
+    assert "too large for int8" in _error({"count": torch.tensor(300)}, narrow)
+
+
+def _cause(weights: dict[str, Tensor], model: nn.Module) -> str:
+    return _error(weights, model).partition("mend:")[2]
+
+
+def test_the_likely_cause_is_told_of_what_differs() -> None:
+    conv = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 3, 1))
+    wider = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 7, 1))
+    assert "1, has 7 outputs in the checkpoint and 3" in _cause(dict(wider.state_dict()), conv)
+    first = nn.ModuleDict({"head": nn.Linear(4, 7), "body": nn.Linear(2, 4)})
+    ours = nn.ModuleDict({"head": nn.Linear(4, 3), "body": nn.Linear(2, 4)})
+    assert "head alone differs, with 7 rows" in _cause(dict(first.state_dict()), ours)
+    items = nn.ModuleDict({"item": nn.Embedding(9, 4), "out": nn.Linear(4, 2)})
+    more = nn.ModuleDict({"item": nn.Embedding(12, 4), "out": nn.Linear(4, 2)})
+    assert "item alone differs, with 9 rows" in _cause(dict(items.state_dict()), more)
+    # a last layer whose inputs differ too is no matter of classes
+    deeper = MLP(inputs=4, classes=9, hidden=(6,))
+    assert "arguments it was trained with" in _cause(dict(deeper.state_dict()), _model())
+    both = {**_model().state_dict(), "layers.3.weight": torch.ones(9, 7)}
+    assert "arguments it was trained with" in _cause(both, _model())
+    norm = {n: v for n, v in nn.BatchNorm1d(2).state_dict().items() if "tracked" not in n}
+    assert "counts of batches" in _cause(norm, nn.BatchNorm1d(2))
+    averaged = nn.ModuleDict({"model": _model()})
+    ema = {f"ema.{name}": value for name, value in _model().state_dict().items()}
+    assert "'ema.' mirrors" in _cause({**averaged.state_dict(), **ema}, averaged)
+    other = {f"extra.{i}.weight": torch.ones(1) for i in range(4)}
+    assert "was changed since" in _cause({**averaged.state_dict(), **other}, averaged)
+
+
+def test_a_model_without_plain_weights_is_refused() -> None:
+    assert "no shape before it has seen a batch" in _error({"a": torch.ones(1)}, nn.LazyLinear(2))
+
+    class Extra(nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"a": 1}
+
+    assert "is no tensor" in _error({"weight": torch.ones(1)}, Extra(2, 2))
+
+
+def test_weights_under_two_keys_are_refused(tmp_path: Path) -> None:
+    one, other = _model().state_dict(), _model().state_dict()
+    torch.save({"model": one, "net": other}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="under 'model' and under 'net'"):
+        checkpoint.read_state(tmp_path / "w.pt")
+    lightning = {"pytorch-lightning_version": "2.6.6", "state_dict": one, "model": other}
+    torch.save(lightning, tmp_path / "w.ckpt")
+    _same(checkpoint.read_state(tmp_path / "w.ckpt").weights, dict(one))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({}, "an empty dict"),
+        (torch.ones(2), "one tensor without a name"),
+        ({"w": torch.ones(2), "epoch": 3}, "tensors beside 'epoch'"),
+        ({"w": torch.eye(3).to_sparse()}, "none a plain tensor"),
+        ({"w": torch.empty(2, device="meta")}, "none a plain tensor"),
+    ],
+)
+def test_what_lies_in_the_place_of_weights_is_told(
+    tmp_path: Path, content: Any, words: str
+) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=words):
+        checkpoint.read_state(tmp_path / "w.pt")
+
+
+def test_an_expanded_tensor_is_read_up_to_a_bound(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(1).expand(5)}, tmp_path / "w.pt")
+    _same(checkpoint.read_state(tmp_path / "w.pt").weights, {"w": torch.ones(5)})
+    torch.save({f"w{i}": torch.ones(1).expand(1 << 20) for i in range(5)}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="claim far more numbers"):
+        checkpoint.read_state(tmp_path / "w.pt")
+
+
 # ---------------------------------------------------------------------------------------- damaged
 
 
@@ -299,6 +452,27 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         archive.writestr("a.txt", "a")
     with pytest.raises(CheckpointError, match=r"no data\.pkl"):
         checkpoint.read_state(tmp_path / "other.zip")
+
+
+def test_a_file_of_another_byte_order_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", _named(b"N"))
+        archive.writestr("archive/byteorder", b"big")
+    with pytest.raises(CheckpointError, match="big-endian"):
+        checkpoint.read_state(tmp_path / "w.pt")
+
+
+def test_entries_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", _named(b"N"))
+        archive.writestr("archive/data/0", bytes(4096))
+        for key in range(1, 9):
+            shared = copy.copy(archive.getinfo("archive/data/0"))
+            shared.filename = f"archive/data/{key}"
+            archive.filelist.append(shared)
+            archive._didModify = True  # type: ignore[attr-defined]
+    with pytest.raises(CheckpointError, match="entries overlap"):
+        checkpoint.read_state(tmp_path / "w.pt")
 
 
 def test_a_whole_model_is_refused(tmp_path: Path) -> None:

@@ -62,3 +62,14 @@ def test_a_weight_with_two_names_is_frozen_under_either() -> None:
     model["copy"] = model["head"]  # type: ignore[index]
     freeze(model, ["copy.weight"])
     assert not model["head"].weight.requires_grad  # type: ignore[index]
+
+
+def test_a_frozen_instance_norm_keeps_its_statistics_too() -> None:
+    model = nn.Sequential(
+        nn.InstanceNorm1d(2, affine=True, track_running_stats=True), nn.Linear(3, 2)
+    )
+    freeze(model, ["0.*"])
+    model.train()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    model(torch.randn(4, 2, 3) + 5)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())

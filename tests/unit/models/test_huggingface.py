@@ -75,6 +75,38 @@ def test_a_version_is_built_from_its_manifest_alone(folder: Path) -> None:
             rebuild({**constructor, "recorded": {}}, weights=weights, allow=[], ref="x", how="")
 
 
+@pytest.mark.parametrize(
+    ("auto", "kind", "sizes"),
+    [
+        ("AutoModelForTokenClassification", "bert", {**SIZES, "num_labels": 3}),
+        ("AutoModelForMaskedLM", "bert", SIZES),
+        ("AutoModelForCausalLM", "gpt2", {"vocab_size": 40, "n_embd": 8, "n_head": 2}),
+        (
+            "AutoModelForImageClassification",
+            "vit",
+            {
+                "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+                "intermediate_size": 8, "image_size": 8, "patch_size": 4, "num_labels": 3,
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_every_class_gives_the_logits_that_it_gives_alone(
+    tmp_path: Path, auto: str, kind: str, sizes: dict[str, Any]
+) -> None:
+    import transformers
+
+    torch.manual_seed(0)
+    factory = getattr(transformers, auto)
+    transformers.utils.logging.disable_progress_bar()
+    config = transformers.AutoConfig.for_model(kind, **sizes)
+    factory.from_config(config).save_pretrained(tmp_path / kind)
+    theirs = factory.from_pretrained(tmp_path / kind).eval()
+    inputs = {"pixel_values": torch.rand(5, 3, 8, 8)} if kind == "vit" else _inputs()
+    ours = HuggingFace(path=str(tmp_path / kind), auto=auto).eval()
+    assert torch.equal(ours(**inputs), theirs(**inputs).logits)
+
+
 def test_the_mean_is_over_real_tokens_and_the_first_is_the_first(folder: Path) -> None:
     settings: dict[str, Any] = {"path": str(folder), "auto": "AutoModel", "classes": 2}
     mean, inputs = HuggingFace(**settings, pooling="mean").eval(), _inputs()

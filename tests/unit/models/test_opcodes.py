@@ -40,6 +40,12 @@ def test_depth_is_followed_through_memo_lists_and_marks(by: str) -> None:
     assert absurd(b"\x80\x02)" + step * 20 + b".") is None
 
 
+def test_a_hash_that_would_visit_too_many_values_is_refused() -> None:
+    doubled = b"\x80\x02})" + b"2\x86" * 25 + b"K\x01s."  # 25 deep, and 2^25 values
+    assert "beyond all bounds" in (absurd(doubled) or "")
+    assert absurd(b"\x80\x02})" + b"2\x86" * 15 + b"K\x01s.") is None
+
+
 def test_long_flat_containers_are_no_depth() -> None:
     value = OrderedDict((f"layer{i}", [(i, (i,)), {"a": i}]) for i in range(5_000))
     for protocol in range(6):

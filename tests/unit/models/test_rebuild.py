@@ -64,3 +64,27 @@ def test_weights_of_a_class_that_changed_are_refused() -> None:
     weights = MLP(inputs=4, classes=2).state_dict()
     with pytest.raises(RegistryError, match="do not fit MLP as it is now"):
         rebuild(OURS, weights=weights, allow=(), ref="m@1", how="")
+
+
+def test_a_model_that_reads_elsewhere_is_not_built_without_its_record() -> None:
+    with pytest.raises(RegistryError, match="does not hold what a"):
+        built("perennial.models.huggingface.HuggingFace", path="org/name")
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+@pytest.mark.parametrize(
+    ("hidden", "words"),
+    [([0] * 67, "lists 67 sizes"), ([0] * 60, "more layers than the 2 tensors"),
+     ([99], "a larger model than the 2 numbers")],
+)  # fmt: skip
+def test_arguments_that_claim_more_than_is_stored_are_refused(
+    hidden: list[int], words: str
+) -> None:
+    with pytest.raises(RegistryError, match=words):
+        built("perennial.models.reference.MLP", inputs=0, classes=0, hidden=hidden)
+
+
+def test_what_a_constructor_says_is_told_in_few_words() -> None:
+    with pytest.raises(RegistryError) as raised:
+        built("perennial.models.reference.MLP", **{"x" * 9000: 1})
+    assert len(str(raised.value)) < 1000

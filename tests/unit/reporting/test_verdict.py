@@ -36,8 +36,9 @@ def result(
     }
 
 
-PASSED = (check("retention", "pass", 0.01), check("improvement", "pass", 0.2))
-WAIVED = (check("retention", "waived", None), check("improvement", "pass", 0.2))
+GAINED = {**check("improvement", "pass", 0.2), "threshold": 0.0}
+PASSED = (check("retention", "pass", 0.01), GAINED)
+WAIVED = (check("retention", "waived", None), GAINED)
 UNTESTED = check("harm/history/cycle-1", "not_evaluable", None)
 SMALL = {**check("slice/untested", "not_evaluable", None), "veto": True}
 UNDECIDED = {**check("serving/latency_p95", "inconclusive", 1.04), "unit": "ratio"}
@@ -60,6 +61,18 @@ HARM = [check(f"harm/history/cycle-{i}", "reject", -0.05) for i in range(5)]
         (
             result("promoted", *WAIVED, applied=True),
             "m@2 serves now in place of m@1: better on new rows, and history was not looked at",
+        ),
+        (
+            result("promoted", WAIVED[0], check("improvement", "pass", -0.01), applied=True),
+            "m@2 serves now in place of m@1: not worse by 2.0 points or more on new rows, and "
+            "history was not looked at",
+        ),
+        (
+            result(
+                "promoted", WAIVED[0], {**check("improvement", "pass"), "unit": ""}, applied=True
+            ),
+            "m@2 serves now in place of m@1: not worse by 0.02 or more on new rows, and history "
+            "was not looked at",
         ),
         (
             result("promoted", *PASSED),

@@ -26,6 +26,11 @@ def test_loss_is_the_mean_over_labels_as_scikit_learn_has_it() -> None:
         assert found[row].item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_probability_at_the_threshold_is_on() -> None:
+    # the sigmoid of 0 is one half exactly
+    assert MultiLabel(threshold=0.5).predictions(torch.tensor([[0.0, -1.0]])).tolist() == [[1, 0]]
+
+
 def test_scores_are_the_f1_of_samples() -> None:
     logits, target = drawn()
     target[:5] = 0

@@ -100,6 +100,18 @@ def test_the_columns_of_a_language_model_are_named_once() -> None:
         CausalLanguage(mask="input_ids")
 
 
+def test_padding_is_never_trained_on_for_want_of_the_masks_column() -> None:
+    ids = torch.ones(2, 4, dtype=torch.long)
+    misspelt = CausalLanguage(mask="attention_msk")
+    with pytest.raises(ConfigError, match=r"no column 'attention_msk'[\s\S]*task\.mask"):
+        misspelt.split_batch({"input_ids": ids, "attention_mask": ids})
+    with pytest.raises(ConfigError, match=r"a tuple has no column[\s\S]*data\.form"):
+        CausalLanguage().split_batch((ids, ids))
+    inputs, target = CausalLanguage(mask=None).split_batch((ids,))
+    assert torch.equal(inputs, ids)
+    assert target.shape == (2, 3)
+
+
 def test_perplexity_is_that_of_the_mean_loss() -> None:
     loss = np.array([1.0, 2.0])
     found = CausalLanguage().measure(

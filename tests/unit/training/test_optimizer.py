@@ -91,3 +91,17 @@ def test_the_longest_stack_gives_the_layers() -> None:
         for layer, place in enumerate((0, 2, 3), start=1)
         for kind in ("weight", "bias")
     }
+
+
+def test_settings_by_parameter_that_would_do_nothing_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    sgd = functools.partial(torch.optim.SGD, lr=0.1)
+    with pytest.raises(ConfigError, match="A group of parameters is 'a"):
+        Grouped(sgd, groups=["a.*"])  # type: ignore[list-item]
+    covered = [{"pattern": "0.*", "lr": 1.0}, {"pattern": "0.weight", "lr": 2.0}]
+    with pytest.raises(ConfigError, match=r"'0\.weight' meets is met by an earlier"):
+        build_optimizer(Grouped(sgd, groups=covered), model, 0.1)
+    build_optimizer(Grouped(sgd, groups=covered[::-1]), model, 0.1)
+    model[0].requires_grad_(False)
+    with pytest.raises(ConfigError, match="one layer of Sequential train"):
+        build_optimizer(Grouped(sgd, layer_decay=0.5), model, 0.1)

@@ -85,13 +85,44 @@ def test_its_own_optimizer_is_replaced_where_that_is_said() -> None:
         (lambda made: (made[0], made[1]), 2),
         (lambda made: ([made[0], made[1]], []), 2),
         (lambda made: made, 3),
-        (lambda made: None, 0),
     ],
 )
 def test_other_than_one_optimizer_is_refused(given: Any, count: int) -> None:
     module, _ = _root(WithOptimizer(given))
     with pytest.raises(ConfigError, match=f"gives {count} optimizers"):
         _built(module)
+
+
+@pytest.mark.parametrize("nothing", [None, [], ([], [])])
+def test_an_optimizer_that_is_none_is_told_as_lightning_means_it(nothing: Any) -> None:
+    module, _ = _root(WithOptimizer(lambda made: nothing))
+    with pytest.raises(ConfigError, match="Lightning means that nothing is trained"):
+        _built(module)
+
+
+class LateManual(WithOptimizer):
+    def configure_optimizers(self) -> Any:
+        self.automatic_optimization = False
+        return super().configure_optimizers()
+
+
+class Sharded(Own):
+    def configure_model(self) -> None:
+        self.head = nn.Linear(2, 2)
+
+
+class TakesBatches(Own):
+    def training_step(self, dataloader_iter: Any) -> torch.Tensor:  # type: ignore[override]
+        return super().training_step(*next(dataloader_iter)[:2])
+
+
+def test_what_only_the_loop_would_do_is_refused() -> None:
+    with pytest.raises(ConfigError, match="optimises by hand"):
+        _built(_root(LateManual(lambda made: made[0]))[0])
+    with pytest.raises(ConfigError, match="makes layers in configure_model"):
+        _root(Sharded())
+    with pytest.raises(ConfigError, match="takes dataloader_iter"):
+        _root(TakesBatches())
 
 
 def test_what_cannot_be_protected_is_refused() -> None:

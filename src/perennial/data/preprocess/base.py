@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -21,7 +22,14 @@ from perennial.errors import ConfigError, RegistryError
 Column = npt.NDArray[Any]
 Features = Mapping[str, Column]
 
-OURS = "perennial.data.preprocess."
+# by exact name: what a module of ours merely holds beside them, a version must not name
+OURS = frozenset(
+    {
+        "perennial.data.preprocess.sequence.Sequence",
+        "perennial.data.preprocess.table.Table",
+        "perennial.data.preprocess.text.Text",
+    },
+)
 
 
 class Preprocessor(Protocol):
@@ -158,6 +166,9 @@ def restored(
 ) -> Preprocessor | None:
     """A version's preprocessor.
 
+    A version is not trusted: of the project's own classes those in `OURS` are built, of arguments
+    that their `settings` hold, so that all they read is what ``read`` gives.
+
     Args:
         described: As `describe` gave it.
         read: A file of the version by its path.
@@ -170,7 +181,7 @@ def restored(
     if described is None:
         return None
     target = str(described["target"])
-    if not target.startswith(OURS) and target not in set(allow):
+    if target not in {*OURS, *allow}:
         raise RegistryError(
             f"{ref} preprocesses by {target}, which is not built unless you allow it.",
             where=ref,
@@ -179,12 +190,19 @@ def restored(
         )
     module, _, name = target.rpartition(".")
     try:
-        preprocess: Preprocessor = getattr(importlib.import_module(module), name)(
-            **described["arguments"]
-        )
+        found: Any = getattr(importlib.import_module(module), name)
+        is_preprocessor = inspect.isclass(found) and hasattr(found, "load")
+        if not is_preprocessor:
+            raise TypeError("it is no class of a preprocessor")
+        arguments = described["arguments"]
+        if target in OURS and (odd := sorted(arguments.keys() - found().settings.keys())):
+            raise ValueError(f"it takes no {odd[0]!r} from a version")
+        preprocess: Preprocessor = found(**arguments)
         files = {one: read(f"preprocess/{one}") for one in described["files"]}
         preprocess.load(described["state"], files)
-    except (ImportError, AttributeError, TypeError, ValueError, KeyError) as error:
+    except (
+        ImportError, AttributeError, TypeError, ValueError, KeyError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         raise RegistryError(
             f"The preprocessing of {ref}, {target}, cannot be restored: {error}.",
             where=ref,

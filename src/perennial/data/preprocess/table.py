@@ -164,9 +164,17 @@ class Table:
         return {VOCABULARIES: json.dumps(names, ensure_ascii=False, indent=0).encode()}
 
     def load(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        """Take what was fitted before."""
-        self._numbers = {name: dict(values) for name, values in state["numerical"].items()}
+        """Take what was fitted before.
+
+        Raises:
+            ValueError: It is not what `state` and `files` give.
+        """
+        self._numbers = {
+            name: _as_fitted(name, given) for name, given in state["numerical"].items()
+        }
         names = json.loads(files[VOCABULARIES])
+        if not all(isinstance(one, str) for values in names.values() for one in values):
+            raise ValueError(f"{VOCABULARIES} holds something else than names")
         self._vocabularies = {name: _sorted(values) for name, values in names.items()}
         self._fitted = True
 
@@ -235,6 +243,13 @@ def _names(given: Sequence[str] | None) -> tuple[str, ...] | None:
     if given is None:
         return None
     return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _as_fitted(name: str, given: Mapping[str, Any]) -> dict[str, float]:
+    found = {key: float(given[key]) for key in ("median", "mean", "scale")}
+    if not np.isfinite(list(found.values())).all() or found["scale"] <= 0:
+        raise ValueError(f"{found} cannot be the measures of {name!r}")
+    return found
 
 
 def _sorted(names: Sequence[str]) -> npt.NDArray[Any]:

@@ -18,6 +18,7 @@ from perennial.errors import ConfigError
 from perennial.paths import folder_of
 
 FILE = "tokenizer.json"
+MAX_LENGTH = 1 << 20
 # what tokenizers are padded with where nothing else is said; a mask hides it in any case
 _PADS = ("[PAD]", "<pad>", "<|endoftext|>", "</s>")
 
@@ -32,11 +33,12 @@ class Text:
         column: The texts.
         tokenizer: A ``tokenizer.json``, or a folder that holds one, as Hugging Face models have it;
             ``package:NAME/FOLDER`` is one inside an installed package.
-        max_length: L, special tokens included.
+        max_length: L, special tokens included, from 1 to `MAX_LENGTH`.
         pair: A second column, for models that take two texts.
 
     Raises:
-        ConfigError: The tokenizer is not there or unreadable, or ``max_length`` is below 1.
+        ConfigError: The tokenizer is not there or unreadable, or ``max_length`` is out of
+            range.
     """
 
     def __init__(
@@ -47,11 +49,11 @@ class Text:
         max_length: int = 128,
         pair: str | None = None,
     ) -> None:
-        if max_length < 1:
+        if not 1 <= max_length <= MAX_LENGTH:
             raise ConfigError(
                 f"A text cannot be cut at {max_length} tokens.",
                 where="data.preprocess.max_length",
-                mend="use at least 1; most encoders take 128 to 512",
+                mend=f"use 1 to {MAX_LENGTH:,}; most encoders take 128 to 512",
             )
         self.column = column
         self.pair = pair

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from perennial.tracking.base import MASK, mask_text, plain
+from perennial.masking import MASK, mask_text, plain
 
 
 @pytest.mark.parametrize(
