@@ -341,10 +341,15 @@ def _model(node: Mapping[str, Any]) -> Constructor:
     return Constructor(
         target=str(node["_target_"]),
         arguments={k: v for k, v in inner.items() if not k.startswith("_")},
-        build=lambda **recorded: build({**inner, **recorded}, where="model"),
+        build=lambda **others: _called(inner, others),
         freeze=tuple(node.get("freeze") or ()),
         adapter=None if adapter is None else Adapter(**adapter),
     )
+
+
+def _called(node: Mapping[str, Any], others: Mapping[str, Any]) -> Any:
+    """A node's object with other arguments, which are values and never nodes themselves."""
+    return build({**node, "_partial_": True}, where="model")(**others)
 
 
 def evaluate_job(config: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from perennial.config import check_node, nearest
 from perennial.errors import ConfigError
-from perennial.launch import build, constructed
+from perennial.launch import _model, build, constructed
 from perennial.paths import CONF_DIR
 
 Compose = Callable[..., dict[str, Any]]
@@ -159,3 +159,10 @@ def test_nearest_looks_at_the_last_part_too() -> None:
     known = ["trainer.max_steps", "method.replay.new_fraction"]
     assert nearest("new_fracton", known) == "method.replay.new_fraction"
     assert nearest("xyz", known) is None
+
+
+def test_arguments_of_a_checkpoint_are_values_and_never_nodes() -> None:
+    """A mapping with a ``_target_`` in a file is not built, and an interpolation not resolved."""
+    constructor = _model({"_target_": "collections.OrderedDict", "width": 3})
+    carried = {"inner": {"_target_": "os.getcwd"}, "text": "${oc.env:HOME}"}
+    assert dict(constructor.build(**carried)) == {"width": 3, **carried}
