@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perennial.config import check_node, nearest
+from perennial.config import check_node, locate, nearest
 from perennial.errors import ConfigError
 from perennial.launch import _model, build, constructed
 from perennial.paths import CONF_DIR
@@ -153,6 +155,33 @@ def test_wrong_keys_and_types_are_refused(node: dict[str, Any], message: str) ->
 def test_an_import_that_fails_is_named() -> None:
     with pytest.raises(ConfigError, match="nowhere"):
         check_node({"_target_": "nowhere.Net"}, where="model")
+
+
+@pytest.mark.parametrize(
+    ("target", "mend"),
+    [
+        ("mylib.model.Credit", "did you mean mylib.models.Credit?"),
+        ("mylb.models.Credit", "did you mean mylib.models.Credit?"),
+        ("mylib.models.Credits", "did you mean mylib.models.Credit?"),
+        ("mylib.models.Zzz", "check the import path"),
+        ("mylib.broken.Net", "check the import path"),
+        ("Credit", "check the import path"),
+    ],
+)
+def test_a_path_that_leads_nowhere_names_the_nearest(
+    target: str, mend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mylib").mkdir()
+    (tmp_path / "mylib" / "__init__.py").touch()
+    (tmp_path / "mylib" / "models.py").write_text("class Credit: ...\nCREDITS = 3\n")
+    (tmp_path / "mylib" / "broken.py").write_text("import nowhere_at_all\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [one for one in sys.modules if one.partition(".")[0] == "mylib"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ConfigError) as caught:
+        locate(target, where="model")
+    assert (caught.value.mend or "").startswith(mend), caught.value.mend
 
 
 def test_nearest_looks_at_the_last_part_too() -> None:
