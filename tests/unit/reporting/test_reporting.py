@@ -302,6 +302,7 @@ def test_the_page_tells_each_p_once_and_power_where_a_check_did_not_pass() -> No
     retention["outcome"] = improvement["outcome"] = "pass"
     html = page(result=shown)
     assert "(power)" not in html
+    assert "=&#34;" not in html  # an attribute that came escaped is none
     # each p once: that of the improvement stands in its sentence
     assert html.count(f"p = {retention['p_value']:.2g}") == 1
     assert html.count(f"p = {improvement['p_value']:.2g}") == 1
