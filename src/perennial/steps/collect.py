@@ -122,7 +122,7 @@ class Data:
                     mend="name it in data.time_column",
                 )
         if self.preprocess is not None:
-            refuse_lacking(self.preprocess.columns, self.features)
+            refuse_lacking(self.preprocess, self.features)
 
     def for_task(self, task: Task) -> Data:
         """The same, with targets read as the task takes them.
@@ -176,6 +176,8 @@ class Data:
     def csv(self, schema: Mapping[str, str] | None = None) -> Csv:
         """How csv and tsv files are read: categories, texts and keys as they are written.
 
+        So is a label that is a class's or an item's name with a leading zero.
+
         Args:
             schema: The lineage's columns, which say what is text where ``preprocess`` does not.
         """
@@ -191,7 +193,8 @@ class Data:
             return kinds.isdisjoint(("number", "fixed"))
 
         columns = None if self.columns is None else tuple(self.columns)
-        return Csv(columns, self.delimiter, as_written)
+        named = self.label if self.kind in ("class", "item") else None
+        return Csv(columns, self.delimiter, as_written, lambda column: column == named)
 
     def on(self, known: Sequence[Any]) -> Data:
         """With dated partitions made explicit; see `perennial.data.partitions.resolved`.
