@@ -20,6 +20,7 @@ from perennial.data.datamodule import CycleData
 from perennial.errors import ConfigError, TrainingError
 from perennial.methods.base import Method, arrange
 from perennial.models.checkpoint import not_finite, read_safetensors
+from perennial.stopwatch import Stopwatch
 from perennial.sweeping.pruning import Limits
 from perennial.tasks.base import Task
 from perennial.training.attach import MethodCallback, ValidationScores, attached
@@ -38,6 +39,8 @@ from perennial.types import Show, show_nothing
 
 FINISHED = "fit.json"
 STATES = "methods.ckpt"
+# steps on a GPU of which one is timed, by waiting for it
+READ_EVERY = 50
 
 
 @dataclass
@@ -56,6 +59,8 @@ class FitResult:
         replayed_rows: Of these, replayed.
         device_seconds: Time in fit on the device, this process only.
         tuned: Settings that the tuner found.
+        profile: Share of each phase in the time of the training steps, this process only; see
+            `perennial.stopwatch`.
     """
 
     kept: str
@@ -67,6 +72,7 @@ class FitResult:
     replayed_rows: int
     device_seconds: float
     tuned: dict[str, float] = field(default_factory=dict)
+    profile: dict[str, float] = field(default_factory=dict)
 
     @property
     def kept_point(self) -> dict[str, float] | None:
@@ -134,6 +140,7 @@ def fit(
     elif training.find_lr or training.find_batch_size:
         tuned = read_tuned(folder, module, data)
     loader = data.train_dataloader()
+    loader.watch = _stopwatch(training)
     scores = ValidationScores(loader=data.validation_loader)
     if start_scores:
         scores.curve.append({"step": 0, **start_scores})
@@ -168,9 +175,13 @@ def fit(
         validates=len(data.validation_loader) > 0,
     )
     check_optimizer(module, trainer)
+    device = trainer.strategy.root_device
+    data.settle(device, rank=trainer.global_rank, ranks=trainer.world_size)
     started = time.monotonic()
     augmented = partial(data.augmented, rank=trainer.global_rank)
-    with attached(module, task=task, methods=callback, scores=scores, augmented=augmented):
+    with attached(
+        module, task=task, methods=callback, scores=scores, augmented=augmented, logger=logger
+    ):
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except SystemExit as stopped:
@@ -196,11 +207,19 @@ def fit(
         replayed_rows=loader.replayed,
         device_seconds=time.monotonic() - started,
         tuned=tuned,
+        profile=loader.watch.shares(),
     )
     kept.prune()
     files.write_json(folder / FINISHED, asdict(result))
     _load(model, folder / result.kept, result.sha256)
     return result
+
+
+def _stopwatch(training: Training) -> Stopwatch:
+    """One for the device: what runs beside the CPU is only waited for in some steps."""
+    if training.device().type == "cpu":
+        return Stopwatch()
+    return Stopwatch(wait=torch.cuda.synchronize, every=READ_EVERY)
 
 
 def _require_validation(training: Training, data: CycleData) -> None:
