@@ -4,7 +4,7 @@ python benchmarks/data_path.py --rounds 7 --json data_path.json
 
 Rows are 784 bytes. Both sides give what a model takes, float32 in [0, 1] and int64 targets, in a
 new random order each epoch: Perennial with ids, origins and replay of 80%, the DataLoader, with its
-batched ``__getitems__``, without them. Memory-mapped columns lie in a file that is in the page cache.
+batched ``__getitems__``, without them. Memory-mapped columns lie in a file in the page cache.
 """
 
 from __future__ import annotations
@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    datasets.disable_progress_bars()
     new, history = images(chosen.rows // 4, seed=0), images(chosen.rows, seed=1)
     steps = chosen.steps
     with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,6 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -100,7 +99,7 @@ def bare(model: nn.Module, x: Tensor, y: Tensor, *, size: int, first: int, last:
     return timed.seconds
 
 
-def rows(x: Tensor, y: Tensor, name: str) -> Rows:
+def as_rows(x: Tensor, y: Tensor, name: str) -> Rows:
     """The same tensors as rows; whole numbers as sources have them."""
     values = x.numpy() if x.is_floating_point() else x.to(torch.int32).numpy()
     ids = np.array([f"{name}{number:031d}" for number in range(len(y))])
@@ -113,10 +112,10 @@ def full(
     """CPU-seconds of the default fit, and its profile."""
     timed = Timed(first, last)
     few = len(y) // 5
-    none = rows(x[:0], y[:0], "v")
+    none = as_rows(x[:0], y[:0], "v")
     data = CycleData(
-        new=rows(x[:few], y[:few], "n"),
-        history=rows(x[few:], y[few:], "h"),
+        new=as_rows(x[:few], y[:few], "n"),
+        history=as_rows(x[few:], y[few:], "h"),
         new_validation=none,
         history_validation=None,
         batch_size=size,
@@ -154,6 +153,41 @@ def reading(steps: int = 100_000) -> float:
     return (time.process_time() - began) / steps
 
 
+def measured(name: str, tracker: WandbTracker, *, rounds: int) -> dict[str, Any]:
+    """Both ways in turns, after a round to warm up: seconds a step, their ratio, the profile."""
+    build, inputs, size = models()[name]
+    torch.manual_seed(0)
+    x = inputs(ROWS[name])
+    y = torch.randint(0, 10, (len(x),))
+    last = SKIPPED[name] + STEPS[name]
+    taken: dict[str, list[float]] = {"bare": [], "full": []}
+    profiles: list[dict[str, float]] = []
+
+    def one_bare() -> None:
+        taken["bare"].append(bare(build(), x, y, size=size, first=SKIPPED[name], last=last))
+
+    def one_full() -> None:
+        logger = tracker.logger(f"{name}{len(profiles)}/")
+        seconds, profile = full(
+            build(), x, y, size=size, first=SKIPPED[name], last=last, logger=logger
+        )
+        taken["full"].append(seconds)
+        profiles.append(profile)
+
+    for turn in range(1 + rounds):
+        for way in (one_bare, one_full) if turn % 2 else (one_full, one_bare):
+            way()
+    taken = {key: times[1:] for key, times in taken.items()}
+    per_step = {key: median(times) / STEPS[name] for key, times in taken.items()}
+    return {
+        "model": name,
+        "ratio": ratios(taken, to="bare")["full"],
+        "profile": {p: median(one[p] for one in profiles[1:]) for p in profiles[0]},
+        "profile_cost": reading() / per_step["full"],
+        **per_step,
+    }
+
+
 def main() -> None:
     """Print a table and the bars."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -162,54 +196,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    found, bars = [], []
     os.environ["WANDB_SILENT"] = "true"
+    rows, bars = [], []
     with tempfile.TemporaryDirectory() as folder, quiet_lightning():
         tracker = WandbTracker(mode="offline")
-        tracker.start(
-            name="loop", group="loop", job_type="train", config={}, folder=Path(folder)
-        )
+        tracker.start(name="loop", group="loop", job_type="train", config={}, folder=Path(folder))
         for name in chosen.models:
-            build, inputs, size = models()[name]
-            torch.manual_seed(0)
-            x = inputs(ROWS[name])
-            y = torch.randint(0, 10, (len(x),))
-            settings = {"size": size, "first": SKIPPED[name]}
-            settings["last"] = SKIPPED[name] + STEPS[name]
-            taken: dict[str, list[float]] = {"bare": [], "full": []}
-            profiles = []
-            for turn in range(1 + chosen.rounds):
-                ways: list[Callable[[], None]] = [
-                    lambda: taken["bare"].append(bare(build(), x, y, **settings)),
-                ]
-
-                def run_full() -> None:
-                    seconds, profile = full(
-                        build(), x, y, logger=tracker.logger(f"{name}{turn}/"), **settings
-                    )
-                    taken["full"].append(seconds)
-                    profiles.append(profile)
-
-                ways.append(run_full)
-                for way in ways if turn % 2 else reversed(ways):
-                    way()
-                if not turn:  # a round to warm up
-                    taken = {key: [] for key in taken}
-            ratio = ratios(taken, to="bare")["full"]
-            per_step = {key: median(times) / STEPS[name] for key, times in taken.items()}
-            shares = {p: median(one[p] for one in profiles) for p in profiles[0]}
-            share = reading() / per_step["full"]
-            print(f"{name:8} bare {1e3 * per_step['bare']:.2f} ms, full {1e3 * per_step['full']:.2f} ms")
-            print("         " + ", ".join(f"{phase} {value:.1%}" for phase, value in shares.items()))
-            found.append(
-                {"model": name, "ratio": ratio, "profile": shares, "profile_cost": share, **per_step}
-            )
-            bars.append(
-                bar(f"{name}: default over bare, ratio", ratio, LIMITS[name], higher=False)
-            )
-            bars.append(bar(f"{name}: the profile's share of a step", share, 0.01, higher=False))
+            found = measured(name, tracker, rounds=chosen.rounds)
+            print(f"{name:8} bare {1e3 * found['bare']:.2f} ms, full {1e3 * found['full']:.2f} ms")
+            shares = (f"{phase} {value:.1%}" for phase, value in found["profile"].items())
+            print("         " + ", ".join(shares))
+            rows.append(found)
+            bars += [
+                bar(f"{name}: default over bare", found["ratio"], LIMITS[name], higher=False),
+                bar(f"{name}: the profile's share", found["profile_cost"], 0.01, higher=False),
+            ]
         tracker.finish(0)
-    finish(found, bars, chosen.json)
+    finish(rows, bars, chosen.json)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,11 @@ Shapes: N rows; a feature column is (N, ...).
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -25,6 +29,9 @@ TEXT = np.dtypes.StringDType()
 
 # between the names of a list that is given or kept as text
 SEPARATOR = "|"
+
+# images that are handed to the workers at once
+_IMAGES = 1024
 
 _NULL_MEND = "fill in or drop these rows before they reach Perennial"
 _RANGE_MEND = "scale the column, or drop these rows, before they reach Perennial"
@@ -83,27 +90,47 @@ def to_images(column: pa.ChunkedArray, *, where: str) -> Column:
         DataError: An image is missing, unreadable, or of another size than the first.
     """
     _refuse_nulls(_one_chunk(column), len(column), where)
-    decoded = []
-    for row, item in enumerate(column.to_pylist()):
-        try:
-            with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] else item["path"]) as image:
-                mode = "L" if image.mode in ("1", "L") else "RGB"
-                pixels = np.asarray(image.convert(mode))
-        except (OSError, UnidentifiedImageError, AttributeError, TypeError) as error:
-            raise DataError(
-                f"The image in row {row} cannot be read: {error}.",
-                where=where,
-                mend="remove or repair it",
-            ) from error
-        decoded.append(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
-        if decoded[-1].shape != decoded[0].shape:
-            raise DataError(
-                f"Images differ in shape: row 0 is {decoded[0].shape} and row {row} is "
-                f"{decoded[-1].shape} (channels, height, width).",
-                where=where,
-                mend="resize and convert them to one size and mode first",
-            )
-    return np.stack(decoded)
+    found: Column | None = None
+    # decoders leave the interpreter's lock, so that threads do for workers
+    with ThreadPoolExecutor(_cores()) as workers:
+        for start in range(0, len(column), _IMAGES):
+            items = column.slice(start, _IMAGES).to_pylist()
+            decoded = workers.map(partial(_decoded, where=where), count(start), items)
+            for row, pixels in enumerate(decoded, start=start):
+                if found is None:
+                    found = np.empty((len(column), *pixels.shape), dtype=np.uint8)
+                if pixels.shape != found.shape[1:]:
+                    raise DataError(
+                        f"Images differ in shape: row 0 is {found.shape[1:]} and row {row} is "
+                        f"{pixels.shape} (channels, height, width).",
+                        where=where,
+                        mend="resize and convert them to one size and mode first",
+                    )
+                found[row] = pixels
+    assert found is not None, "a source has rows"
+    return found
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
+def _decoded(row: int, item: Any, *, where: str) -> Column:
+    try:
+        with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] else item["path"]) as image:
+            mode = "L" if image.mode in ("1", "L") else "RGB"
+            pixels = np.asarray(image.convert(mode))
+    except (OSError, UnidentifiedImageError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"The image in row {row} cannot be read: {error}.",
+            where=where,
+            mend="remove or repair it",
+        ) from error
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def to_numbers(column: pa.ChunkedArray, *, where: str) -> Column:

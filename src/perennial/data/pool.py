@@ -17,6 +17,7 @@ from torch import Tensor
 from perennial.data.form import MASK, cut_at, formed, is_cut, lengths, to_tensor
 from perennial.data.permutation import Index
 from perennial.data.rows import Rows, same_logits, same_width
+from perennial.data.spill import read_at_random
 from perennial.types import Batch
 
 # no column of a source has a line break in its name
@@ -48,6 +49,8 @@ class Pools:
         targets = same_width([part.label for part in parts])
         self._form, self._label = form, label
         self._ids = [part.id for part in parts]
+        for column in (c for part in parts for c in (part.id, part.label, *part.features.values())):
+            read_at_random(column)
         self.counts = (len(new), 0 if history is None else len(history))
         self._columns = _same_dtypes(
             [_columns(part, one, form) for part, one in zip(parts, targets, strict=True)]

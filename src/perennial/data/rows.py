@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from perennial.data.spill import joined, selected
 from perennial.data.targets import padded
 from perennial.types import Floats, Integers, Strings
 
@@ -25,7 +26,7 @@ class Rows:
 
     Attributes:
         features: Column name to values (N, ...), dtype as they came; memory-mapped where the
-            source is.
+            source is, or where they do not fit into memory.
         label: Target (N, ...), see `perennial.data.targets`: of a class its index in the lineage's
             label names, int64.
         id: Row id (N,): an id column's value, else the content hash.
@@ -55,7 +56,7 @@ class Rows:
     def take(self, index: npt.NDArray[Any] | slice) -> Rows:
         """The rows at an index vector, a boolean mask (N,) or a slice."""
         return Rows(
-            features={name: column[index] for name, column in self.features.items()},
+            features={name: selected(column, index) for name, column in self.features.items()},
             label=self.label[index],
             id=self.id[index],
             content=self.content[index],
@@ -85,7 +86,7 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
     if parts[0].logits is not None:
         for name in ("logits", "logits_version"):
             merged[name] = np.concatenate([getattr(part, name) for part in parts])
-    features = {name: np.concatenate([part.features[name] for part in parts]) for name in names}
+    features = {name: joined([part.features[name] for part in parts]) for name in names}
     return Rows(features=features, **merged, slices=sliced(parts))
 
 
