@@ -72,12 +72,15 @@ class Stopwatch:
         return {**found, "other": max(1 - sum(found.values()), 0.0)}
 
 
-def shares_line(shares: Mapping[str, float]) -> str:
-    """The shares in words; empty where there are none.
+def shares_line(shares: Mapping[str, float], padding: float | None = None) -> str:
+    """The shares in words, and that of padding in texts; empty where there are none.
 
     Examples:
         >>> shares_line({"data": 0.021, "forward": 0.5, "backward": 0.479, "method": 0.0})
         'Time of training steps: data 2%, forward 50%, backward 48%, method 0%'
+        >>> shares_line({"data": 0.1, "other": 0.9}, 0.25)
+        'Time of training steps: data 10%, other 90%; 25% of texts is padding'
     """
     words = ", ".join(f"{phase} {share:.0%}" for phase, share in shares.items())
-    return f"Time of training steps: {words}" if words else ""
+    filled = "" if padding is None else f"; {padding:.0%} of texts is padding"
+    return f"Time of training steps: {words}{filled}" if words else ""

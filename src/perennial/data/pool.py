@@ -57,6 +57,7 @@ class Pools:
         )
         cuts = is_cut(new, label=label)
         self.lengths = [lengths(part.features[MASK]) for part in parts] if cuts else []
+        self._positions = self._used = 0
         self._width = new.features[MASK].shape[1] if cuts else 0
         self.bytes = sum(column.nbytes for part in self._columns for column in part.values())
         self.row_bytes = sum(
@@ -94,9 +95,15 @@ class Pools:
         """Where the texts of a batch are cut; None where there are none."""
         if not self.lengths:
             return None
-        drawn = zip(self.lengths, index, strict=True)
-        longest = max(int(own[at].max()) for own, at in drawn if len(at))
-        return cut_at(longest, self._width)
+        drawn = [own[at] for own, at in zip(self.lengths, index, strict=True) if len(at)]
+        cut = cut_at(max(int(one.max()) for one in drawn), self._width)
+        self._positions += cut * sum(map(len, drawn))
+        self._used += sum(int(one.sum()) for one in drawn)
+        return cut
+
+    def padding(self) -> float | None:
+        """Share of the texts' positions in all batches so far that only fill up; None without."""
+        return 1 - self._used / self._positions if self._positions else None
 
     def _on_host(self, index: list[Index]) -> dict[str, Tensor]:
         size = sum(len(at) for at in index)

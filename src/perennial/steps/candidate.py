@@ -169,7 +169,7 @@ def train(
     )
     for name, value in result.tuned.items():
         warn(f"tuner: {name} = {value:g}")
-    if line := shares_line(result.profile):
+    if line := shares_line(result.profile, result.padding):
         warn(line)
     learner.model.to(learner.device)
     if line := _kept_line(result, learner.task.score_unit):

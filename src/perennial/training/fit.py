@@ -61,6 +61,7 @@ class FitResult:
         tuned: Settings that the tuner found.
         profile: Share of each phase in the time of the training steps, this process only; see
             `perennial.stopwatch`.
+        padding: Share of the texts' positions that only filled up batches; None without texts.
     """
 
     kept: str
@@ -73,6 +74,7 @@ class FitResult:
     device_seconds: float
     tuned: dict[str, float] = field(default_factory=dict)
     profile: dict[str, float] = field(default_factory=dict)
+    padding: float | None = None
 
     @property
     def kept_point(self) -> dict[str, float] | None:
@@ -208,6 +210,7 @@ def fit(
         device_seconds=time.monotonic() - started,
         tuned=tuned,
         profile=loader.watch.shares(),
+        padding=data.pools.padding(),
     )
     kept.prune()
     files.write_json(folder / FINISHED, asdict(result))

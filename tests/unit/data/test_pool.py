@@ -129,3 +129,16 @@ def test_settled_data_load_the_rows_of_their_rank() -> None:
     assert (loader.rank, loader.ranks, len(loader)) == (1, 2, 2)
     data.batch_size = 4  # as a tuner sets it
     assert (data.train_dataloader().rank, len(data.train_dataloader())) == (1, 3)
+
+
+def test_padding_is_what_batches_hold_beyond_the_lengths() -> None:
+    new, history = rows(11, "text", 0), rows(17, "text", 1)
+    pools = Pools(new, history, form="dict", label="y")
+    assert pools.padding() is None
+    positions = used = 0
+    for at, old in ((np.array([0, 3]), np.array([5, 16])), (np.array([1, 1]), np.array([2, 2]))):
+        mask = pools.batch(at, old).data["attention_mask"]
+        positions += mask.numel()
+        used += sum(max(int(row.sum()), 1) for row in mask)
+    assert pools.padding() == pytest.approx(1 - used / positions)
+    assert Pools(rows(3, "vector", 0), None, form="dict", label="y").padding() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,15 +74,12 @@ def test_batches_of_mapped_rows_are_those_of_rows_in_memory() -> None:
 
 
 @pytest.mark.usefixtures("tight")
-def test_no_room_for_a_column_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    class Full:
-        def __enter__(self) -> Any:
-            return open("/dev/full", "wb", buffering=0)
+def test_no_room_for_a_column_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> Any:
+        return open("/dev/full", "wb", buffering=0)
 
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    monkeypatch.setattr(spill.tempfile, "TemporaryFile", Full)
+    own = SimpleNamespace(TemporaryFile=full, gettempdir=lambda: "/dev")
+    monkeypatch.setattr(spill, "tempfile", own)
     with pytest.raises(DataError, match=r"No space left(?s:.*)set TMPDIR"):
         rows(400, 0).take(np.ones(400, dtype=bool))
 
