@@ -162,8 +162,8 @@ def main() -> None:
         for name, times in taken.items()
     }
     work = {
-        "plain": trained(endless(loader(history, None)), steps // 10),
-        "mixed": trained(endless(loader(new, history)), steps // 10),
+        "plain": trained(endless(loader(history, None)), steps // 4),
+        "mixed": trained(endless(loader(new, history)), steps // 4),
     }
     step = ratios(interleaved(work, rounds=2 * chosen.rounds), to="plain")["mixed"]
     sampled = interleaved(
