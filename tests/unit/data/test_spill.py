@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.feather
 import pytest
 
 from perennial.data import spill
 from perennial.data.pool import Pools
 from perennial.data.rows import Rows, concatenate
+from perennial.data.source import open_source, read_rows
 from perennial.errors import DataError
 
 
@@ -82,6 +86,23 @@ def test_no_room_for_a_column_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spill, "tempfile", own)
     with pytest.raises(DataError, match=r"No space left(?s:.*)set TMPDIR"):
         rows(400, 0).take(np.ones(400, dtype=bool))
+
+
+def test_a_source_that_shrinks_after_its_split_changes_no_batch(tmp_path: Path) -> None:
+    path = tmp_path / "new.feather"
+    values = np.random.default_rng(0).random((5000, 4))
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 4)
+    table = pa.table({"x": lists, "label": pa.array(np.arange(5000) % 2)})
+    pyarrow.feather.write_feather(table, str(path), compression="uncompressed")
+    source = read_rows(open_source(path, name="new"), name="new")
+    kept = np.flatnonzero(np.arange(5000) % 3)
+    pools = Pools(source.rows.take(kept), None, form="tuple", label="label")
+    del source, table
+    os.truncate(path, 100)
+    at = np.array([3000, 0, 17])
+    inputs, targets = pools.batch(at, at[:0]).data
+    assert np.array_equal(inputs.numpy(), values[kept[at]].astype(np.float32))
+    assert targets.tolist() == (kept[at] % 2).tolist()
 
 
 LARGE = """
