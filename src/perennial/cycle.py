@@ -103,6 +103,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         show=cycle.progress("retraining"),
         warn=cycle.say,
         sampling=cycle.data.sampling,
+        placement=cycle.data.placement,
         augment=cycle.data.augment,
         label_names=new.label_names,
         history_weight=history.weight,

@@ -28,6 +28,7 @@ _TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 # between the names of a list that is given or kept as text
 SEPARATOR = "|"
 
+
 _NULL_MEND = "fill in or drop these rows before they reach Perennial"
 _RANGE_MEND = "scale the column, or drop these rows, before they reach Perennial"
 

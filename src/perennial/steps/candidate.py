@@ -29,6 +29,7 @@ from perennial.steps.learner import Learner, memory_gradients, method_context
 from perennial.steps.lineage import Lineage, number_of
 from perennial.steps.probing import capabilities
 from perennial.steps.remember import complete, stored_dtype
+from perennial.stopwatch import shares_line
 from perennial.sweeping.pruning import Limits
 from perennial.training.fit import FitResult, fit
 from perennial.training.settings import Training
@@ -81,6 +82,7 @@ def train(
     warn: Any,
     sampling: str = "passes",
     augment: Augmentation | None = None,
+    placement: str = "auto",
     label_names: Sequence[str] = (),
     history_weight: Floats | None = None,
     configuration: Mapping[str, Any] | None = None,
@@ -129,6 +131,7 @@ def train(
         seed=seed,
         sampling=sampling,
         augment=augment,
+        placement=placement,
     )
     context = method_context(
         learner,
@@ -166,6 +169,8 @@ def train(
     )
     for name, value in result.tuned.items():
         warn(f"tuner: {name} = {value:g}")
+    if line := shares_line(result.profile, result.padding):
+        warn(line)
     learner.model.to(learner.device)
     if line := _kept_line(result, learner.task.score_unit):
         warn(line)

@@ -21,6 +21,7 @@ from perennial.data.learned import (
 )
 from perennial.data.memory import Memory
 from perennial.data.partitions import is_exhausted, resolved
+from perennial.data.placement import check_placement
 from perennial.data.preprocess import Preprocessor
 from perennial.data.preprocess.base import nature, refuse_lacking
 from perennial.data.rows import Rows, concatenate
@@ -67,6 +68,8 @@ class Data:
         memory: Keeps a bounded sample of history with each version.
         sampling: ``passes`` visits every new row once an epoch; ``replacement`` draws each on its
             own.
+        placement: Where training rows lie: ``host``, ``device``, or ``auto``, which takes the
+            device where they need at most a quarter of its free memory.
         new_classes: What becomes of a label, or an item with a name, in ``new`` that the lineage
             does not know: ``refuse``, or ``grow`` to append it to the lineage's classes or items.
 
@@ -98,6 +101,7 @@ class Data:
     validation_fraction: float = 0.15
     holdout_fraction: float = 0.2
     sampling: str = "passes"
+    placement: str = "auto"
     new_classes: str = "refuse"
     preprocess: Preprocessor | None = None
     augment: Augmentation | None = None
@@ -114,6 +118,7 @@ class Data:
             if isinstance(given := getattr(self, name), str):
                 object.__setattr__(self, name, (given,))
         check_csv(self.columns, self.delimiter)
+        check_placement(self.placement)
         for name in ("holdout_from", "gap"):
             if getattr(self, name) is not None and self.time_column is None:
                 raise ConfigError(

@@ -311,6 +311,7 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
             show=cycle.progress("bootstrap"),
             warn=cycle.say,
             sampling=cycle.data.sampling,
+            placement=cycle.data.placement,
             augment=cycle.data.augment,
             configuration=plain(cycle.config),
         )

@@ -331,6 +331,7 @@ def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
             "peak_memory_bytes": peak_memory(device),
             "labels": sum(len(getattr(outcome.new, kind)) for kind in ROLES),
             "energy": None,
+            "profile": fit.profile,
         },
         "data": {
             "new": {

@@ -12,6 +12,7 @@ import pytest
 from perennial.data.datamodule import TrainLoader
 from perennial.data.logits import aligned, lacking, put, recalled, widened, without_logits
 from perennial.data.memory import Memory
+from perennial.data.pool import Pools
 from perennial.data.rows import OWN, UNKNOWN, Rows, concatenate
 from perennial.data.store import read_rows_file, write_rows
 from support.remembered import shown
@@ -110,8 +111,8 @@ def test_the_file_names_the_columns(tmp_path: Path, dtype: str) -> None:
 def test_replayed_rows_of_a_batch_bring_theirs() -> None:
     history = put(KNOWN, lacking(KNOWN), np.array([[3.0, 4.0]]), 9)
     loader = TrainLoader(
-        new=rows("x", "y"), history=history, new_per_batch=2, replayed_per_batch=3,
-        form="tuple", label="label", seed=0,
+        pools=Pools(rows("x", "y"), history, form="tuple", label="label"),
+        new_per_batch=2, replayed_per_batch=3, seed=0,
     )  # fmt: skip
     batch = loader.batch(0, 0)
     assert batch.logits is not None

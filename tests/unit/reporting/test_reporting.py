@@ -98,6 +98,7 @@ def result(status: str = "promoted") -> dict[str, Any]:
             "peak_memory_bytes": 1,
             "labels": 3,
             "energy": None,
+            "profile": {"data": 0.1, "other": 0.9},
         }
         if judged
         else None,
