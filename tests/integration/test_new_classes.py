@@ -398,7 +398,7 @@ def retrain(
         logger=None,
         show=show,
         warn=lambda line: None,
-        classes=classes,
+        label_names=tuple("abcd")[:classes],
     )
     return trained, {n: v.clone() for n, v in learner.model.state_dict().items()}, learner
 
