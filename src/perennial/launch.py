@@ -204,8 +204,10 @@ def found_job(config: dict[str, Any]) -> str:
 def _check(config: Mapping[str, Any]) -> None:
     from perennial.models.adapter import Adapter
     from perennial.training.optimizer import Grouped
+    from perennial.training.ranks import refuse_a_launcher
 
     check_types(config)
+    refuse_a_launcher(ranks=1)  # before a row is read; `fit` asks again for itself
     if config.get("sweep") is not None:
         raise ConfigError(
             "sweep is for many runs, and this is one.",

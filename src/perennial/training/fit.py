@@ -32,7 +32,7 @@ from perennial.training.callbacks import (
     ResumePoint,
 )
 from perennial.training.optimization import refuse_manual, told_plainly
-from perennial.training.ranks import SameConfiguration
+from perennial.training.ranks import SameConfiguration, refuse_a_launcher
 from perennial.training.settings import Training
 from perennial.training.trainer import build_trainer
 from perennial.training.tuning import read_tuned, tune
@@ -119,7 +119,8 @@ def fit(
 
     Raises:
         ConfigError: Something needs validation rows, and there are none; or the module's optimizer,
-            schedule or loss is none that can be trained with, see `OptimizerCheck`.
+            schedule or loss is none that can be trained with, see `OptimizerCheck`; or ranks were
+            given different settings, or a launcher started others than train together here.
         TrainingError: Training diverged, or a stored file is damaged.
         Pruned: The limits rule the trial out.
     """
@@ -172,6 +173,7 @@ def fit(
         ],
         validates=len(data.validation_loader) > 0,
     )
+    refuse_a_launcher(ranks=trainer.world_size)
     started = time.monotonic()
     augmented = partial(data.augmented, rank=trainer.global_rank)
     with attached(module, task=task, methods=callback, scores=scores, augmented=augmented):
