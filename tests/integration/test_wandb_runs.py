@@ -254,3 +254,31 @@ def test_each_job_of_many_is_a_run_of_its_own(tmp_path: Path) -> None:
             assert server.exit_codes[run] == 0
         assert {server.config(run)["seed"] for run in own} == {0, 1, 2}
         assert len({result["candidate"]["id"] for result in results}) == 3
+
+
+def test_an_evaluation_is_a_run_that_used_the_version(undecided: Path) -> None:
+    with WandbServer() as server:
+        told = call(
+            undecided, "-c", CLI, "evaluate", "tracking=wandb", "ref=digits@2", "accelerator=cpu",
+            **key(server),
+        )  # fmt: skip
+        (run,) = server.runs
+        assert server.runs[run]["jobType"] == "evaluate"
+        assert (server.runs[run]["groupName"], server.runs[run]["tags"]) == ("digits", ["evaluate"])
+        found = server.summary(run)
+        check_documented(set(found), documented("Of an evaluation"))
+        assert found["evaluation/version"] == "digits@2"
+        parts = [found[f"evaluation/{p}/n"] for p in ("trained_on", "never_trained_on")]
+        assert found["evaluation/all/n"] == sum(parts) > 0
+        printed = re.search(r"^all\s+[\d,]+\s+([\d.]+)%", told, re.MULTILINE)
+        assert printed is not None, told
+        shown = 100 * found["evaluation/all/accuracy"]
+        assert shown == pytest.approx(float(printed[1]), abs=0.051)
+        assert [name for name, _ in server.versions(server.used[run])] == ["digits"]
+        assert server.exit_codes[run] == 0
+        # nothing to score: the run has failed
+        call(
+            undecided, "-c", CLI, "evaluate", "tracking=wandb", "data=files",
+            "data.new=nowhere.csv", "data.label=x", code=30, **key(server),
+        )  # fmt: skip
+        assert sorted(server.exit_codes.values()) == [0, 1]
