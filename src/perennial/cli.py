@@ -1,4 +1,4 @@
-"""Every command: init, train, adopt, evaluate, decide, compare, data and registry.
+"""Every command: init, train, adopt, evaluate, decide, compare, data, forget and registry.
 
 Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg job`` answer at once.
 """
@@ -35,6 +35,7 @@ USAGE = """perennial: retrain deployed PyTorch models without forgetting
   perennial data check [data.new=PATH] ... validate and describe data, without training
   perennial decide REF [gate=...] ...      decide again on a version's stored predictions
   perennial compare [RUNS] ...             runs, sweeps and versions side by side
+  perennial forget NAME ids=... ...        rows leave memory, holdouts and stored predictions
   perennial registry list                  lineages and their versions
   perennial registry show REF              one version: metrics, decision, files
   perennial registry path REF              a folder with the version's files
@@ -55,6 +56,7 @@ def main() -> None:
         "decide": decide,
         "compare": compare,
         "data": data,
+        "forget": forget,
         "registry": registry,
     }
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
@@ -148,7 +150,10 @@ def decide() -> None:
 
 
 def data() -> None:
-    """``perennial data check``: validate and describe data; exits with 0, or 30 for bad data."""
+    """``perennial data check``: validate and describe data.
+
+    Exits with 0, 10 where nothing is new, or 30 for bad data.
+    """
     codes: list[int] = []
     if sys.argv[1:2] != ["check"] and not asks_for_help(sys.argv[1:]):
         asked = sys.argv[1] if len(sys.argv) > 1 else "nothing"
@@ -190,6 +195,13 @@ def compare() -> None:
     from perennial.verbs.compare import compare_verb
 
     _verb(compare_verb)
+
+
+def forget() -> None:
+    """``perennial forget``: rows leave every version of a lineage, and are never met again."""
+    from perennial.verbs.forget import forget_verb
+
+    _verb(forget_verb)
 
 
 def registry() -> None:
@@ -361,19 +373,29 @@ def _unknown_setting(key: str, text: str, name: str) -> ConfigError:
     if owners := _owners(bare):
         group = bare.partition(".")[0]
         others = f", beside another as {group}=[NAME,{owners[0]}]" if group == "method" else ""
+        belongs = (
+            f"it belongs to {' and '.join(f'{group}={owner}' for owner in owners)}: choose "
+            f"that{others}, or leave the setting out"
+        )
+        own = f"write {_with_plus(bare)}, as an argument of your own class; otherwise "
         return ConfigError(
             f"The chosen {group} has no setting {bare!r}.",
             where="command line",
-            mend=f"it belongs to {' and '.join(f'{group}={owner}' for owner in owners)}: choose "
-            f"that{others}, or leave the setting out",
+            mend=(own if f"{group}=custom" in sys.argv else "") + belongs,
         )
     group = bare.partition(".")[0]
     known = flatten(_defaults(name)) if group != "sweep" else _settings_of_sweeps()
     close = nearest(bare, known)
     mend = f"did you mean {close}?" if close else "see all settings with --cfg job"
     if group in ("model", "optimizer"):
-        mend += f" An argument of your own class is added with a plus: +{bare}=..."
+        mend += f" An argument of your own class is added with a plus: {_with_plus(bare)}"
     return ConfigError(f"There is no setting {key!r}.", where="command line", mend=mend)
+
+
+def _with_plus(key: str) -> str:
+    """A setting as it was given, with the plus that adds it."""
+    given = [one for one in sys.argv if one.startswith(f"{key}=")]
+    return f"+{given[-1]}" if given else f"+{key}=..."
 
 
 def _owners(key: str) -> list[str]:

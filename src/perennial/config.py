@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import pkgutil
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from perennial.errors import ConfigError
@@ -55,8 +58,36 @@ def locate(target: str, *, where: str) -> Any:
         raise ConfigError(
             f"{target!r} could not be imported: {error}.",
             where=f"{where}._target_",
-            mend="check the import path, and that its module lies in this folder or is installed",
+            mend=_meant(target)
+            + "check the import path, and that its module lies in this folder or is installed",
         ) from error
+
+
+def _meant(target: str) -> str:
+    """What a path that leads nowhere may be meant to be; empty where nothing is like it."""
+    parts = target.split(".")
+    found: Any = None
+    for place, part in enumerate(parts):
+        names = _names_in(found, last=place == len(parts) - 1)
+        if part not in names:
+            close = difflib.get_close_matches(part, names, n=1, cutoff=0.6)
+            right = ".".join([*parts[:place], *close, *parts[place + 1 :]])
+            return f"did you mean {right}? If not, " if close else ""
+        try:
+            found = importlib.import_module(".".join(parts[: place + 1]))
+        except Exception:  # a class, or a module that fails by itself, which the message tells
+            return ""
+    return ""
+
+
+def _names_in(module: Any, *, last: bool) -> list[str]:
+    """Modules of the present folder, or what a module holds: modules, and at the end classes."""
+    if module is None:
+        installed = {name for name in sys.modules if "." not in name}
+        return sorted({one.name for one in pkgutil.iter_modules([str(Path.cwd())])} | installed)
+    inner = [one.name for one in pkgutil.iter_modules(getattr(module, "__path__", []))]
+    own = [name for name, value in vars(module).items() if callable(value)] if last else []
+    return [*inner, *own]
 
 
 def check_node(

@@ -13,6 +13,7 @@ from perennial.promotion.gate import decide
 from perennial.steps.candidate import train, version_files, view
 from perennial.steps.checkpoint import check_checkpoint
 from perennial.steps.evidence import gather, score
+from perennial.steps.features import require_selectable
 from perennial.steps.found import found, satisfied
 from perennial.steps.judge import metrics
 from perennial.steps.learner import output_width
@@ -62,7 +63,7 @@ def run(cycle: Cycle) -> dict[str, Any]:
     if earlier is not None and not cycle.force:
         return told_again(cycle, champion, earlier, bootstrap=bootstrap)
 
-    with cycle.registry.working(cycle_id):
+    with cycle.registry.working(cycle_id, name=cycle.name):
         try:
             outcome = _learn(cycle, material, cycle_id)
         except Pruned:
@@ -85,6 +86,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
     served = learner.view(view(champion))
     learner.load(served.weights)
     output_width(learner, new.train)  # a model that cannot take the rows says so here
+    require_selectable(cycle.data.memory, learner, new.train)
     before = score(learner, material, seed=cycle.seed)
     candidate = train(
         learner,
@@ -101,6 +103,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
         show=cycle.progress("retraining"),
         warn=cycle.say,
         sampling=cycle.data.sampling,
+        placement=cycle.data.placement,
         augment=cycle.data.augment,
         label_names=new.label_names,
         history_weight=history.weight,

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from rich.console import Console
 
 from perennial.config import RUN_KEYS, check_node, check_patterns, check_types
-from perennial.errors import EXIT_BAD_DATA, ConfigError, DataError, PerennialError
+from perennial.errors import EXIT_BAD_DATA, EXIT_SKIPPED, ConfigError, DataError, PerennialError
 from perennial.masking import plain
 from perennial.reporting.progress import Display
 from perennial.sweeping.pruning import Pruned
@@ -343,10 +343,15 @@ def _model(node: Mapping[str, Any]) -> Constructor:
     return Constructor(
         target=str(node["_target_"]),
         arguments={k: v for k, v in inner.items() if not k.startswith("_")},
-        build=lambda **recorded: build({**inner, **recorded}, where="model"),
+        build=lambda **others: _called(inner, others),
         freeze=tuple(node.get("freeze") or ()),
         adapter=None if adapter is None else Adapter(**adapter),
     )
+
+
+def _called(node: Mapping[str, Any], others: Mapping[str, Any]) -> Any:
+    """A node's object with other arguments, which are values and never nodes themselves."""
+    return build({**node, "_partial_": True}, where="model")(**others)
 
 
 def evaluate_job(config: dict[str, Any]) -> None:
@@ -408,7 +413,9 @@ def check_job(config: dict[str, Any]) -> int:
             raise
         found = {"error": {"what": error.what, "where": error.where, "mend": error.mend}}
     bad = bool(found.get("error") or found.get("decides"))
-    found = json_safe({"exit_code": EXIT_BAD_DATA if bad else 0, "error": None, **found})
+    skipped = found.get("unmet") == 0 and not config["exit_zero"]
+    code = EXIT_BAD_DATA if bad else EXIT_SKIPPED if skipped else 0
+    found = json_safe({"exit_code": code, "error": None, **found})
     if config["json"] == "-":
         Console().print_json(data=found)
     elif found["error"] is None:

@@ -118,7 +118,8 @@ class Predictor:
         import numpy as np
         import torch
 
-        from perennial.data.datamodule import move, to_data
+        from perennial.data.datamodule import move
+        from perennial.data.form import to_data
         from perennial.data.inputs import to_columns
         from perennial.data.preprocess.base import applied
         from perennial.data.rows import Rows

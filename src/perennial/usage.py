@@ -42,6 +42,7 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
         for group, choice in entry.items()
         if " " not in group
     }
+    others = {path.name for path in folders[0].iterdir() if path.is_dir()} - chosen.keys()
     parts = [command, *purpose, "", "Groups (* is the default), each with a command that uses it:"]
     for group, choice in chosen.items():
         options = {p.stem: p for folder in folders for p in sorted((folder / group).glob("*.yaml"))}
@@ -54,7 +55,9 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
             if name != "train":
                 verb = "data check" if name == "check" else name
                 own = f"perennial {verb}" + (" digits@2" if name == "decide" else "")
-                example = example.replace("python train.py", own, 1)
+                words = example.replace("python train.py", own, 1).split(" ")
+                # a group that this verb does not have
+                example = " ".join(one for one in words if one.partition("=")[0] not in others)
             parts.append(f"    {mark} {option:{width}}  {example}")
     parts += ["", "Settings of the run:", *(f"  {line}" for line in _settings(lines))]
     parts += [

@@ -365,6 +365,16 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert "Exit codes: 0 promoted" in done.stdout
 
 
+def test_an_argument_of_ones_own_class_is_shown_with_its_plus(tmp_path: Path) -> None:
+    given = ("model=custom", "model._target_=model.Net", "model.hidden=[24]", "tracking=none")
+    done = command("train", *given, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "write +model.hidden=[24], as an argument of your own class" in done.stderr
+    done = command("train", "model.pooling=mean", cwd=tmp_path)
+    assert "it belongs to model=huggingface" in done.stderr
+    assert "+model" not in done.stderr
+
+
 def test_help_names_every_group_and_setting_and_groups_of_ones_own(tmp_path: Path) -> None:
     own = tmp_path / "own" / "gate"
     own.mkdir(parents=True)

@@ -23,12 +23,12 @@ import retention
 
 from perennial.backtest import backtest
 from perennial.data.memory import Memory
-from perennial.data.store import read_rows_file
 from perennial.models.checkpoint import read_safetensors
 from perennial.models.reference import MLP
 from perennial.promotion.registry import Registry
 from perennial.steps.collect import Data
 from perennial.training.settings import Training
+from support.remembered import stored
 
 
 def source(rows: int = 60, classes: int = 6, *, test: bool = False) -> protocols.Source:
@@ -174,8 +174,7 @@ def test_memory_holds_as_many_rows_of_each_class(tmp_path: Path) -> None:
             knob=0,
         )
     for number in (1, 2, 3):
-        path = kept[0].version(f"backtest@{number}").open("memory/train.arrow")
-        rows, _ = read_rows_file(path)
+        rows = stored(kept[0].version(f"backtest@{number}"))
         assert np.bincount(rows.label).tolist() == [5] * 2 * number
 
 

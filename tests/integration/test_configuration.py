@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perennial.config import check_node, nearest
+from perennial.config import check_node, locate, nearest
 from perennial.errors import ConfigError
-from perennial.launch import build, constructed
+from perennial.launch import _model, build, constructed
 from perennial.paths import CONF_DIR
 
 Compose = Callable[..., dict[str, Any]]
@@ -155,7 +157,41 @@ def test_an_import_that_fails_is_named() -> None:
         check_node({"_target_": "nowhere.Net"}, where="model")
 
 
+@pytest.mark.parametrize(
+    ("target", "mend"),
+    [
+        ("mylib.model.Credit", "did you mean mylib.models.Credit?"),
+        ("mylb.models.Credit", "did you mean mylib.models.Credit?"),
+        ("mylib.models.Credits", "did you mean mylib.models.Credit?"),
+        ("mylib.models.Zzz", "check the import path"),
+        ("mylib.broken.Net", "check the import path"),
+        ("Credit", "check the import path"),
+    ],
+)
+def test_a_path_that_leads_nowhere_names_the_nearest(
+    target: str, mend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mylib").mkdir()
+    (tmp_path / "mylib" / "__init__.py").touch()
+    (tmp_path / "mylib" / "models.py").write_text("class Credit: ...\nCREDITS = 3\n")
+    (tmp_path / "mylib" / "broken.py").write_text("import nowhere_at_all\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [one for one in sys.modules if one.partition(".")[0] == "mylib"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ConfigError) as caught:
+        locate(target, where="model")
+    assert (caught.value.mend or "").startswith(mend), caught.value.mend
+
+
 def test_nearest_looks_at_the_last_part_too() -> None:
     known = ["trainer.max_steps", "method.replay.new_fraction"]
     assert nearest("new_fracton", known) == "method.replay.new_fraction"
     assert nearest("xyz", known) is None
+
+
+def test_arguments_of_a_checkpoint_are_values_and_never_nodes() -> None:
+    """A mapping with a ``_target_`` in a file is not built, and an interpolation not resolved."""
+    constructor = _model({"_target_": "collections.OrderedDict", "width": 3})
+    carried = {"inner": {"_target_": "os.getcwd"}, "text": "${oc.env:HOME}"}
+    assert dict(constructor.build(**carried)) == {"width": 3, **carried}

@@ -197,3 +197,33 @@ def test_targets_of_each_kind_are_described(
     code, out, err = verb("data", "check", *given)
     assert (code, err) == (0, "")
     assert words in out
+
+
+def test_rows_that_the_lineage_has_met_are_nothing_new(
+    verb: Verb, run: Run, tables: tuple[Path, Path]
+) -> None:
+    old, _ = tables
+    given = ("data=table", "model_name=shop", f"data.new={old}", f"data.history={old}")
+    code, found = checked(verb, *given)
+    assert (code, found["exit_code"], found["unmet"], found["decides"]) == (10, 10, 0, None)
+    code, out, _ = verb("data", "check", *given)
+    assert code == 10
+    assert "NOTHING NEW" in out
+    assert "COULD NOT DECIDE" not in out
+    assert checked(verb, *given, "exit_zero=true")[0] == 0
+
+
+def test_it_takes_the_words_that_train_takes(
+    verb: Verb, tables: tuple[Path, Path], tmp_path: Path
+) -> None:
+    old, new = tables
+    own = tmp_path / "conf" / "experiment"
+    own.mkdir(parents=True)
+    (own / "shop.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /data: table\n  - override /model: tabular\n"
+        "  - override /method: replay\nmodel_name: shop\ncheckpoint: serving.ckpt\n"
+        f"data:\n  history: {old}\n  new: {new}\ntrainer:\n  max_steps: 30\n"
+    )
+    words = ("--config-dir", str(tmp_path / "conf"), "experiment=shop", "debug=dry")
+    code, found = checked(verb, *words, "trainer.batch_size=16", "optimizer.lr=0.1")
+    assert (code, found["rows"], found["decides"]) == (0, 1031, None)

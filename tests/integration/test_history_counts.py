@@ -19,6 +19,7 @@ from perennial.methods.ewc import EWC
 from perennial.methods.fisher import diagonal_fisher
 from perennial.promotion.registry import Registry
 from perennial.types import MethodContext
+from support.remembered import stored
 
 Run = Callable[..., dict[str, Any]]
 COMMON = (
@@ -178,7 +179,7 @@ def test_all_of_history_is_refused_where_a_source_is_gone(
     version = Registry(url=f"sqlite:///{made.home / 'registry.db'}").version("drifting@2")
     index, extra = read_rows_file(version.open("rows/cycle-1.arrow"))
     trained = index.id[extra["role"] == "train"]
-    kept, _ = read_rows_file(version.open("memory/train.arrow"))
+    kept = stored(version)
     missing = len(trained) - int(np.isin(trained, kept.id).sum())
     assert f" {missing} of {made.sources[0]}" in result["error"]["what"]
     enough = made.run(*settings, "method=replay", new, "promote=false", "seed=1")

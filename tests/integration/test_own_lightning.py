@@ -152,3 +152,58 @@ def test_what_cannot_be_protected_is_refused_with_a_message(
     assert done.returncode == 1
     assert words in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_its_checkpoint_brings_the_arguments_that_the_configuration_does_not_give(
+    project: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``load_from_checkpoint``: without a default too, and kept with every version."""
+    (project / "churn.py").write_text(MODULE.replace("width=32, lr", "width, lr"))
+    first = FIRST.replace("width=24", "width=24, lr=0.004, smoothing=0.1")
+    first = first.replace("max_epochs=30", "max_epochs=1").replace(
+        'save_checkpoint("serving.ckpt")',
+        'save_checkpoint("serving.ckpt")\n'
+        'c = torch.load("serving.ckpt")\n'
+        'c["hyper_parameters"] |= {"_target_": "os.mkdir", "unknown": 1}\n'
+        'torch.save(c, "serving.ckpt")',
+    )
+    assert _python(project, home, "-c", first).returncode == 0
+    command = [
+        str(TRAIN), "model=custom", "model._target_=churn.Churn", "+model.smoothing=0.2",
+        "checkpoint=serving.ckpt", "data=files", "data.history=old.parquet",
+        "data.new=new.parquet", "data.label=answer", "model_name=churn", "tracking=none",
+        "trainer.accelerator=cpu", "trainer.max_steps=20", "hydra.run.dir=run", "exit_zero=true",
+    ]  # fmt: skip
+    done = _python(project, home, *command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = " ".join(done.stdout.split())
+    assert "from serving.ckpt: width=24, lr=0.004;" in told
+    assert "smoothing=0.2 as configured, where it says 0.1" in told
+    registry = Registry(url=f"sqlite:///{home / 'registry.db'}")
+    for number in (1, 2):
+        stored = registry.version(f"churn@{number}").manifest["model"]
+        assert stored["arguments"] == {"width": 24, "lr": 0.004, "smoothing": 0.2}
+        assert stored["carried"] == {"width": 24, "lr": 0.004}
+    monkeypatch.syspath_prepend(str(project))
+    monkeypatch.delitem(sys.modules, "churn", raising=False)
+    served = perennial.load("churn@2", allow=["churn.Churn"])
+    assert served.model.hparams == {"width": 24, "lr": 0.004, "smoothing": 0.2}
+
+    # without the file that founded it, and with an argument that the configuration now gives
+    again = [one for one in command if not one.startswith("checkpoint=")]
+    done = _python(project, home, *again, "+model.lr=0.001", "trainer.max_steps=30")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "from serving.ckpt" not in done.stdout
+    stored = registry.version("churn@3").manifest["model"]
+    assert stored["arguments"] == {"width": 24, "lr": 0.001, "smoothing": 0.2}
+
+
+def test_an_argument_that_nothing_gives_is_named(project: Path, home: Path) -> None:
+    (project / "churn.py").write_text(MODULE.replace("width=32, lr", "width, lr"))
+    done = _python(
+        project, home, str(TRAIN), "model=custom", "model._target_=churn.Churn", "data=files",
+        "data.history=old.parquet", "data.new=new.parquet", "data.label=answer",
+        "model_name=churn", "tracking=none", "trainer.accelerator=cpu",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "give +model.width=..." in done.stdout

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 import perennial
-from perennial.data.store import read_rows_file
 from perennial.paths import home as registry_home
 from perennial.promotion.registry import Registry
+from support.remembered import stored
 
 Run = Callable[..., dict[str, Any]]
 STEPS = ("trainer.max_steps=150", "trainer.validate_every=50", "optimizer.lr=0.01")
@@ -71,7 +71,7 @@ def test_a_table_goes_to_a_promotion_and_a_prediction(
     assert first.files[path] == second.files[path]
     assert first.manifest["preprocess"] == second.manifest["preprocess"]
     assert first.manifest["model"]["arguments"]["cardinalities"] == [4, 4]
-    rows, _ = read_rows_file(second.open("memory/train.arrow"))
+    rows = stored(second)
     assert set(rows.features["city"].tolist()) == {"", "bonn", "köln", "ulm", "mainz"}
     predictor = perennial.load("customers@champion", allow=["support.nets.Mixed"])
     fresh = customers(400, 2, drift=True)

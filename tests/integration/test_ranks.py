@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from perennial.methods.ewc import EWC
 from perennial.methods.base import Method
+from perennial.stopwatch import Stopwatch
 from perennial.types import Batch, StepContext
 from perennial.training.attach import MethodCallback
 
@@ -41,7 +42,7 @@ class Module(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.05)
 
 class Loader:
-    current = None
+    current, watch = None, Stopwatch()
     def __len__(self):
         return 4
     def __iter__(self):

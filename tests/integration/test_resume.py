@@ -258,3 +258,11 @@ def test_diverging_training_is_refused(tmp_path: Path) -> None:
             ),
             folder=tmp_path,
         )
+
+
+def test_a_fit_says_where_its_time_went(tmp_path: Path) -> None:
+    result, _ = train(tmp_path)
+    assert sum(result.profile.values()) == pytest.approx(1)
+    assert all(result.profile[phase] > 0 for phase in ("data", "forward", "backward", "optimizer"))
+    assert result.profile["logging"] == 0, "there is no logger"
+    assert result.padding is None

@@ -19,6 +19,7 @@ from perennial.data.store import read_rows_file
 from perennial.models.reference import MLP
 from perennial.promotion.registry import Registry
 from perennial.steps import candidate
+from support.remembered import memories, stored
 
 Run = Callable[..., dict[str, Any]]
 TABLE = (
@@ -91,8 +92,11 @@ def registry(home: Path) -> Registry:
     return Registry(url=f"sqlite:///{home / 'registry.db'}")
 
 
-def stored(home: Path, kind: str, name: str = "animals") -> Iterator[tuple[str, Rows]]:
+def kept(home: Path, kind: str, name: str = "animals") -> Iterator[tuple[str, Rows]]:
     for version in registry(home).versions(name):
+        if kind == "memory":
+            yield from ((f"{version.id} {part}", rows) for part, rows in memories(version))
+            continue
         for path in version.files:
             if path.startswith(f"{kind}/"):
                 yield f"{version.id} {path}", read_rows_file(version.open(path))[0]
@@ -113,9 +117,9 @@ def users(rows: Rows) -> set[float]:
 
 def judge(home: Path, pools: list[tuple[str, Rows]], *, grouped: bool, by_id: bool = True) -> None:
     """No pool and no memory shares an id, a content or a user with any holdout, ever."""
-    held = list(stored(home, "holdout"))
+    held = list(kept(home, "holdout"))
     assert held
-    learned = [*pools, *stored(home, "memory")]
+    learned = [*pools, *kept(home, "memory")]
     assert len(learned) > len(held)
     for where, rows in held:
         ids, own, theirs = set(rows.id.tolist()), contents(rows), users(rows)
@@ -157,7 +161,7 @@ def test_three_cycles_of_users_under_another_seed_never_train_on_what_is_held_ou
     last = frame(900, seed=3, first_id=30_000, users=range(700))
     result = run(*settings, f"data.new={write(tmp_path / 'last.parquet', last)}", "history=memory")
     assert (result["error"], result["status"]) == (None, "promoted")
-    assert len(list(stored(home, "holdout"))) == 1 + 2 + 3 + 4
+    assert len(list(kept(home, "holdout"))) == 1 + 2 + 3 + 4
     judge(home, pools, grouped=True)
 
 
@@ -270,7 +274,7 @@ def test_rows_of_a_version_that_was_rolled_back_are_history(
     assert (again["status"], again["exit_code"]) == ("skipped", 10)
 
     Path(paths[1]).unlink()  # its rows are in the memory of animals@3 alone
-    lost = {rows.id.tobytes(): rows for _, rows in stored(home, "memory")}
+    lost = {rows.id.tobytes(): rows for _, rows in kept(home, "memory")}
     pools.clear()
     last = run(*settings, f"data.new={paths[2]}")
     assert (last["error"], last["status"]) == (None, "promoted")
@@ -288,7 +292,7 @@ def test_rows_of_a_version_that_was_rolled_back_are_history(
     assert {f"{kind}/cycle-{n}.arrow" for kind in ("rows", "holdout") for n in range(1, 5)} <= set(
         child.files
     )
-    memory = set(read_rows_file(child.open("memory/train.arrow"))[0].id.tolist())
+    memory = set(stored(child).id.tolist())
     assert learned_then & memory
     assert "cycle-3" in child.manifest["sources"]
     judge(home, pools, grouped=True)
@@ -455,7 +459,7 @@ def test_an_own_test_set_joins_a_lineage_for_good(
     rows, extra = read_rows_file(version.open("holdout/given-3.arrow"))
     trained = {
         key
-        for place, pool in stored(home, "memory")
+        for place, pool in kept(home, "memory")
         if place.startswith("animals@2 ")
         for key in users(pool)
     }
@@ -468,7 +472,7 @@ def test_an_own_test_set_joins_a_lineage_for_good(
     assert (third["error"], third["status"]) == (None, "promoted")
     assert "history/given-3" in third["metrics"]["candidate"]
     held_users, held_content = users(rows), contents(rows)
-    remembered = [p for p in stored(home, "memory") if p[0].startswith(("animals@3", "animals@4"))]
+    remembered = [p for p in kept(home, "memory") if p[0].startswith(("animals@3", "animals@4"))]
     for place, pool in [*pools, *remembered]:
         assert not held_users & users(pool), place
         assert not held_content & contents(pool), place

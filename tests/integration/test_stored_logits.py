@@ -14,10 +14,13 @@ import pytest
 import torch
 
 import perennial
-from perennial.data.rows import Rows
+from perennial.data.rows import OWN, Rows
+from perennial.data.shards import read_index
 from perennial.data.store import read_rows_file
 from perennial.promotion.registry import Registry, Version
 from perennial.steps.candidate import Trained
+from perennial.steps.remember import index_path, shard_path
+from support.remembered import stored
 
 Run = Callable[..., dict[str, Any]]
 NAMES = ("cat", "dog", "eel")
@@ -72,10 +75,13 @@ def version(home: Path, number: int) -> Version:
 
 
 def memory(home: Path, number: int) -> tuple[Rows, dict[str, Any]]:
-    path = version(home, number).open("memory/train.arrow")
-    schema = pa.ipc.open_file(pa.memory_map(str(path))).schema
+    """What a version remembers, and what the one file that it wrote says of itself."""
+    one = version(home, number)
+    index = read_index(one.open(index_path("train")))
+    own = next(name for name, shard in index.shards.items() if shard.version == OWN)
+    schema = pa.ipc.open_file(pa.memory_map(str(one.open(shard_path("train", own))))).schema
     described: dict[str, Any] = json.loads(schema.metadata[b"perennial"])
-    return read_rows_file(path, label_names=NAMES)[0], described
+    return stored(one, names=NAMES), described
 
 
 def logits_of(number: int, rows: Rows) -> np.ndarray:
@@ -104,13 +110,13 @@ def test_the_second_cycle_replays_the_logits_that_the_first_one_stored(
     assert described["columns"]["logits"] == {"dtype": "<f2", "shape": [3]}
     assert described["columns"]["logits_version"]["dtype"] == "<i4"
     assert len(founded) == 300
-    assert set(founded.logits_version.tolist()) == {0}, "on disk 0 is the version of the file"
+    assert set(founded.logits_version.tolist()) == {1}
     np.testing.assert_allclose(founded.logits, logits_of(1, founded), rtol=2e-3, atol=2e-3)
 
     promoted, _ = memory(home, 2)
     from_founded = promoted.logits_version == 1
     assert 0 < from_founded.sum() < 300
-    assert set(promoted.logits_version.tolist()) == {0, 1}
+    assert set(promoted.logits_version.tolist()) == {1, 2}
     for part, number in ((promoted.take(from_founded), 1), (promoted.take(~from_founded), 2)):
         np.testing.assert_allclose(part.logits, logits_of(number, part), rtol=2e-3, atol=2e-3)
     assert (
@@ -125,12 +131,12 @@ def test_the_second_cycle_replays_the_logits_that_the_first_one_stored(
     assert replayed[1].logits.dtype == np.float16
     assert len(used) > len(kept), "every readable source is replayed"
     for name, (logits, number) in kept.items():
-        assert used[name] == (logits, number or 2)
+        assert used[name] == (logits, number)
     given = replayed[1].take(~np.isin(replayed[1].id, promoted.id))
     assert set(given.logits_version.tolist()) == {2}, "the champion's, where none were stored"
     np.testing.assert_allclose(given.logits, logits_of(2, given), rtol=2e-3, atol=2e-3)
     last, _ = memory(home, 3)
-    assert set(last.logits_version.tolist()) == {0, 1, 2}
+    assert set(last.logits_version.tolist()) == {1, 2, 3}
 
 
 def test_rows_remembered_without_logits_keep_those_they_were_replayed_with(
@@ -148,7 +154,7 @@ def test_rows_remembered_without_logits_keep_those_they_were_replayed_with(
     for name in old:
         assert last[name] == used[name]
         assert last[name][1] == 2
-    assert {number for name, (_, number) in last.items() if name not in used} == {0}
+    assert {number for name, (_, number) in last.items() if name not in used} == {3}
 
 
 def test_memory_alone_is_replayed_where_the_sources_can_be_read_too(
@@ -172,7 +178,7 @@ def test_memory_alone_is_replayed_where_the_sources_can_be_read_too(
     assert len(held) == 2
     for rows in held:
         for kind in ("train", "validation"):
-            kept, _ = read_rows_file(champion.open(f"memory/{kind}.arrow"))
+            kept = stored(champion, kind)
             assert not np.isin(kept.id, rows.id).any()
             assert not np.isin(kept.content, rows.content).any()
 

@@ -16,12 +16,14 @@ GIVEN = {
     "train": {"data.new": "rows.csv", "model._target_": "net.Net"},
     "adopt": {"model_name": "served", "checkpoint": "a.pt", "model._target_": "net.Net"},
     "evaluate": {"data.new": "rows.csv"},
+    "check": {"data.new": "rows.csv", "model._target_": "net.Net"},
     "decide": {"version": "digits@2"},
 }
 COMMANDS = {
     "train": "python train.py",
     "adopt": "perennial adopt",
     "evaluate": "perennial evaluate",
+    "check": "perennial data check",
     "decide": "perennial decide digits@2",
 }
 

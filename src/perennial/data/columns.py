@@ -28,6 +28,7 @@ _TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 # between the names of a list that is given or kept as text
 SEPARATOR = "|"
 
+
 _NULL_MEND = "fill in or drop these rows before they reach Perennial"
 _RANGE_MEND = "scale the column, or drop these rows, before they reach Perennial"
 
@@ -62,9 +63,7 @@ def to_numpy(column: pa.ChunkedArray, *, where: str) -> Column:
             f"A feature of type {kind} cannot be used: text, dates and nested records need "
             "preprocessing to fixed-size numeric columns.",
             where=where,
-            mend="declare data.preprocess (text: texts; table: numbers and categories), leave the "
-            "column out of data.features, or, if it identifies rows, name it in data.id_column, "
-            "data.group_column, data.split_column or data.time_column",
+            mend=_use_mend(kind, where),
         )
     values = np.ascontiguousarray(array.to_numpy(zero_copy_only=False)).reshape(shape)
     refuse_not_finite(values, where)
@@ -72,6 +71,25 @@ def to_numpy(column: pa.ChunkedArray, *, where: str) -> Column:
         most = np.iinfo(np.int64).max
         _refuse_rows(values > most, "numbers above 2^63 - 1", where, mend=_RANGE_MEND)
     return values
+
+
+def _use_mend(kind: pa.DataType, where: str) -> str:
+    """What a column that is no number may be for, the likeliest first."""
+    found = re.search(r"column '(.+)'$", where)
+    name = found[1] if found else "NAME"
+    roles = "data.id_column, data.group_column or data.split_column"
+    if pa.types.is_temporal(kind):
+        return (
+            f"if it orders the rows, set data.time_column={name}; else name it in "
+            f"data.slice_columns=[{name}], leave it out of data.features, or make numbers of it"
+        )
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return (
+            f"if it tells parts of the rows apart, set data.slice_columns=[{name}]; if it "
+            f"identifies them, name it in {roles}; if the model is to see it, use data=table "
+            "(categories) or data=text, or leave it out of data.features"
+        )
+    return "leave it out of data.features, or make columns of numbers of it"
 
 
 def to_numbers(column: pa.ChunkedArray, *, where: str) -> Column:

@@ -16,7 +16,9 @@ from perennial.types import Strings
 _HASH_CHUNK_BYTES = 1 << 24
 
 
-def content_hashes(features: Mapping[str, Column], label_names: Strings) -> Strings:
+def content_hashes(
+    features: Mapping[str, Column], label_names: Strings, *, owners: Strings | None = None
+) -> Strings:
     """Content hashes (N,) of rows: BLAKE2b with 128 bits, as 32 hex digits.
 
     Columns enter sorted by name, in canonical dtypes (whole numbers int64, floats float64,
@@ -27,6 +29,7 @@ def content_hashes(features: Mapping[str, Column], label_names: Strings) -> Stri
     Args:
         features: Column name to values (N, ...).
         label_names: Each row's label, by name (N,).
+        owners: Whose row each is (N,), where equal rows of two owners are no copies.
     """
     ordered = sorted(features)
     texts = [name for name in ordered if features[name].dtype == TEXT]
@@ -53,6 +56,8 @@ def content_hashes(features: Mapping[str, Column], label_names: Strings) -> Stri
                 digest.update(len(word).to_bytes(8, "little"))
                 digest.update(word)
             digest.update(name.encode())
+            if owners is not None:
+                digest.update(b"\0" + str(owners[first + position]).encode())
             hashes.append(digest.hexdigest())
     return np.array(hashes, dtype="<U32")
 

@@ -11,53 +11,18 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from perennial.data.augment import Augmentation, augmented
-from perennial.data.mixing import SAMPLINGS, batches_per_epoch, draw
+from perennial.data.form import to_data
+from perennial.data.mixing import SAMPLINGS, batches_per_epoch, draw, of_rank
+from perennial.data.permutation import Index
+from perennial.data.placement import check_placement, free_bytes, on_device, require_batch
+from perennial.data.pool import Pools
 from perennial.data.rows import Rows, concatenate
 from perennial.errors import ConfigError
+from perennial.stopwatch import Stopwatch
 from perennial.types import Batch, Booleans
-
-FORMS = ("tuple", "dict")
-MASK = "attention_mask"
-
-
-def to_data(rows: Rows, *, form: str, label: str | None) -> Any:
-    """Rows to a batch in a module's own form.
-
-    Columns of one number per row become one float32 tensor (B, F), in the order of the columns;
-    uint8 columns of three and more dimensions a row are images and become float32 in [0, 1]; other
-    floats become float32, whole numbers int64. Texts (B, L), which have an ``attention_mask``, are
-    cut at the longest of the batch, since what is masked for all rows only costs time. Targets come
-    last, numbers as float32, others int64.
-
-    Args:
-        rows: B rows.
-        form: ``tuple`` gives (inputs, ..., targets), ``dict`` gives tensors by column name.
-        label: Key of the targets in a dict; None where there are none beside the inputs.
-
-    Raises:
-        ConfigError: The form is neither.
-    """
-    if form not in FORMS:
-        raise ConfigError(
-            f"{form!r} is not a form of batch.", where="data.form", mend="use tuple or dict"
-        )
-    dtype = np.float32 if rows.label.dtype.kind == "f" else np.int64
-    target = torch.from_numpy(np.asarray(rows.label, dtype=dtype).copy())
-    # where inputs are targets too, each position has a prediction, alike in every batch
-    cuts = target.ndim == 1 and label is not None
-    features = _cut(rows.features) if cuts else rows.features
-    columns = {name: _tensor(column) for name, column in features.items()}
-    if form == "dict":
-        return columns if label is None else {**columns, label: target}
-    targets = () if label is None else (target,)
-    if len(columns) > 1 and all(column.ndim == 1 for column in columns.values()):
-        table = torch.stack([column.float() for column in columns.values()], dim=1)
-        return table, *targets
-    return (*columns.values(), *targets)
 
 
 def batches(
@@ -83,68 +48,75 @@ class TrainLoader:
     """An iterable of training batches that knows where it stands.
 
     It yields ``Batch.data`` so that a module and its hooks see the form they were written for;
-    `current` holds the whole `Batch` until the next one, `place` its epoch and position. Sized, so
-    that Lightning does not prefetch and `current` is always the step's own.
+    `current` holds the whole `Batch` until the next one, `place` its epoch and position; `watch`
+    is told how long each batch took. Sized, so that Lightning does not prefetch and `current` is
+    always the step's own.
+
+    Args:
+        pools: What is drawn from.
+        new_per_batch: New rows of a batch.
+        replayed_per_batch: Replayed rows of a batch; 0 where there is no history.
+        seed: Of the run.
+        sampling: ``passes`` or ``replacement``.
+        rank: Of this process among those that train together, from 0.
+        ranks: How many there are; a pass over the new rows is theirs together.
     """
 
     def __init__(
         self,
         *,
-        new: Rows,
-        history: Rows | None,
+        pools: Pools,
         new_per_batch: int,
         replayed_per_batch: int,
-        form: str,
-        label: str | None,
         seed: int,
         sampling: str = "passes",
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
-        self.new = new
-        self.history = history if history is not None and replayed_per_batch else None
+        self.pools = pools
         self.new_per_batch = new_per_batch
-        self.replayed_per_batch = replayed_per_batch if self.history is not None else 0
-        self.form = form
-        self.label = label
+        self.replayed_per_batch = replayed_per_batch
         self.seed = seed
         self.sampling = sampling
+        self.rank, self.ranks = rank, ranks
         self.epoch = 0
         self.position = 0
         self.replayed = 0
         self.current: Batch | None = None
         self.place = (0, 0)
+        self.watch = Stopwatch()
 
     def __len__(self) -> int:
-        return batches_per_epoch(len(self.new), self.new_per_batch)
+        return batches_per_epoch(self.pools.counts[0], self.new_per_batch * self.ranks)
 
-    def batch(self, epoch: int, position: int) -> Batch:
-        """The batch at a place, a pure function of the arguments and the seed."""
-        new, replayed = draw(
+    def rows(self, epoch: int, position: int) -> tuple[Index, Index]:
+        """Positions of this rank's rows in each pool, a pure function of place, rank and seed."""
+        new_rows, history_rows = self.pools.counts
+        drawn = draw(
             seed=self.seed,
             epoch=epoch,
             batch=position,
-            new_rows=len(self.new),
-            history_rows=len(self.history) if self.history is not None else 0,
-            new_per_batch=self.new_per_batch,
-            replayed_per_batch=self.replayed_per_batch,
+            new_rows=new_rows,
+            history_rows=history_rows,
+            new_per_batch=self.new_per_batch * self.ranks,
+            replayed_per_batch=self.replayed_per_batch * self.ranks,
             sampling=self.sampling,
         )
-        rows = self.new.take(new)
-        if self.history is not None:
-            rows = concatenate([rows, self.history.take(replayed)])
-        data = to_data(rows, form=self.form, label=self.label)
-        return Batch(
-            data=data,
-            ids=rows.id,
-            is_new=np.arange(len(rows)) < len(new),
-            logits=None if rows.logits is None else torch.from_numpy(rows.logits),
-        )
+        return of_rank(drawn, rank=self.rank, ranks=self.ranks)
+
+    def batch(self, epoch: int, position: int) -> Batch:
+        """The batch at a place."""
+        return self.pools.batch(*self.rows(epoch, position))
 
     def __iter__(self) -> Iterator[Any]:
         while self.position < len(self):
+            self.watch.step()
+            began = self.watch.now()
             self.place = (self.epoch, self.position)
             self.current = self.batch(*self.place)
             self.position += 1
-            self.replayed += int((~self.current.is_new).sum())
+            self.replayed += len(self.current) - int(np.count_nonzero(self.current.is_new))
+            self.watch.add("data", began)
             yield self.current.data
         self.epoch += 1
         self.position = 0
@@ -196,9 +168,10 @@ class CycleData(pl.LightningDataModule):
         seed: Of the run.
         sampling: ``passes``, or ``replacement``, which draws every row on its own.
         augment: Changes the inputs of training batches on the device; see `augmented`.
+        placement: ``auto``, ``host`` or ``device``; see `perennial.data.placement`.
 
     Raises:
-        ConfigError: Another sampling.
+        ConfigError: Another sampling or placement.
     """
 
     def __init__(
@@ -215,20 +188,23 @@ class CycleData(pl.LightningDataModule):
         seed: int,
         sampling: str = "passes",
         augment: Augmentation | None = None,
+        placement: str = "auto",
     ) -> None:
         super().__init__()
+        check_placement(placement)
         if sampling not in SAMPLINGS:
             raise ConfigError(
                 f"{sampling!r} is not a way to draw rows.",
                 where="data.sampling",
                 mend=f"use {' or '.join(SAMPLINGS)}",
             )
-        self.sampling, self.augment = sampling, augment
-        self.new, self.history = new, history
-        self.new_validation, self.history_validation = new_validation, history_validation
+        self.sampling, self.augment, self.placement = sampling, augment, placement
         self.batch_size = batch_size
         self.new_fraction = new_fraction if history is not None and len(history) else None
-        self.form, self.label, self.seed = form, label, seed
+        self.label, self.seed = label, seed
+        self.rank, self.ranks = 0, 1
+        replayed = history if self.new_fraction is not None else None
+        self.pools = Pools(new, replayed, form=form, label=label)
         self.train_loader = self.build_train_loader()
         self.validation_loader = ValidationLoader(
             new=new_validation,
@@ -238,18 +214,39 @@ class CycleData(pl.LightningDataModule):
             label=label,
         )
 
+    def settle(self, device: torch.device, *, rank: int, ranks: int) -> None:
+        """Make ready for the processes that train together: each loads its own rows.
+
+        Args:
+            device: That this one trains on.
+            rank: Its number, from 0.
+            ranks: How many there are.
+
+        Raises:
+            ConfigError: The rows cannot lie where they are to.
+            DataError: A batch is larger than the memory that is free.
+        """
+        self.rank = self.train_loader.rank = rank
+        self.ranks = self.train_loader.ranks = ranks
+        needed = self.batch_size * self.pools.row_bytes
+        for where in {torch.device("cpu"), device}:
+            name = "memory" if where.type == "cpu" else f"{where}'s memory"
+            require_batch(needed=needed, rows=self.batch_size, free=free_bytes(where), where=name)
+        free = free_bytes(device)
+        if on_device(self.placement, device=device, needed=self.pools.bytes, free=free):
+            self.pools.place(device)
+
     def build_train_loader(self) -> TrainLoader:
         """A loader at the start of the first epoch, at the present batch size."""
         fresh = split_batch_size(self.batch_size, self.new_fraction)
         return TrainLoader(
-            new=self.new,
-            history=self.history,
+            pools=self.pools,
             new_per_batch=fresh,
             replayed_per_batch=self.batch_size - fresh,
-            form=self.form,
-            label=self.label,
             seed=self.seed,
             sampling=self.sampling,
+            rank=self.rank,
+            ranks=self.ranks,
         )
 
     def augmented(self, data: Any, *, rank: int) -> Any:
@@ -310,27 +307,3 @@ def _close(batch_size: int, new_fraction: float) -> bool:
     fresh = split_batch_size(batch_size, new_fraction)
     off = abs(fresh - batch_size * new_fraction)
     return off <= 0.1 * batch_size * min(new_fraction, 1 - new_fraction)
-
-
-def _cut(features: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
-    mask = features.get(MASK)
-    if mask is None or mask.ndim != 2 or not len(mask):
-        return features
-    used = np.flatnonzero(mask.any(axis=0))
-    longest = int(used[-1]) + 1 if len(used) else 1
-    return {
-        name: column[:, :longest] if column.shape == mask.shape else column
-        for name, column in features.items()
-    }
-
-
-def _tensor(column: Any) -> torch.Tensor:
-    values = np.ascontiguousarray(column)
-    if not values.flags.writeable:
-        values = values.copy()
-    tensor = torch.from_numpy(values)
-    if tensor.dtype == torch.uint8 and tensor.ndim >= 4:
-        return tensor.float() / 255
-    if tensor.is_floating_point():
-        return tensor.float()
-    return tensor.long()

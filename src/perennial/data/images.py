@@ -6,6 +6,10 @@ Shapes: N images; C channels, H rows, W columns.
 from __future__ import annotations
 
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,8 @@ _GREY = ("1", "L", "LA")
 _DEEP_GREY = "I;16"
 _OF_32_BITS = ("I", "F")
 _OPAQUE = 255
+# images that are handed to the workers at once
+_IMAGES = 1024
 
 
 def to_images(column: pa.ChunkedArray, *, where: str) -> Column:
@@ -34,18 +40,33 @@ def to_images(column: pa.ChunkedArray, *, where: str) -> Column:
             channels or depth than the first.
     """
     refuse_nulls(one_chunk(column), len(column), where)
-    decoded: list[npt.NDArray[Any]] = []
-    for row, item in enumerate(column.to_pylist()):
-        decoded.append(_decoded(item, row, where))
-        ours, first = decoded[-1], decoded[0]
-        if (ours.shape, ours.dtype) != (first.shape, first.dtype):
-            raise DataError(
-                f"Images differ in shape: row 0 is {_kind(first)} and row {row} is {_kind(ours)} "
-                "(channels, height, width).",
-                where=where,
-                mend="resize and convert them to one size and mode first",
-            )
-    return np.stack(decoded)
+    found: Column | None = None
+    # decoders leave the interpreter's lock, so that threads do for workers
+    with ThreadPoolExecutor(_cores()) as workers:
+        for start in range(0, len(column), _IMAGES):
+            items = column.slice(start, _IMAGES).to_pylist()
+            decoded = workers.map(partial(_decoded, where=where), count(start), items)
+            for row, pixels in enumerate(decoded, start=start):
+                if found is None:
+                    found = np.empty((len(column), *pixels.shape), dtype=pixels.dtype)
+                if (pixels.shape, pixels.dtype) != (found.shape[1:], found.dtype):
+                    raise DataError(
+                        f"Images differ in shape: row 0 is {_kind(found[0])} and row {row} is "
+                        f"{_kind(pixels)} (channels, height, width).",
+                        where=where,
+                        mend="resize and convert them to one size and mode first",
+                    )
+                found[row] = pixels
+    assert found is not None, "a source has rows"
+    return found
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
 
 
 def pixels_of(image: Image.Image) -> npt.NDArray[Any]:
@@ -73,7 +94,7 @@ def pixels_of(image: Image.Image) -> npt.NDArray[Any]:
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _decoded(item: Any, row: int, where: str) -> npt.NDArray[Any]:
+def _decoded(row: int, item: Any, *, where: str) -> npt.NDArray[Any]:
     try:
         with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] else item["path"]) as image:
             return pixels_of(image)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-Index = npt.NDArray[np.int64]
+from perennial.data.permutation import Index, permuted
 
 SAMPLINGS = ("passes", "replacement")
 
@@ -56,16 +55,35 @@ def draw(
         generator = np.random.Generator(np.random.PCG64([seed, 2, epoch, batch]))
         fresh = generator.integers(new_rows, size=new_per_batch)
         return fresh, generator.integers(max(history_rows, 1), size=replayed_per_batch)
-    order = _permutation(seed, 0, epoch, new_rows)
-    start = batch * new_per_batch
-    new = order[start : start + new_per_batch]
+    key = (seed, 0, epoch)
+    new = permuted(key, new_rows, batch * new_per_batch, new_per_batch)
     missing = new_per_batch - len(new)
     if not history_rows:
-        return np.concatenate([new, order[np.arange(missing) % new_rows]]), order[:0]
+        if missing:
+            again = permuted(key, new_rows, 0, min(missing, new_rows))
+            new = np.concatenate([new, again[np.arange(missing) % new_rows]])
+        return new, new[:0]
     batches = batches_per_epoch(new_rows, new_per_batch)
     filled_up = batches * new_per_batch - new_rows
     first = epoch * (batches * replayed_per_batch + filled_up) + batch * replayed_per_batch
     return new, _passes(seed, first, replayed_per_batch + missing, history_rows)
+
+
+def of_rank(drawn: tuple[Index, Index], *, rank: int, ranks: int) -> tuple[Index, Index]:
+    """One rank's share of a batch that was drawn for all of them; each row goes to one rank.
+
+    Args:
+        drawn: What `draw` gave for a batch ``ranks`` times as large as a rank's.
+        rank: From 0.
+        ranks: How many share the batch.
+
+    Returns:
+        Positions among the new rows and among the history rows: on every rank as many in all.
+    """
+    new, replayed = drawn
+    if ranks == 1:
+        return drawn
+    return new[rank::ranks], replayed[(rank - len(new)) % ranks :: ranks]
 
 
 def _passes(seed: int, first: int, count: int, rows: int) -> Index:
@@ -73,21 +91,8 @@ def _passes(seed: int, first: int, count: int, rows: int) -> Index:
     picked = []
     while count:
         lap, offset = divmod(first, rows)
-        part = _permutation(seed, 1, lap, rows)[offset : offset + count]
+        part = permuted((seed, 1, lap), rows, offset, count)
         picked.append(part)
         first += len(part)
         count -= len(part)
     return np.concatenate(picked) if picked else np.empty(0, dtype=np.int64)
-
-
-def _permutation(seed: int, stream: int, lap: int, rows: int) -> Index:
-    key = (seed, stream, lap, rows)
-    if key not in _CACHE:
-        while len(_CACHE) >= 4:
-            _CACHE.pop(next(iter(_CACHE)))
-        generator = np.random.Generator(np.random.PCG64([seed, stream, lap]))
-        _CACHE[key] = generator.permutation(rows)
-    return _CACHE[key]
-
-
-_CACHE: dict[tuple[int, int, int, int], Index] = {}

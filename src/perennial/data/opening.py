@@ -179,7 +179,7 @@ def _open_folder(path: Path, where: str, csv: Csv) -> datasets.Dataset:
     read = [read_table(item, where=where, csv=csv) for item in tables]
     if kinds <= _FIXED:
         _refuse_other_columns(tables, read, where)
-    return _wrap(concatenated(read))
+    return _wrap(concatenated(read, csv))
 
 
 def _refuse_other_columns(files: Sequence[Path], tables: Sequence[pa.Table], where: str) -> None:

@@ -94,11 +94,11 @@ def read_partitions(spec: Any, *, where: str, csv: Csv = PLAIN) -> pa.Table:
     tables = []
     for date in dates:
         files = _files(entries[date], where)
-        table = concatenated([read_table(one, where=where, csv=csv) for one in files])
+        table = concatenated([read_table(one, where=where, csv=csv) for one in files], csv)
         if column := given.get("column"):
             table = table.append_column(column, pa.array([date] * len(table), pa.string()))
         tables.append(table)
-    return concatenated(tables)
+    return concatenated(tables, csv)
 
 
 def _checked(spec: Mapping[str, Any]) -> dict[str, str]:

@@ -6,12 +6,13 @@ Shapes: N rows; a feature column is (N, ...); C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from perennial.data.spill import joined, selected
 from perennial.data.targets import padded
 from perennial.types import Floats, Integers, Strings
 
@@ -25,7 +26,7 @@ class Rows:
 
     Attributes:
         features: Column name to values (N, ...), dtype as they came; memory-mapped where the
-            source is.
+            source is, or where they do not fit into memory.
         label: Target (N, ...), see `perennial.data.targets`: of a class its index in the lineage's
             label names, int64.
         id: Row id (N,): an id column's value, else the content hash.
@@ -55,7 +56,7 @@ class Rows:
     def take(self, index: npt.NDArray[Any] | slice) -> Rows:
         """The rows at an index vector, a boolean mask (N,) or a slice."""
         return Rows(
-            features={name: column[index] for name, column in self.features.items()},
+            features={name: selected(column, index) for name, column in self.features.items()},
             label=self.label[index],
             id=self.id[index],
             content=self.content[index],
@@ -80,17 +81,43 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("id", "content", "cluster")
     }
+    parts = same_logits(parts)
     merged["label"] = joined_labels([part.label for part in parts])
-    features = {name: np.concatenate([part.features[name] for part in parts]) for name in names}
-    return Rows(features=features, **merged, **_logits(parts), slices=sliced(parts))
+    if parts[0].logits is not None:
+        for name in ("logits", "logits_version"):
+            merged[name] = np.concatenate([getattr(part, name) for part in parts])
+    features = {name: joined([part.features[name] for part in parts]) for name in names}
+    return Rows(features=features, **merged, slices=sliced(parts))
 
 
 def joined_labels(labels: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """Targets (N, ...) of several parts, in order; those of positions as wide as the widest."""
-    if labels[0].ndim == 2:
-        width = max(values.shape[1] for values in labels)
-        labels = [padded(values, width) for values in labels]
-    return np.concatenate(labels)
+    return np.concatenate(same_width(labels))
+
+
+def same_width(labels: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    """Targets (N, ...) of several parts; those of positions as wide as the widest."""
+    if labels[0].ndim != 2:
+        return list(labels)
+    width = max(values.shape[1] for values in labels)
+    return [padded(values, width) for values in labels]
+
+
+def same_logits(parts: Sequence[Rows]) -> list[Rows]:
+    """Parts of which all have logits, unknown ones where some have none, or none has any."""
+    like = next((part.logits for part in parts if part.logits is not None), None)
+    if like is None:
+        return list(parts)
+    return [
+        part
+        if part.logits is not None
+        else replace(
+            part,
+            logits=np.full((len(part), like.shape[1]), np.nan, dtype=like.dtype),
+            logits_version=np.full(len(part), UNKNOWN, dtype=np.int32),
+        )
+        for part in parts
+    ]
 
 
 def sliced(parts: Sequence[Rows]) -> dict[str, Strings]:
@@ -101,28 +128,4 @@ def sliced(parts: Sequence[Rows]) -> dict[str, Strings]:
             [part.slices.get(name, np.full(len(part), "", dtype="<U1")) for part in parts]
         )
         for name in names
-    }
-
-
-def _logits(parts: Sequence[Rows]) -> dict[str, npt.NDArray[Any]]:
-    like = next((part.logits for part in parts if part.logits is not None), None)
-    if like is None:
-        return {}
-    return {
-        "logits": np.concatenate(
-            [
-                np.full((len(part), like.shape[1]), np.nan, dtype=like.dtype)
-                if part.logits is None
-                else part.logits
-                for part in parts
-            ]
-        ),
-        "logits_version": np.concatenate(
-            [
-                np.full(len(part), UNKNOWN, dtype=np.int32)
-                if part.logits_version is None
-                else part.logits_version
-                for part in parts
-            ]
-        ),
     }

@@ -32,7 +32,7 @@ from perennial.data.content import content_hashes
 from perennial.data.images import to_images
 from perennial.data.labels import is_text
 from perennial.data.opening import open_source
-from perennial.data.preprocess.base import Preprocessor, nature
+from perennial.data.preprocess.base import Preprocessor, nature, setting_of
 from perennial.data.rows import Rows
 from perennial.data.targets import read_target, target_text
 from perennial.errors import DataError
@@ -139,6 +139,8 @@ def read_rows(
         )
     columns = {}
     for column in chosen:
+        if features is None and named is not None and preprocess is not None:
+            _require_read(column, table, taken, name, preprocess)
         _require(column, table.column_names, name, "data.features")
         nature_ = known.get(column)
         read = _reader(dataset.features[column], table[column].type, column, nature_, preprocess)
@@ -152,12 +154,17 @@ def read_rows(
         where=f"data.{name}" if label is None else _where(name, label),
         new_classes=new_classes,
     )
-    content = content_hashes(columns, target_text(target.values, target.names, kind))
 
     def keys(column: str | None) -> Strings | None:
         return None if column is None else to_strings(table[column], where=_where(name, column))
 
     ids, groups = keys(id_column), keys(group_column)
+    content = content_hashes(
+        columns,
+        target_text(target.values, target.names, kind),
+        # two users who met the same items are two events, and no copy of one
+        owners=groups if kind == "item" else None,
+    )
     if ids is not None:
         _refuse_repeated(ids, _where(name, str(id_column)))
     role = keys(split_column)
@@ -301,6 +308,24 @@ def _require(column: str, columns: Sequence[str], name: str, setting: str) -> No
             where=f"data.{name}, {setting}",
             mend=_close(column, columns) + f"columns are {', '.join(columns)}",
         )
+
+
+def _require_read(
+    column: str, table: pa.Table, taken: set[str], name: str, preprocess: Preprocessor
+) -> None:
+    """A column that a preprocessor takes by a name of its settings, which is where it is mended."""
+    if column in table.column_names:
+        return
+    setting, listed = setting_of(preprocess, column)
+    free = [field.name for field in table.schema if field.name not in taken]
+    texts = [one for one in free if is_text(table.schema.field(one).type)]
+    likely = difflib.get_close_matches(column, free, n=1) or (texts if len(texts) == 1 else [])
+    instead = f"{setting}={'[...]' if listed else likely[0] if likely else 'NAME'}"
+    raise DataError(
+        f"There is no column {column!r}, which data.preprocess takes.",
+        where=f"data.{name}, {setting}",
+        mend=f"set {instead}; columns are {', '.join(table.column_names)}",
+    )
 
 
 def _close(word: str, words: Sequence[str]) -> str:

@@ -17,11 +17,11 @@ from perennial.types import Integers
 def standing(sample: Rows, whole: Mapping[str, Rows]) -> npt.NDArray[np.float64]:
     """How many rows of the whole each row of a memory stands for, so that all are counted once.
 
-    Within one cycle and one class a memory is a uniform sample of the ids, whichever way it
-    selects, because a row's priority depends on its id alone. There its rows share what there is
-    (post-stratification; Holt & Smith, 1979), each in proportion to how often its id occurs. What
-    a memory lost of a cycle altogether is shared by its rows of the same class, and where it has
-    none of these, by all.
+    Within one cycle and one class a memory is a uniform sample of the ids (unless it selects by
+    ``herding``, whose rows are near the mean), because a row's priority depends on its id alone.
+    There its rows share what there is (post-stratification; Holt & Smith, 1979), each in proportion
+    to how often its id occurs. What a memory lost of a cycle altogether is shared by its rows of
+    the same class, and where it has none of these, by all.
 
     Args:
         sample: N rows with distinct ids, of any of the cycles.
@@ -34,7 +34,7 @@ def standing(sample: Rows, whole: Mapping[str, Rows]) -> npt.NDArray[np.float64]
     if not len(sample) or not sum(sizes):
         return np.zeros(len(sample))
     ids = np.concatenate([rows.id for rows in whole.values()])
-    label = np.concatenate([_strata(rows) for rows in whole.values()])
+    label = np.concatenate([strata(rows) for rows in whole.values()])
     cycle = np.repeat(np.arange(len(sizes)), sizes)
     distinct, first, counts = np.unique(ids, return_index=True, return_counts=True)
     place = np.minimum(np.searchsorted(distinct, sample.id), len(distinct) - 1)
@@ -47,12 +47,12 @@ def standing(sample: Rows, whole: Mapping[str, Rows]) -> npt.NDArray[np.float64]
         keys = np.concatenate(
             [
                 np.stack([by_cycle * cycle, by_class * label], axis=1),
-                np.stack([by_cycle * own, by_class * _strata(sample)], axis=1),
+                np.stack([by_cycle * own, by_class * strata(sample)], axis=1),
             ]
         )
-        strata, inverse = np.unique(keys, axis=0, return_inverse=True)
+        groups, inverse = np.unique(keys, axis=0, return_inverse=True)
         stratum, drawn = np.split(inverse.reshape(-1), [len(ids)])
-        number = len(strata)
+        number = len(groups)
         there = np.bincount(drawn, weights=copies, minlength=number)
         mass = np.bincount(stratum[unshared], minlength=number)
         share = np.divide(mass, there, out=np.zeros(number), where=there > 0)
@@ -61,7 +61,7 @@ def standing(sample: Rows, whole: Mapping[str, Rows]) -> npt.NDArray[np.float64]
     return weight
 
 
-def _strata(rows: Rows) -> Integers:
-    """The class of each row (N,); where a row has none of its own, all are of one."""
+def strata(rows: Rows) -> Integers:
+    """The class of each row (N,); where a row has not one, all are alike."""
     plain = rows.label.ndim == 1 and rows.label.dtype.kind == "i"
     return rows.label if plain else np.zeros(len(rows), dtype=np.int64)

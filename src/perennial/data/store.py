@@ -1,8 +1,9 @@
 """Rows in Arrow files: memory, holdouts and the index of what was learned.
 
 Each column is one contiguous buffer in one record batch, so reading maps the file and copies
-nothing but strings. NumPy dtype and shape of a row lie in the schema's metadata, and with stored
-logits the class name of each of their columns.
+nothing but what varies in length: text, bytes (encoded images), lists of numbers (columns of
+objects, each an array of one dimension). NumPy dtype and shape of a row lie in the schema's
+metadata, and with stored logits the class name of each of their columns.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from perennial.data.columns import TEXT
 from perennial.data.logits import aligned
 from perennial.data.rows import Rows
 from perennial.errors import DataError
+from perennial.types import Booleans
 
 _KEY = b"perennial"
 _FORMAT = 1
@@ -88,35 +90,80 @@ def read_rows_file(
     Raises:
         DataError: The file is missing, cut off, or of another kind.
     """
+    table = _table(path)
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        described = json.loads((table.schema.metadata or {})[_KEY])
-        assert described["format"] == _FORMAT
+        described = json.loads(table.schema.metadata[_KEY])
         layout = described["columns"]
         columns = {name: _to_numpy(table[name], layout[name]) for name in table.column_names}
         identity = {name: columns[name] for name in _IDENTITY}
         if label_names is not None and "logits" in columns:
             identity |= {name: columns[name] for name in _LOGITS}
             identity["logits"] = aligned(columns["logits"], described["label_names"], label_names)
-    except (pa.ArrowException, OSError, KeyError, ValueError, AssertionError) as error:
-        raise DataError(
-            f"A file of rows cannot be read: {str(error) or type(error).__name__}.",
-            where=str(path),
-            mend="restore the file from its version, or start the cycle over",
-        ) from error
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise _unreadable(path, error) from error
     features = {name[8:]: column for name, column in columns.items() if name[:8] == "feature/"}
     slices = {name[6:]: column for name, column in columns.items() if name[:6] == "slice/"}
     extra = {name[6:]: column for name, column in columns.items() if name[:6] == "extra/"}
     return Rows(features=features, **identity, slices=slices), extra
 
 
+def _table(path: Path) -> pa.Table:
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        assert json.loads((table.schema.metadata or {})[_KEY])["format"] == _FORMAT
+    except (pa.ArrowException, OSError, KeyError, ValueError, AssertionError) as error:
+        raise _unreadable(path, error) from error
+    return table
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"A file of rows cannot be read: {str(error) or type(error).__name__}.",
+        where=str(path),
+        mend="restore the file from its version, or start the cycle over",
+    )
+
+
+def row_ids(path: Path) -> npt.NDArray[Any]:
+    """Ids of a file's rows (N,), without reading anything else; raises as `read_rows_file` does."""
+    return np.array(_table(path)["id"].to_pylist(), dtype=np.str_)
+
+
+def keep_rows(source: Path, target: Path, keep: Booleans) -> str:
+    """Write a file's rows under a mask (N,) to another, everything else as it was.
+
+    Returns:
+        The new file's SHA-256.
+
+    Raises:
+        DataError: The source cannot be read.
+        StorageError: The target cannot be written.
+    """
+    table = _table(source).filter(pa.array(keep))
+    columns = [table[name].combine_chunks() for name in table.column_names]
+    batch = pa.record_batch(columns, schema=table.schema)
+
+    def writer(file: BinaryIO) -> None:
+        with pa.ipc.new_file(file, table.schema) as sink:
+            sink.write_batch(batch)
+
+    return files.write(target, writer)
+
+
 def _dtype(column: npt.NDArray[Any]) -> str:
+    if column.dtype.kind == "O":
+        arrays = [value for value in column.tolist() if not isinstance(value, bytes)]
+        return f"list {arrays[0].dtype.str}" if arrays else "bytes"
     return "text" if column.dtype == TEXT else column.dtype.str
 
 
 def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
     if column.dtype.kind in "TU":
         return pa.array(column.tolist(), type=pa.string())
+    if column.dtype.kind == "O":
+        kind = _dtype(column)
+        varying = pa.list_(pa.from_numpy_dtype(np.dtype(kind[5:]))) if kind != "bytes" else None
+        return pa.array(column.tolist(), type=varying or pa.binary())
     if column.dtype.kind == "b":
         # Arrow packs booleans into bits, which cannot be mapped
         column = column.view(np.uint8)
@@ -129,6 +176,8 @@ def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
 def _to_numpy(column: pa.ChunkedArray, layout: Mapping[str, Any]) -> npt.NDArray[Any]:
     if layout["dtype"] == "text":
         return np.array(column.to_pylist(), dtype=TEXT)
+    if layout["dtype"] == "bytes" or layout["dtype"].startswith("list "):
+        return _varying(column, layout["dtype"])
     dtype, shape = np.dtype(layout["dtype"]), tuple(layout["shape"])
     if dtype.kind == "U":
         return np.array(column.to_pylist(), dtype=dtype)
@@ -137,3 +186,11 @@ def _to_numpy(column: pa.ChunkedArray, layout: Mapping[str, Any]) -> npt.NDArray
         array = array.flatten()
     values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False).view(dtype)
     return values.reshape(len(column), *shape)
+
+
+def _varying(column: pa.ChunkedArray, kind: str) -> npt.NDArray[Any]:
+    """Bytes or arrays of one dimension, one object a row."""
+    values = np.empty(len(column), dtype=object)
+    for row, value in enumerate(column.to_pylist()):
+        values[row] = value if kind == "bytes" else np.array(value, dtype=np.dtype(kind[5:]))
+    return values

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
@@ -34,11 +35,14 @@ class Csv:
             first of comma, semicolon, tab and bar that each of the first lines has as often.
         as_written: Whether a column's values are text as they are written, by its name; others are
             what they look like. Of names and keys, 01234 and 1234 are two.
+        is_named: Whether a column's values are names, by its name: where one of them begins with a
+            zero that a number would lose, all are text as they are written.
     """
 
     columns: tuple[str, ...] | None = None
     delimiter: str | None = None
     as_written: Callable[[str], bool] = lambda name: False
+    is_named: Callable[[str], bool] = lambda name: False
 
 
 PLAIN = Csv()
@@ -103,9 +107,26 @@ def read_table(path: Path, *, where: str, csv: Csv = PLAIN) -> pa.Table:
     return read(path, csv, where)
 
 
-def concatenated(tables: list[pa.Table]) -> pa.Table:
-    """Tables one under another, columns by name, whole numbers as floats where some are."""
+def concatenated(tables: list[pa.Table], csv: Csv = PLAIN) -> pa.Table:
+    """Tables one under another, columns by name, whole numbers as floats where some are.
+
+    Args:
+        tables: At least one.
+        csv: Says which columns hold names: they are text in all tables where they are in some.
+    """
+    named = {name for one in tables for name in one.column_names if csv.is_named(name)}
+    for name in named:
+        types = {one.schema.field(name).type for one in tables if name in one.column_names}
+        if pa.string() in types and len(types) > 1:
+            tables = [_as_text(one, name) for one in tables]
     return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _as_text(table: pa.Table, name: str) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    if place < 0 or not pa.types.is_integer(table.schema.field(place).type):
+        return table
+    return table.set_column(place, name, table[name].cast(pa.string()))
 
 
 def _read_csv(path: Path, csv: Csv, where: str) -> pa.Table:
@@ -115,12 +136,23 @@ def _read_csv(path: Path, csv: Csv, where: str) -> pa.Table:
     names = first if csv.columns is None else csv.columns
     keys = names if csv.columns is None else [f"f{place}" for place in range(len(names))]
     kept = [key for key, name in zip(keys, names, strict=True) if csv.as_written(name)]
-    table = pa.csv.read_csv(
-        str(path),
-        parse_options=pa.csv.ParseOptions(delimiter=delimiter),
-        read_options=pa.csv.ReadOptions(autogenerate_column_names=csv.columns is not None),
-        convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(kept, pa.string())),
-    )
+    named = [key for key, name in zip(keys, names, strict=True) if csv.is_named(name)]
+
+    def read(text: Sequence[str], only: Sequence[str] = ()) -> pa.Table:
+        types = dict.fromkeys(text, pa.string())
+        return pa.csv.read_csv(
+            str(path),
+            parse_options=pa.csv.ParseOptions(delimiter=delimiter),
+            read_options=pa.csv.ReadOptions(autogenerate_column_names=csv.columns is not None),
+            convert_options=pa.csv.ConvertOptions(column_types=types, include_columns=list(only)),
+        )
+
+    table = read(kept)
+    whole = [key for key in named if pa.types.is_integer(table.schema.field(key).type)]
+    if whole:
+        written = read(whole, only=whole)
+        kept += [key for key in whole if _has_zeros(written[key])]
+        table = read(kept) if set(kept) & set(whole) else table
     _refuse_bytes(table, path, where)
     if csv.columns is None:
         return table
@@ -138,6 +170,11 @@ def _read_csv(path: Path, csv: Csv, where: str) -> pa.Table:
             mend="leave data.columns out",
         )
     return table.rename_columns(list(csv.columns))
+
+
+def _has_zeros(column: pa.ChunkedArray) -> bool:
+    """Whether a text begins with a zero that a number would lose."""
+    return bool(pc.any(pc.match_substring_regex(column, r"^\s*[+-]?0\d")).as_py())
 
 
 def _refuse_bytes(table: pa.Table, path: Path, where: str) -> None:

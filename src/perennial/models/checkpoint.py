@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from perennial import files
 from perennial.errors import CheckpointError, shortened
 from perennial.models.adapter import is_factor, plain, under_adapters
 from perennial.models.conversion import converted
+from perennial.models.hyperparameters import saved_arguments
 from perennial.models.misfit import cause
 from perennial.models.renaming import renamed, unused, with_tied
 from perennial.models.shards import INDEX, read_shards, weights_file
@@ -47,11 +48,15 @@ class Checkpoint:
         kind: ``lightning``, ``state_dict``, ``safetensors``, ``shards``, ``huggingface`` or
             ``registry``.
         sha256: Of the file, or over those of the shards.
+        hyperparameters: Arguments that a LightningModule saved, plain values alone.
+        odd: Names of those that are no plain values.
     """
 
     weights: dict[str, Tensor]
     kind: str
     sha256: str
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    odd: tuple[str, ...] = ()
 
 
 def read_state(path: Path) -> Checkpoint:
@@ -74,18 +79,20 @@ def read_state(path: Path) -> Checkpoint:
             mend="name a .ckpt, .pt, .pth, .bin or .safetensors file, or a folder with one",
         )
     if path.name.endswith(INDEX):
-        weights, digest = read_shards(path, lambda shard: _read_file(shard)[0])
+        weights, digest = read_shards(path, lambda shard: _read_file(shard).weights)
         return Checkpoint(weights=weights, kind="shards", sha256=digest)
-    weights, kind = _read_file(path)
-    return Checkpoint(weights=weights, kind=kind, sha256=files.hash_file(path))
+    return replace(_read_file(path), sha256=files.hash_file(path))
 
 
-def _read_file(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Tensors of one file by name, and its kind."""
+def _read_file(path: Path) -> Checkpoint:
+    """What one file holds; its hash is not taken."""
     if _is_zip(path):
-        return _weights(read_archive(path), path)
+        content = read_archive(path)
+        weights, kind = _weights(content, path)
+        known, odd = saved_arguments(content) if kind == "lightning" else ({}, ())
+        return Checkpoint(weights=weights, kind=kind, sha256="", hyperparameters=known, odd=odd)
     try:
-        return read_safetensors(path), "safetensors"
+        return Checkpoint(weights=read_safetensors(path), kind="safetensors", sha256="")
     except CheckpointError as error:
         raise CheckpointError(
             "This is no checkpoint that can be read without running code.",

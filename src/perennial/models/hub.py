@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from perennial.errors import CheckpointError, first_line
@@ -11,6 +14,18 @@ _REFERENCE = re.compile(
     r"hf://(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?"
 )
 _WANTED = ["config.json", "*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json"]
+
+
+@contextmanager
+def without_retries() -> Iterator[None]:
+    """Keep the hub's client from telling each of its attempts: what came of them is said once."""
+    told = logging.getLogger("huggingface_hub")
+    level = told.level
+    told.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        told.setLevel(level)
 
 
 def fetch_hub(reference: str) -> Path:
@@ -39,7 +54,10 @@ def fetch_hub(reference: str) -> Path:
         ) from error
     name, revision = found["name"], found["revision"]
     try:
-        folder = huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_WANTED)
+        with without_retries():
+            folder = huggingface_hub.snapshot_download(
+                name, revision=revision, allow_patterns=_WANTED
+            )
     except Exception as error:
         # of a client of the network: whatever it raises is the reason
         reason = first_line(error)

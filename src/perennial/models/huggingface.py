@@ -5,15 +5,18 @@ Shapes: B rows, L tokens, D width of the encoder.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from perennial.errors import ConfigError, first_line
+from perennial.models.hub import without_retries
 from perennial.paths import folder_of
 
 ENCODER = "AutoModel"
@@ -155,8 +158,9 @@ def _pretrained(
 ) -> nn.Module:
     factory = getattr(_transformers(), auto)
     folder = folder_of(path, where="model.path")
+    _refuse_misspelt(folder)
     try:
-        with _quiet():
+        with _quiet(), without_retries():
             model: nn.Module = factory.from_pretrained(
                 folder,
                 revision=revision or "main",
@@ -175,6 +179,28 @@ def _pretrained(
             "is in the local cache or within reach (HF_HUB_OFFLINE, HF_ENDPOINT)",
         ) from error
     return model
+
+
+def _refuse_misspelt(path: str) -> None:
+    """A bare name that is no folder, beside a folder of a model with nearly that name."""
+    if Path(path).exists() or "/" in path or _is_cached(path):
+        return
+    folders = [one.parent.name for one in Path().glob("*/config.json")]
+    if close := difflib.get_close_matches(path, folders, n=1):
+        raise ConfigError(
+            f"There is no folder {path!r}.",
+            where=f"model.path={path}",
+            mend=f"did you mean {close[0]}? A model of the hub is named org/name",
+        )
+
+
+def _is_cached(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except ValueError:  # no name that the hub could have
+        return False
 
 
 def _empty(auto: str, config: Mapping[str, Any]) -> nn.Module:

@@ -94,6 +94,7 @@ _REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model.target": _PATH,
     "model.arguments": _MAPPING,
     "model.recorded?": _MAPPING,
+    "model.carried?": _MAPPING,
     "model.adapter?": _MAPPING,
     "model.head?": _MAPPING,
     "model.head?.name": (_text, "the name of a layer"),

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -24,8 +24,9 @@ from filelock import FileLock, Timeout
 
 from perennial import files as durable
 from perennial import paths
+from perennial.data.forgotten import Forgotten
 from perennial.errors import ConfigError, IntegrityError, NumberTakenError, RegistryError
-from perennial.promotion import schema
+from perennial.promotion import erasure, schema
 from perennial.promotion.records import (
     CycleRecord,
     Version,
@@ -54,6 +55,8 @@ __all__ = ["DECISIONS", "MANIFEST_FILE", "CycleRecord", "Registry", "Version"]
 MANIFEST_FILE = "version.yaml"
 # folder of the files that later decisions on a version add to it
 DECISIONS = "decisions"
+# in a work folder: whose rows lie there
+_LINEAGE = "lineage"
 
 # the C loader is twenty times faster, and as safe
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -166,6 +169,7 @@ class Registry:
         trial: bool = False,
         objective: float | None = None,
         decisions: int | None = None,
+        erasures: int | None = None,
     ) -> Version:
         """Record a candidate and its decision, and promote it if asked.
 
@@ -185,6 +189,8 @@ class Registry:
             objective: The candidate's best score on validation rows.
             decisions: How many decisions of the lineage there were when this one was charged for
                 them; None does not ask.
+            erasures: How many times rows of the lineage had been forgotten when its rows were read;
+                None does not ask.
 
         Raises:
             ChampionChangedError: Another run promoted meanwhile; nothing was changed.
@@ -210,6 +216,8 @@ class Registry:
         hashes = {path: self._store.put(content) for path, content in sorted(files.items())}
         hashes[MANIFEST_FILE] = self._store.put(_yaml(json.loads(plain) | {"files": dict(hashes)}))
         with self._database.write() as connection:
+            if erasures is not None:
+                erasure.refuse_erased(connection, name, erasures)
             following = _next_number(connection, name)
             if number not in (None, following) or decisions not in (None, _count(connection, name)):
                 raise NumberTakenError(
@@ -326,6 +334,7 @@ class Registry:
         verdict: str,
         files: Mapping[str, bytes],
         decisions: int,
+        erasures: int | None = None,
     ) -> CycleRecord:
         """Record another decision on a stored candidate, and promote it if it says so.
 
@@ -336,6 +345,8 @@ class Registry:
             files: What the decision adds to the version's files, under ``decisions/<number>/``,
                 where number is one more than the record's.
             decisions: How many decisions of the lineage this one was charged for.
+            erasures: How many times rows of the lineage had been forgotten when this one was taken;
+                None does not ask.
 
         Raises:
             ChampionChangedError: The champion is no longer the one it was compared with.
@@ -348,6 +359,8 @@ class Registry:
         hashes = {path: self._store.put(content) for path, content in sorted(files.items())}
         with self._database.write() as connection:
             refuse_another_decision(connection, record)
+            if erasures is not None:
+                erasure.refuse_erased(connection, record.name, erasures)
             if decisions != _count(connection, record.name):
                 raise RegistryError(
                     f"Another run decided on {record.name} meanwhile, which changes what this "
@@ -410,6 +423,104 @@ class Registry:
                 promote_to(connection, name, target.number, expected=champion, now=_now())
             return self._versions(connection, name, target.number)[0]
 
+    def forgotten(self, name: str) -> Forgotten:
+        """What a lineage was told to forget, as salted hashes."""
+        with self._database.read() as connection:
+            return Forgotten() if connection is None else erasure.forgotten_by(connection, name)
+
+    def erasures(self, name: str) -> list[erasure.Erasure]:
+        """Records of what a lineage was told to forget, oldest first."""
+        with self._database.read() as connection:
+            return [] if connection is None else erasure.records(connection, name)
+
+    def stage(self, content: Path | bytes) -> str:
+        """Store a file that `erase` will point to; returns its SHA-256."""
+        self._refuse_if_read_only()
+        return self._store.put(content)
+
+    def erase(
+        self,
+        name: str,
+        *,
+        ids: Collection[str],
+        query: str,
+        counts: Mapping[str, Any],
+        before: Mapping[int, Mapping[str, str]],
+        after: Mapping[int, Mapping[str, str]],
+    ) -> erasure.Erasure:
+        """Let versions go on without some of their rows, and never meet these again.
+
+        Args:
+            name: The lineage.
+            ids: Row ids to forget; only salted hashes of them are kept.
+            query: By what kind of query they were named.
+            counts: Plain numbers for the record.
+            before: Version number to its files, path to SHA-256, as they were looked at.
+            after: The same without the rows; each file was staged.
+
+        Raises:
+            RegistryError: The versions are no longer those that were looked at.
+        """
+        self._refuse_if_read_only()
+        numbers = {version.number: version for version in self.versions(name)}
+        named: dict[int, dict[str, str]] = {}
+        for number, files in after.items():
+            named[number] = dict(files)
+            if named[number] != dict(before[number]) and number in numbers:
+                hashes = _of_manifest(files)
+                manifest = numbers[number].manifest | {"files": hashes}
+                named[number][MANIFEST_FILE] = self._store.put(_yaml(manifest))
+        with self._database.write() as connection:
+            done = erasure.record(
+                connection,
+                name,
+                ids=ids,
+                query=query,
+                counts=counts,
+                before=before,
+                after=named,
+                now=_now(),
+            )
+            self._refuse_if_swept(
+                {path: sha for one in named.values() for path, sha in one.items()}
+            )
+        return done
+
+    def finish_erasures(self) -> int:
+        """Delete the files that erasures replaced and no version refers to; returns how many."""
+        self._refuse_if_read_only()
+        with self._database.read() as connection:
+            if connection is None:
+                return 0
+        # under the writers' lock: a commit checks its files under the same lock
+        with self._database.write() as connection:
+            gone = erasure.unused(connection)
+            for digest in gone:
+                self._store.remove(digest)
+            erasure.clear(connection)
+        return len(gone)
+
+    def remove_copies(self, name: str) -> int:
+        """Remove a lineage's exported folders and unfinished work; returns how much work there was.
+
+        Raises:
+            RegistryError: A cycle of the lineage is running here.
+        """
+        self._refuse_if_read_only()
+        check_name(name, setting="model_name")
+        folders = [
+            marker.parent
+            for marker in sorted((self._base / "cycles").glob(f"*/{_LINEAGE}"))
+            if marker.read_text() == name
+        ]
+        for folder in folders:
+            with self.working(folder.name):
+                pass  # refuses where a process is at it
+        for folder in (*folders, self._base / "versions" / name):
+            with suppress(FileNotFoundError):
+                shutil.rmtree(folder)
+        return len(folders)
+
     def adopted_checkpoint(self, name: str) -> str | None:
         """SHA-256 of the checkpoint that founded a lineage, or None."""
         with self._database.read() as connection:
@@ -446,8 +557,12 @@ class Registry:
         return self._base / "cycles" / check_name(cycle_id, setting="cycle_id")
 
     @contextmanager
-    def working(self, cycle_id: str) -> Iterator[None]:
+    def working(self, cycle_id: str, *, name: str | None = None) -> Iterator[None]:
         """Hold a cycle's work folder, so that no second process works in it; freed when killed.
+
+        Args:
+            cycle_id: The cycle's identity.
+            name: The lineage whose rows will lie there; None for one that has worked there before.
 
         Raises:
             RegistryError: Another process is at it.
@@ -457,6 +572,8 @@ class Registry:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
+            if name is not None:
+                (folder / _LINEAGE).write_text(name)
         except Timeout:
             raise RegistryError(
                 "Another process is at this very cycle.",
@@ -493,11 +610,11 @@ class Registry:
 
     def sweep(self) -> int:
         """Remove what killed processes left: half-written files, and day-old unused blobs."""
-        self._refuse_if_read_only()
+        removed = self.finish_erasures()
         folders = [self._base / part for part in ("cycles", "versions", "cache", "files")]
         if isinstance(self._store, LocalStore) and self._store.root not in folders:
             folders.append(self._store.root)
-        removed = sum(durable.sweep(folder) for folder in folders if folder.is_dir())
+        removed += sum(durable.sweep(folder) for folder in folders if folder.is_dir())
         with self._database.read() as connection:
             if connection is None:
                 return removed
@@ -561,12 +678,7 @@ class Registry:
     def _verified(self, version: Version) -> Version:
         """The version, whose record in the database agrees with its hashed file."""
         stored = yaml.load(version.read_text(MANIFEST_FILE), Loader=_LOADER)  # noqa: S506
-        hashes = {
-            path: sha
-            for path, sha in version.files.items()
-            if path != MANIFEST_FILE and not path.startswith(f"{DECISIONS}/")
-        }
-        if stored != {**version.manifest, "files": hashes}:
+        if stored != {**version.manifest, "files": _of_manifest(version.files)}:
             raise IntegrityError(
                 f"The database's record of {version.id} is not the one that was stored.",
                 where=self._database.shown,
@@ -603,6 +715,15 @@ class Registry:
                 where=self._store.shown,
                 mend="run the same command again",
             )
+
+
+def _of_manifest(files: Mapping[str, str]) -> dict[str, str]:
+    """The files that a version's manifest names: those of its own cycle."""
+    return {
+        path: digest
+        for path, digest in files.items()
+        if path != MANIFEST_FILE and not path.startswith(f"{DECISIONS}/")
+    }
 
 
 def _next_number(connection: sa.Connection, name: str) -> int:

@@ -47,7 +47,7 @@ def require_decidable(
         _history(rows, policy, alpha, repeated)
         _effect(rows["new"], policy, alpha, repeated)
     else:
-        _means(rows, policy)
+        _means(rows, policy, binary=binary)
     _new(rows["new"], policy, alpha, repeated)
 
 
@@ -79,19 +79,28 @@ def _history(rows: Mapping[str, int], policy: Policy, alpha: float, repeated: st
     )
 
 
-def _means(rows: Mapping[str, int], policy: Policy) -> None:
+def _means(rows: Mapping[str, int], policy: Policy, *, binary: bool) -> None:
     """A mean of scores that are not right or wrong is not decided on with a few rows."""
     kept = [] if policy.waived else in_window(rows, policy.retention)
     counts = {"new": rows["new"], **({"history": sum(rows[one] for one in kept)} if kept else {})}
     for name, count in counts.items():
         if count < LEAST_GROUPS:
             raise DataError(
-                f"The {name} holdout has {count} independent rows, a group or the copies of a row "
-                f"counting once, and gate.score={policy.score} is not decided on with fewer than "
-                f"{LEAST_FOR_MEANS} rows in {LEAST_GROUPS} groups.",
+                f"The {name} holdout has {count} independent rows, a group or rows of equal "
+                f"content counting once, and {_scored(policy, binary)} is not decided on with "
+                f"fewer than {LEAST_FOR_MEANS} rows in {LEAST_GROUPS} groups.",
                 where=f"data.{name} holdout",
-                mend=f"hold out at least {LEAST_FOR_MEANS} rows, or set gate.score=task",
+                mend=f"hold out at least {LEAST_FOR_MEANS} rows that differ (data.duplicates says "
+                "how many repeat another; of a recommender, data.group_column=USER tells the rows "
+                "of users apart who met the same items)"
+                + (", or set gate.score=task" if binary else ""),
             )
+
+
+def _scored(policy: Policy, binary: bool) -> str:
+    if policy.score == "task" and not binary:
+        return "a score that is not only right or wrong"
+    return f"gate.score={policy.score}"
 
 
 def _effect(n: int, policy: Policy, alpha: float, repeated: str) -> None:

@@ -82,6 +82,25 @@ cycles = sa.Table(
     sa.Column("objective", sa.Float),
     sa.ForeignKeyConstraint(["name", "candidate"], ["versions.name", "versions.number"]),
 )
+# Tombstones: which ids a lineage forgot, as salted hashes; its erasures, without what was erased;
+# and the files that they replaced, until these are deleted.
+forgotten = sa.Table(
+    "forgotten",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("hash", sa.Text, primary_key=True),
+)
+erasures = sa.Table(
+    "erasures",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("forgotten_at", sa.Text, nullable=False),
+    sa.Column("query", sa.Text, nullable=False),
+    sa.Column("counts", sa.Text, nullable=False),
+    sa.Column("salt", sa.Text, nullable=False),
+)
+removals = sa.Table("removals", metadata, sa.Column("sha256", sa.Text, primary_key=True))
 
 
 class Database:

@@ -58,6 +58,10 @@ class Store(Protocol):
         """Whether a blob is there (its content is checked only by `fetch`)."""
         ...
 
+    def remove(self, sha256: str) -> None:
+        """Remove a blob, and what is cached of it here; one that is gone already is no error."""
+        ...
+
     def remove_unless(self, referenced: set[str], *, older_than: float) -> int:
         """Remove blobs that nothing refers to, last written before a Unix time."""
         ...
@@ -137,6 +141,13 @@ class LocalStore:
         """Whether a blob is there."""
         return self.path(sha256).is_file()
 
+    def remove(self, sha256: str) -> None:
+        """Remove a blob."""
+        try:
+            self.path(sha256).unlink(missing_ok=True)
+        except OSError as error:
+            raise files.storage_error(error, self.path(sha256)) from error
+
     def remove_unless(self, referenced: set[str], *, older_than: float) -> int:
         """Remove old blobs that nothing refers to."""
         removed = 0
@@ -204,9 +215,19 @@ class RemoteStore:
         with self._translated("read"):
             return bool(self._fs.exists(self._path(sha256)))
 
+    def remove(self, sha256: str) -> None:
+        """Remove a blob and its cached copy."""
+        self._cache.remove(sha256)
+        with self._translated("remove"):
+            if self._fs.exists(target := self._path(sha256)):
+                self._fs.rm_file(target)
+
     def remove_unless(self, referenced: set[str], *, older_than: float) -> int:
-        """Remove old blobs that nothing refers to; none where the store keeps no times."""
-        removed = 0
+        """Remove old blobs that nothing refers to; none where the store keeps no times.
+
+        Cached copies go, too: another machine may have erased what they are copies of.
+        """
+        removed = self._cache.remove_unless(referenced, older_than=older_than)
         with self._translated("sweep"):
             if not self._fs.exists(self._root):
                 return 0
@@ -283,6 +304,10 @@ class LayeredStore:
     def has(self, sha256: str) -> bool:
         """Whether either store has it."""
         return self._upper.has(sha256) or self._lower.has(sha256)
+
+    def remove(self, sha256: str) -> None:
+        """Remove from the upper store alone."""
+        self._upper.remove(sha256)
 
     def remove_unless(self, referenced: set[str], *, older_than: float) -> int:
         """Sweep the upper store alone."""

@@ -36,6 +36,10 @@ def print_check(found: Mapping[str, Any], console: Console) -> None:
     for line in _lines(found):
         _line(console, line)
     _line(console)
+    if not found["unmet"]:
+        _line(console, "NOTHING NEW")
+        _line(console, "  the lineage has met every row of data.new: a cycle would be skipped")
+        return
     if found["decides"] is None:
         _line(console, "IN ORDER")
         return

@@ -85,7 +85,8 @@ def _checks(decision: Mapping[str, Any], console: Console) -> None:
         if check["outcome"] != "pass" and (reasons := reasons + 1) <= REASONS:
             _paragraph(check["reason"], console, indent=4, style="dim")
     if len(loud) > VETOES:
-        _line(console, f"  and {len(loud) - VETOES} more vetoes, in the report")
+        more = len(loud) - VETOES
+        _line(console, f"  and {more} more veto{'es' if more > 1 else ''}, in the report")
     if calm:
         _outcome("pass", f"{len(calm)} vetoes; closest: {_briefly(calm[0])}", console)
     if charged := verdict.charge(decision):

@@ -19,7 +19,7 @@ def ranked(checks: Sequence[Check]) -> list[Check]:
 
 
 def clearance(check: Check) -> float:
-    """How far the bound that decides is from its threshold, in half widths of the interval.
+    """How far the bound that decides is from its threshold, in margins; see `excess`.
 
     Positive where the check passed by its bound; infinite without an interval, or where nothing
     is left to chance. A veto is decided by the far bound: it rejects where that is beyond too.
@@ -30,8 +30,7 @@ def clearance(check: Check) -> float:
     above = check["side"] == "above"
     bound = low if above != check["veto"] else high
     distance = bound - check["threshold"] if above else check["threshold"] - bound
-    half = (high - low) / 2
-    return distance / half if half > 0 else math.copysign(math.inf, distance)
+    return distance / _margin(check) if high > low else math.copysign(math.inf, distance)
 
 
 def excess(check: Check) -> float:
@@ -46,8 +45,14 @@ def excess(check: Check) -> float:
     low, high = check["interval"]
     above = check["side"] == "above"
     beyond = check["threshold"] - high if above else low - check["threshold"]
-    margin = abs(check["threshold"] - _MIDDLE.get(check["unit"], 0.0)) or (high - low) / 2
+    margin = _margin(check)
     return float(beyond / margin) if margin else math.copysign(math.inf, beyond)
+
+
+def _margin(check: Check) -> float:
+    low, high = check["interval"]
+    margin = abs(check["threshold"] - _MIDDLE.get(check["unit"], 0.0)) or (high - low) / 2
+    return float(margin)
 
 
 def _within(check: Check) -> float:

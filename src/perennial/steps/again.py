@@ -84,6 +84,7 @@ def decide_again(
         EvaluationError: The stored predictions are damaged.
     """
     before = _recorded(registry, version)
+    erasures = registry.forgotten(version.name).erasures
     if promote:
         registry.require_promotable(before)
     report = _measured(stored_report(version), policy)
@@ -106,6 +107,7 @@ def decide_again(
         verdict=decision.verdict,
         files=_files(version, again),
         decisions=known,
+        erasures=erasures,
     )
     return again
 

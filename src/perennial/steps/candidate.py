@@ -14,9 +14,9 @@ from torch import Tensor
 from perennial.data.augment import Augmentation
 from perennial.data.datamodule import CycleData, share_line, split_batch_size
 from perennial.data.learned import ROLES, Learned, Ties
-from perennial.data.logits import lacking, recalled, without_logits
+from perennial.data.logits import lacking, without_logits
 from perennial.data.memory import Memory
-from perennial.data.rows import OWN, Rows, concatenate
+from perennial.data.rows import Rows, concatenate
 from perennial.data.store import write_rows
 from perennial.methods.base import Method, arrange, check_capabilities
 from perennial.models.checkpoint import read_safetensors, to_bytes, version_weights
@@ -24,11 +24,12 @@ from perennial.notation import level
 from perennial.promotion.registry import Version
 from perennial.steps.collect import Parts
 from perennial.steps.given import Given
-from perennial.steps.history import recall
+from perennial.steps.keep import KINDS, memory_files
 from perennial.steps.learner import Learner, memory_gradients, method_context
-from perennial.steps.lineage import Lineage
+from perennial.steps.lineage import Lineage, number_of
 from perennial.steps.probing import capabilities
 from perennial.steps.remember import complete, stored_dtype
+from perennial.stopwatch import shares_line
 from perennial.sweeping.pruning import Limits
 from perennial.training.fit import FitResult, fit
 from perennial.training.settings import Training
@@ -81,6 +82,7 @@ def train(
     warn: Any,
     sampling: str = "passes",
     augment: Augmentation | None = None,
+    placement: str = "auto",
     label_names: Sequence[str] = (),
     history_weight: Floats | None = None,
     configuration: Mapping[str, Any] | None = None,
@@ -129,6 +131,7 @@ def train(
         seed=seed,
         sampling=sampling,
         augment=augment,
+        placement=placement,
     )
     context = method_context(
         learner,
@@ -166,6 +169,8 @@ def train(
     )
     for name, value in result.tuned.items():
         warn(f"tuner: {name} = {value:g}")
+    if line := shares_line(result.profile, result.padding):
+        warn(line)
     learner.model.to(learner.device)
     if line := _kept_line(result, learner.task.score_unit):
         warn(line)
@@ -268,20 +273,21 @@ def version_files(
         kept |= {f"preprocess/{name}": content for name, content in given_files.items()}
     for name, state in methods.items():
         kept[f"methods/{name}.safetensors"] = to_bytes(state)
-    for kind in ("train", "validation"):
-        previous = None
-        for version in (lineage.champion, *lineage.former) if lineage else ():
-            stored = recall(version, kind, names, held=held, ties=ties)
-            previous = previous if stored is None else memory.update(previous, stored)
-        if previous is not None and history is not None:
-            previous = recalled(previous, history)
-        after = memory.update(previous, getattr(parts, kind))
-        after = replace(after, slices={})  # only holdouts are looked at by slices
-        if logits is not None and kind == "train":
-            after = complete(learner, after, dtype=logits, version=OWN)
-        target = folder / f"memory-{kind}.arrow"
-        write_rows(target, after, label_names=names)
-        kept[f"memory/{kind}.arrow"] = target
+    for kind in KINDS:
+        kept |= memory_files(
+            kind,
+            getattr(parts, kind),
+            memory=memory,
+            learner=learner,
+            names=names,
+            folder=folder,
+            number=number_of(cycle),
+            held=held,
+            ties=ties,
+            lineage=lineage,
+            history=history,
+            logits=logits,
+        )
     path = f"holdout/{cycle}.arrow"
     kept[path] = _holdout_file(folder, path, parts.holdout, parts.seen)
     return kept | _rows_file(folder, cycle, {kind: getattr(parts, kind) for kind in ROLES})

@@ -72,8 +72,8 @@ def check_data(
         Plain values: ``rows``, ``columns``, ``target`` (see
         `perennial.steps.describe.describe_target`), ``time`` (earliest and latest of the new rows,
         as text, or None), ``duplicates``, ``contradictions``, ``learned``, ``leaks`` (holdout to
-        rows tied to it, and to rows with its features), ``split``, ``history_rows``, ``notes``, and
-        ``decides``: None, or why the gate cannot.
+        rows tied to it, and to rows with its features), ``split``, ``unmet`` (rows that the lineage
+        has not met), ``history_rows``, ``notes``, and ``decides``: None, or why the gate cannot.
 
     Raises:
         DataError: The rows cannot be used; says which and why.
@@ -104,8 +104,10 @@ def check_data(
             "left_out": len(new.rows)
             - sum(map(len, (parts.train, parts.validation, parts.holdout))),
         },
+        "unmet": parts.unmet,
         "notes": [*stand.notes, *parts.notes],
-        "decides": _undecidable(parts, stand, policy),
+        # of rows that were all met before there is nothing to decide
+        "decides": _undecidable(parts, stand, policy) if parts.unmet else None,
     }
 
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from perennial.errors import CheckpointError
+import lightning.pytorch as pl
+
+from perennial.errors import CheckpointError, shortened
 from perennial.models.checkpoint import BASE, WEIGHTS, Checkpoint, read_state, version_weights
 from perennial.models.hub import fetch_hub
+from perennial.models.hyperparameters import taken_by
 from perennial.promotion.registry import Registry
+from perennial.steps.learner import Constructor
 from perennial.tracking.artifacts import fetch_artifact
 
 SCHEMES = ("hf://", "wandb://", "registry://")
@@ -38,7 +47,7 @@ def open_checkpoint(reference: str, registry: Registry) -> Checkpoint:
             read = read_state(fetch_artifact(reference, folder=Path(folder)))
             # safetensors are mapped, and their file goes with the folder
             weights = {name: value.clone() for name, value in read.weights.items()}
-            return Checkpoint(weights=weights, kind=read.kind, sha256=read.sha256)
+            return replace(read, weights=weights)
     return read_state(Path(reference))
 
 
@@ -62,3 +71,49 @@ def check_checkpoint(reference: str | None) -> None:
             where=f"checkpoint={reference}",
             mend="check the path; it is taken relative to the folder the command runs in",
         )
+
+
+def with_hyperparameters(
+    model: Constructor, checkpoint: Checkpoint, *, where: str, say: Callable[[str], None]
+) -> Constructor:
+    """A user's LightningModule with the arguments that its checkpoint saved.
+
+    As ``load_from_checkpoint`` takes them, where its constructor knows them by name and the
+    configuration does not give them.
+
+    Args:
+        model: Any constructor; one of something else stays as it is.
+        checkpoint: As read.
+        where: The checkpoint, for what is said.
+        say: Told what is taken, and where the configuration differs.
+    """
+    if not (checkpoint.hyperparameters or checkpoint.odd):
+        return model
+    module, _, name = model.target.rpartition(".")
+    constructor = getattr(importlib.import_module(module), name)
+    if not (inspect.isclass(constructor) and issubclass(constructor, pl.LightningModule)):
+        return model
+    names = taken_by(constructor)
+    saved = {key: value for key, value in checkpoint.hyperparameters.items() if key in names}
+    given = model.arguments
+    carried = {key: value for key, value in saved.items() if key not in given}
+    told = [_listed(carried)] if carried else []
+    told += [
+        f"{key}={_short(given[key])} as configured, where it says {_short(value)}"
+        for key, value in saved.items()
+        if key in given and given[key] != value
+    ]
+    asked = {*names, "hyper_parameters"} - set(given)
+    if odd := [key for key in checkpoint.odd if key in asked]:
+        told.append(f"{', '.join(odd)} not taken, no plain value")
+    if told:
+        say(f"from {where}: {'; '.join(told)}")
+    return replace(model, carried=carried)
+
+
+def _listed(arguments: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={_short(value)}" for key, value in arguments.items())
+
+
+def _short(value: Any) -> str:
+    return shortened(str(value))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from perennial.data.augment import Augmentation
+from perennial.data.forgotten import without_forgotten
 from perennial.data.labels import NEW_CLASSES
 from perennial.data.learned import (
     ROLES,
@@ -20,6 +21,7 @@ from perennial.data.learned import (
 )
 from perennial.data.memory import Memory
 from perennial.data.partitions import is_exhausted, resolved
+from perennial.data.placement import check_placement
 from perennial.data.preprocess import Preprocessor
 from perennial.data.preprocess.base import nature, refuse_lacking
 from perennial.data.rows import Rows, concatenate
@@ -66,6 +68,8 @@ class Data:
         memory: Keeps a bounded sample of history with each version.
         sampling: ``passes`` visits every new row once an epoch; ``replacement`` draws each on its
             own.
+        placement: Where training rows lie: ``host``, ``device``, or ``auto``, which takes the
+            device where they need at most a quarter of its free memory.
         new_classes: What becomes of a label, or an item with a name, in ``new`` that the lineage
             does not know: ``refuse``, or ``grow`` to append it to the lineage's classes or items.
 
@@ -97,6 +101,7 @@ class Data:
     validation_fraction: float = 0.15
     holdout_fraction: float = 0.2
     sampling: str = "passes"
+    placement: str = "auto"
     new_classes: str = "refuse"
     preprocess: Preprocessor | None = None
     augment: Augmentation | None = None
@@ -113,6 +118,7 @@ class Data:
             if isinstance(given := getattr(self, name), str):
                 object.__setattr__(self, name, (given,))
         check_csv(self.columns, self.delimiter)
+        check_placement(self.placement)
         for name in ("holdout_from", "gap"):
             if getattr(self, name) is not None and self.time_column is None:
                 raise ConfigError(
@@ -121,7 +127,7 @@ class Data:
                     mend="name it in data.time_column",
                 )
         if self.preprocess is not None:
-            refuse_lacking(self.preprocess.columns, self.features)
+            refuse_lacking(self.preprocess, self.features)
 
     def for_task(self, task: Task) -> Data:
         """The same, with targets read as the task takes them.
@@ -175,6 +181,8 @@ class Data:
     def csv(self, schema: Mapping[str, str] | None = None) -> Csv:
         """How csv and tsv files are read: categories, texts and keys as they are written.
 
+        So is a label that is a class's or an item's name with a leading zero.
+
         Args:
             schema: The lineage's columns, which say what is text where ``preprocess`` does not.
         """
@@ -190,7 +198,8 @@ class Data:
             return kinds.isdisjoint(("number", "fixed"))
 
         columns = None if self.columns is None else tuple(self.columns)
-        return Csv(columns, self.delimiter, as_written)
+        named = self.label if self.kind in ("class", "item") else None
+        return Csv(columns, self.delimiter, as_written, lambda column: column == named)
 
     def on(self, known: Sequence[Any]) -> Data:
         """With dated partitions made explicit; see `perennial.data.partitions.resolved`.
@@ -361,8 +370,12 @@ def collect_new(data: Data, *, lineage: Lineage, learned: Learned) -> Parts:
         return _nothing(schema, known)
     source = data.read(data.new, name="new", label_names=known, schema=schema)
     check_schema(schema, source.schema, "history", "new")
+    source, told = without_forgotten(source, lineage.forgotten, "new")
+    if not len(source.rows):
+        return replace(_nothing(schema, known), fingerprint=source.fingerprint, notes=(told,))
     salt = str(manifest["lineage"]["salt"])
     parts = split(source, data, salt=salt, name="new", learned=learned)
+    parts = replace(parts, notes=(*([told] if told else []), *parts.notes))
     if data.kind not in ("class", "item") or not known:
         return parts
     # rows left out may have been the only ones of a class

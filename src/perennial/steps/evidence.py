@@ -117,7 +117,7 @@ def gather(
 
 
 def _sample(rows: Rows, seed: int) -> Rows:
-    return rows.take(reservoir(rows.id, FITTED_ROWS, seed))
+    return rows.take(reservoir(rows.id, seed=seed)[:FITTED_ROWS])
 
 
 def _best(material: Material, report: EvaluationReport) -> Best:

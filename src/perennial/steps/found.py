@@ -19,13 +19,14 @@ from perennial.data.split import independent, split_salt
 from perennial.errors import ConfigError, DataError, MethodError
 from perennial.masking import plain
 from perennial.methods.base import arrange, check_capabilities
-from perennial.models.checkpoint import match
+from perennial.models.checkpoint import Checkpoint, match
 from perennial.notation import level
 from perennial.promotion.registry import Version
 from perennial.promotion.requirements import require_decidable
 from perennial.steps.candidate import train, version_files
-from perennial.steps.checkpoint import check_checkpoint, open_checkpoint
+from perennial.steps.checkpoint import check_checkpoint, open_checkpoint, with_hyperparameters
 from perennial.steps.collect import Parts, met, require_training_rows, split
+from perennial.steps.features import require_selectable
 from perennial.steps.judge import aggregate, require_measurable
 from perennial.steps.learner import (
     Learner,
@@ -36,7 +37,7 @@ from perennial.steps.learner import (
 )
 from perennial.steps.matrix import row
 from perennial.steps.probing import capabilities
-from perennial.steps.remember import stored_dtype
+from perennial.steps.remember import logits_bytes, stored_dtype
 from perennial.steps.settings import Cycle
 from perennial.types import NAMED_KINDS, VersionView
 
@@ -51,24 +52,32 @@ def found(cycle: Cycle) -> Version:
         CheckpointError: The checkpoint does not fit the model.
     """
     cycle = cycle.on([])
-    adopting = cycle.checkpoint is not None
-    if cycle.data.history is None and not adopting:
+    if cycle.data.history is None and cycle.checkpoint is None:
         raise DataError(
             f"There is no champion named {cycle.name!r} and nothing to make one from.",
             where="data.history",
             mend="give data.history=PATH to train the first version, or checkpoint=PATH to adopt "
             "the model that serves today",
         )
+    checkpoint = None
+    if cycle.checkpoint is not None:
+        where = cycle.checkpoint
+        checkpoint = open_checkpoint(where, cycle.registry)
+        model = with_hyperparameters(cycle.model, checkpoint, where=where, say=cycle.say)
+        cycle = replace(cycle, model=model)
     salt = split_salt(cycle.name, cycle.seed)
     parts, probe = _history(cycle, salt)
     preprocess = fitted(cycle.data.preprocess, parts.train.features, parts.label_names)
     cycle.seed_everything()
     learner = cycle.learner(preprocess=preprocess)
     parts = replace(parts, label_names=_label_names(cycle, learner, parts, probe))
+    bytes_beside = logits_bytes(stored_dtype(arrange(cycle.methods())), parts.label_names)
+    cycle.data.memory.check(parts.train, name="history", logits_bytes=bytes_beside)
+    require_selectable(cycle.data.memory, learner, parts.train)
     if cycle.data.new is not None and not is_exhausted(cycle.data.new):
         _foresee(cycle, learner, parts, salt)
-    if adopting:
-        return _adopt(cycle, learner, parts)
+    if checkpoint is not None:
+        return _adopt(cycle, learner, parts, checkpoint)
     return _bootstrap(cycle, learner, parts)
 
 
@@ -284,7 +293,7 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
         + f": training the first one on {len(parts.train)} history rows"
     )
     folder = cycle.work_folder(f"found-{cycle.founding_id(parts.fingerprint)}")
-    with cycle.registry.working(folder.name):
+    with cycle.registry.working(folder.name, name=cycle.name):
         first = train(
             learner,
             champion=VersionView(
@@ -302,6 +311,7 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
             show=cycle.progress("bootstrap"),
             warn=cycle.say,
             sampling=cycle.data.sampling,
+            placement=cycle.data.placement,
             augment=cycle.data.augment,
             configuration=plain(cycle.config),
         )
@@ -315,10 +325,9 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
         )
 
 
-def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
-    assert cycle.checkpoint is not None
+def _adopt(cycle: Cycle, learner: Learner, parts: Parts, checkpoint: Checkpoint) -> Version:
     path = cycle.checkpoint
-    checkpoint = open_checkpoint(path, cycle.registry)
+    assert path is not None
     learner.load(match(checkpoint.weights, learner.model, where=path, say=cycle.say))
     cycle.say(f"Adopting {path} ({checkpoint.kind}) as version 1 of {cycle.name!r}")
     if not len(parts.train):
@@ -335,7 +344,7 @@ def _adopt(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
     for note in parts.notes:
         cycle.say(note)
     folder = cycle.work_folder(f"found-{cycle.founding_id(checkpoint.sha256)}")
-    with cycle.registry.working(folder.name):
+    with cycle.registry.working(folder.name, name=cycle.name):
         return _register(
             cycle, learner, parts, folder, how="adopted", extra={}, sha256=checkpoint.sha256
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perennial.data.forgotten import without_forgotten
 from perennial.data.learned import Learned, refuse_changed_ids, tied
 from perennial.data.rows import Rows
 from perennial.data.source import check_schema
@@ -60,6 +61,7 @@ def collect_given(data: Data, *, lineage: Lineage) -> Given | None:
     check_schema(schema, source.schema, "history", name)
     learned = lineage.learned
     refuse_changed_ids(source.rows, learned, name=name, column=data.id_column)
+    source, _ = without_forgotten(source, lineage.forgotten, name)
     rows = source.rows.take(~np.isin(source.rows.content, learned.held.content))
     if not len(rows):
         return None

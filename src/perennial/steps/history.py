@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from perennial.data.forgotten import without_forgotten
 from perennial.data.learned import Learned, Ties, changed_ids, tied
 from perennial.data.logits import recalled
+from perennial.data.memory import Remembered
 from perennial.data.opening import shown
 from perennial.data.partitions import covers
 from perennial.data.rows import Rows, concatenate
@@ -18,7 +20,7 @@ from perennial.errors import ConfigError, DataError
 from perennial.promotion.registry import Version
 from perennial.steps.collect import Data
 from perennial.steps.lineage import Lineage, number_of, relabelled
-from perennial.steps.remember import remembered
+from perennial.steps.remember import index_path, remembered
 from perennial.types import Booleans, Floats
 
 
@@ -83,11 +85,12 @@ def collect_history(
             stored = recall(version, kind, names, held=learned.held, ties=data.ties)
             if stored is None:
                 continue
-            pool[:] = [recalled(rows, stored) for rows in pool]
-            wanted = np.concatenate([stored.id[:0], *(rows.id for rows in gone[kind].values())])
-            if len(extra := _unmet(stored.take(np.isin(stored.id, wanted)), pool)):
+            kept = stored.rows
+            pool[:] = [recalled(rows, kept) for rows in pool]
+            wanted = np.concatenate([kept.id[:0], *(rows.id for rows in gone[kind].values())])
+            if len(extra := _unmet(kept.take(np.isin(kept.id, wanted)), pool)):
                 name = "memory" if version is lineage.champion else f"memory of {version.id}"
-                pools.fingerprints[name] = version.files["memory/train.arrow"]
+                pools.fingerprints[name] = version.files[index_path("train")]
                 pool.append(extra)
     train = _joined(pools.rows["train"])
     history = History(
@@ -126,6 +129,8 @@ def _read_sources(
                 raise
             pools.notes.append(f"{key}: no longer readable, its rows come from memory")
             continue
+        read, left_out = without_forgotten(read, lineage.forgotten, key)
+        pools.notes += [left_out] if left_out else []
         pools.fingerprints[key] = read.fingerprint
         parts, told = _learned_parts(read.rows, learned, data, key)
         pools.notes += told
@@ -229,7 +234,7 @@ def _once(rows: Rows) -> Rows:
 
 def recall(
     version: Version, kind: str, names: Sequence[str], *, held: Learned, ties: Ties
-) -> Rows | None:
+) -> Remembered | None:
     """A version's memory, without what was held out since; None where it has none.
 
     Args:
@@ -239,11 +244,15 @@ def recall(
         held: Every held-out row.
         ties: What ties rows to these.
     """
-    rows = remembered(version, kind, names)
-    if rows is None:
+    stored = remembered(version, kind, names)
+    if stored is None:
         return None
-    rows, _ = relabelled(rows, version.manifest["label_names"], names)
-    return rows.take(~tied(rows, held, ties))
+    rows, known = relabelled(stored.rows, version.manifest["label_names"], names)
+    stored = stored.take(known)
+    renumbered = np.zeros(len(rows), dtype=bool)
+    if rows.label.ndim == 1:
+        renumbered = rows.label != stored.rows.label
+    return stored.changed(rows, renumbered).take(~tied(rows, held, ties))
 
 
 def _sources(data: Data, lineage: Lineage) -> list[tuple[str, Any, list[str]]]:

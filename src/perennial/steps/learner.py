@@ -5,6 +5,7 @@ Shapes: B rows of a batch, C classes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -33,6 +34,8 @@ from perennial.training.optimizer import OptimizerFactory
 from perennial.training.root import root_module
 from perennial.types import Batch, Floats, MethodContext, Predictions, VersionView
 
+_LACKING = re.compile(r"'(\w+)'")
+
 
 @dataclass(frozen=True)
 class Constructor:
@@ -48,6 +51,7 @@ class Constructor:
         adapter: Factors beside linear layers that train in the place of these.
         recorded: Arguments in which a version keeps what the model read elsewhere when it was
             founded; they take the place of the configured ones.
+        carried: Arguments that the founding checkpoint brought; configured ones take their place.
     """
 
     target: str
@@ -57,6 +61,12 @@ class Constructor:
     freeze: tuple[str, ...] = ()
     adapter: Adapter | None = None
     recorded: Mapping[str, Any] = field(default_factory=dict)
+    carried: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self) -> Any:
+        """The object, of all arguments there are."""
+        own = {key: value for key, value in self.carried.items() if key not in self.arguments}
+        return self.build(**{**own, **self.recorded})
 
     def filled(self, preprocess: Preprocessor | None) -> Constructor:
         """With what a fitted preprocessor knows in the place of arguments that are None."""
@@ -70,7 +80,10 @@ class Constructor:
 
     def describe(self) -> dict[str, Any]:
         """As a version's manifest keeps it."""
-        described: dict[str, Any] = {"target": self.target, "arguments": dict(self.arguments)}
+        arguments = {**self.carried, **self.arguments}
+        described: dict[str, Any] = {"target": self.target, "arguments": arguments}
+        if self.carried:
+            described["carried"] = dict(self.carried)
         if self.head is not None:
             described["head"] = asdict(self.head)
         if self.recorded:
@@ -247,14 +260,17 @@ def build_learner(
     """
     model = model.filled(preprocess)
     try:
-        built = model.build(**model.recorded)
+        built = model.make()
     except PerennialError:
         raise
     except Exception as error:
+        lacking = _LACKING.findall(str(error)) if "required" in str(error) else []
         raise ConfigError(
             f"The model could not be built: {error}",
             where=f"model ({model.target})",
-            mend="check the arguments under model in --cfg job against the constructor's",
+            mend=f"give {' '.join(f'+model.{name}=...' for name in lacking)}"
+            if lacking
+            else "check the arguments under model in --cfg job against the constructor's",
         ) from error
     if not isinstance(built, nn.Module):
         raise ConfigError(

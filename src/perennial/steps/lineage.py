@@ -10,13 +10,14 @@ their source.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from perennial.data.forgotten import Forgotten
 from perennial.data.learned import Learned, Ties, tied
 from perennial.data.rows import Rows
 from perennial.data.store import read_rows_file
@@ -35,11 +36,13 @@ class Lineage:
         former: Other versions that served and met what the champion's line has not.
         cycles: Name of each cycle to the version that keeps its rows and holdout, and their name
             there. Names are unique; their last part is a running number.
+        forgotten: What it was told to forget.
     """
 
     champion: Version
     former: tuple[Version, ...]
     cycles: Mapping[str, tuple[Version, str]]
+    forgotten: Forgotten = field(default_factory=Forgotten)
 
     @cached_property
     def learned(self) -> Learned:
@@ -101,6 +104,15 @@ class Lineage:
                 found[name] = path
         return found
 
+    def numbers_in(self, version: Version) -> dict[int, int]:
+        """A version's own numbers of the cycles it has met, and the lineage's."""
+        own = {version.files[f"rows/{stem}.arrow"]: number_of(stem) for stem in _stems(version)}
+        return {
+            own[sha256]: number_of(name)
+            for name, (keeper, stem) in self.cycles.items()
+            if (sha256 := keeper.files[f"rows/{stem}.arrow"]) in own
+        }
+
     @property
     def next_number(self) -> int:
         """A number that no cycle of the lineage has."""
@@ -123,6 +135,7 @@ def lineage_of(registry: Registry, champion: Version) -> Lineage:
     Raises:
         RegistryError: A version's manifest is malformed.
     """
+    forgotten = registry.forgotten(champion.name)
     served = [
         version
         for version in registry.versions(champion.name)
@@ -144,7 +157,7 @@ def lineage_of(registry: Registry, champion: Version) -> Lineage:
             cycles[name] = (version, stem)
             if version is not champion and version not in former:
                 former.append(version)
-    return Lineage(champion, tuple(former), cycles)
+    return Lineage(champion, tuple(former), cycles, forgotten)
 
 
 def learned_rows(version: Version) -> Learned:

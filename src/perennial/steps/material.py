@@ -8,6 +8,7 @@ from functools import cached_property
 
 from perennial.data.learned import ROLES, Learned
 from perennial.data.rows import concatenate
+from perennial.data.shards import bounds_line, read_index
 from perennial.data.split import independent
 from perennial.errors import MethodError
 from perennial.files import digest
@@ -21,6 +22,7 @@ from perennial.steps.history import History, collect_history
 from perennial.steps.judge import Held, distinct, require_measurable
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage, lineage_of, refuse_another_identity
+from perennial.steps.remember import index_path, logits_bytes, stored_dtype
 from perennial.steps.settings import Cycle
 
 
@@ -133,7 +135,13 @@ def refuse_what_cannot_work(
     Raises:
         DataError: The holdouts are too small to decide anything.
         MethodError: A method needs history, and there is none.
+        ConfigError: A row takes too much of memory.
     """
+    cycle.data.memory.check(
+        material.new.train,
+        name="new",
+        logits_bytes=logits_bytes(stored_dtype(methods), material.new.label_names),
+    )
     if cycle.promotion == "gate":
         rows = {name: independent(rows) for name, (rows, _) in material.held.items()}
         require_decidable(
@@ -176,10 +184,24 @@ def _unknown(new: Parts, learner: Learner) -> list[str]:
     return learner.preprocess.knowing(new.label_names).notes(rows.features, name="new")
 
 
+def _memory_notes(cycle: Cycle, champion: Version) -> list[str]:
+    """A line where memory is bounded otherwise than it was."""
+    if (path := index_path("train")) not in champion.files:
+        return []
+    stored = read_index(champion.open(path))
+    line = bounds_line(stored.bound, cycle.data.memory.bound, len(stored.place))
+    return [line] if line else []
+
+
 def announce(cycle: Cycle, material: Material, methods: Sequence[Method], learner: Learner) -> None:
     """Tell the user what is about to be trained."""
     history = material.history
-    for note in (*history.notes, *learner.notes, *_unknown(material.new, learner)):
+    for note in (
+        *_memory_notes(cycle, material.lineage.champion),
+        *history.notes,
+        *learner.notes,
+        *_unknown(material.new, learner),
+    ):
         cycle.say(note)
     cycle.say(
         f"Retraining {material.lineage.champion.id} on {len(material.new.train)} new rows"

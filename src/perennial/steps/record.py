@@ -15,7 +15,7 @@ import torch
 
 from perennial.data.learned import ROLES
 from perennial.data.rows import Rows
-from perennial.data.store import read_rows_file
+from perennial.data.shards import read_index
 from perennial.environment import capture
 from perennial.errors import EXIT_BAD_DATA, EXIT_FAILED, NumberTakenError, PerennialError
 from perennial.evaluation.serving import summary as serving
@@ -31,9 +31,10 @@ from perennial.steps.collect import Parts
 from perennial.steps.evidence import Evidence
 from perennial.steps.history import History
 from perennial.steps.learner import Learner
-from perennial.steps.lineage import Lineage, number_of
+from perennial.steps.lineage import Lineage
 from perennial.steps.matrix import grown, measures
-from perennial.steps.page import flipped_rows
+from perennial.steps.page import at, course, flipped_rows
+from perennial.steps.remember import index_path
 from perennial.steps.settings import Cycle
 from perennial.steps.tell import tell
 from perennial.sweeping.choice import Rule
@@ -194,6 +195,7 @@ def _commit(
         new_holdout=outcome.new_holdout,
         number=number,
         decisions=decisions,
+        erasures=outcome.lineage.forgotten.erasures,
         trial=cycle.trial is not None,
         objective=outcome.objective(cycle.trial.rule if cycle.trial else Rule()),
     )
@@ -216,38 +218,10 @@ def _page(cycle: Cycle, outcome: Outcome, result: Mapping[str, Any], *, number: 
         features=_flipped_rows(outcome),
         label_names=outcome.new.label_names,
         versions=[
-            *_versions(cycle, before=number),
-            {
-                "number": number,
-                "served": result["decision"]["applied"],
-                **_course(outcome.metrics["candidate"], cycle.task.score_name),
-            },
+            *course(cycle.registry, cycle.name, before=number, score=cycle.task.score_name),
+            at(number, result, cycle.task.score_name),
         ],
     ).encode()
-
-
-def _versions(cycle: Cycle, *, before: int) -> list[dict[str, Any]]:
-    """Each earlier version of the lineage: its scores, and whether it ever served."""
-    decided = {one.candidate: one.applied for one in cycle.registry.cycles(cycle.name)}
-    return [
-        {
-            "number": version.number,
-            "served": decided.get(version.number, True),
-            **_course(version.manifest["metrics"], cycle.task.score_name),
-        }
-        for version in cycle.registry.versions(cycle.name)
-        if version.number < before
-    ]
-
-
-def _course(metrics: Mapping[str, Any], score: str) -> dict[str, float | None]:
-    """Scores on new rows and on the oldest holdout.
-
-    All of history is on more rows in each version, and tells nothing of one beside the other.
-    """
-    scores = {part: measured.get(score) for part, measured in metrics.items()}
-    held = sorted((part for part in scores if part.startswith("history/")), key=number_of)
-    return {"new": scores.get("new"), "history": scores[held[0]] if held else None}
 
 
 def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool) -> dict[str, Any]:
@@ -329,7 +303,7 @@ def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> di
 def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
     fit = outcome.trained.fit
     device = outcome.learner.device
-    memory = outcome.champion.files.get("memory/train.arrow")
+    memory = outcome.champion.files.get(index_path("train"))
     fingerprints = sorted(outcome.history.fingerprints.items())
     used = [(name, value) for name, value in fingerprints if not name.startswith("memory")]
     known = len(outcome.champion.manifest["label_names"])
@@ -357,6 +331,7 @@ def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
             "peak_memory_bytes": peak_memory(device),
             "labels": sum(len(getattr(outcome.new, kind)) for kind in ROLES),
             "energy": None,
+            "profile": fit.profile,
         },
         "data": {
             "new": {
@@ -375,8 +350,7 @@ def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
 
 
 def _remembered(outcome: Outcome) -> int:
-    rows, _ = read_rows_file(outcome.champion.open("memory/train.arrow"))
-    return len(rows)
+    return len(read_index(outcome.champion.open(index_path("train"))).place)
 
 
 def peak_memory(device: torch.device) -> int:

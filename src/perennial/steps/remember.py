@@ -1,4 +1,4 @@
-"""Logits of remembered rows: whose they are, and those that are still missing.
+"""Remembered rows as a version keeps them, and the logits that are still missing.
 
 Shapes: N rows, C classes.
 """
@@ -11,7 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from perennial.data.logits import lacking, put, widened
-from perennial.data.rows import OWN, Rows
+from perennial.data.memory import Remembered
+from perennial.data.rows import OWN, Rows, concatenate
+from perennial.data.shards import read_index
 from perennial.data.store import read_rows_file
 from perennial.errors import MethodError
 from perennial.evaluation.predict import eval_mode
@@ -21,29 +23,64 @@ from perennial.steps.learner import Learner, output_width
 from perennial.types import Floats
 
 
-def remembered(version: Version | None, kind: str, names: Sequence[str]) -> Rows | None:
-    """A version's memory, or None where it has none.
+def index_path(kind: str) -> str:
+    """Path inside a version of the index of its memory of ``train`` or ``validation`` rows."""
+    return f"memory/{kind}.arrow"
+
+
+def shard_path(kind: str, sha256: str) -> str:
+    """Path inside a version of a file of remembered rows."""
+    return f"memory/{kind}/{sha256[:16]}.arrow"
+
+
+def remembered(version: Version | None, kind: str, names: Sequence[str]) -> Remembered | None:
+    """A version's memory, or None where it keeps no row.
 
     Args:
         version: Whose.
         kind: ``train`` or ``validation``.
         names: Class names in the order in which logits are wanted.
     """
-    path = f"memory/{kind}.arrow"
-    if version is None or path not in version.files:
+    if version is None or index_path(kind) not in version.files:
         return None
-    rows, _ = read_rows_file(version.open(path), label_names=names)
+    index = read_index(version.open(index_path(kind)))
+    if not len(index.shard):
+        return None
+    numbers = {
+        name: version.number if one.version == OWN else one.version
+        for name, one in index.shards.items()
+    }
+    order, parts = [], []
+    for name, number in numbers.items():
+        order.append(np.flatnonzero(index.shard == name))
+        path = version.open(shard_path(kind, name))
+        rows = read_rows_file(path, label_names=names)[0].take(index.place[order[-1]])
+        parts.append(_of_version(rows, number))
+    return Remembered(
+        concatenate(parts).take(np.argsort(np.concatenate(order))),
+        index.cycle,
+        index.shard,
+        index.place,
+        {name: replace(one, version=numbers[name]) for name, one in index.shards.items()},
+    )
+
+
+def _of_version(rows: Rows, number: int) -> Rows:
+    """Rows whose logits say by number which version gave them."""
     if rows.logits_version is None:
         return rows
     own = rows.logits_version == OWN
-    return replace(
-        rows, logits_version=np.where(own, np.int32(version.number), rows.logits_version)
-    )
+    return replace(rows, logits_version=np.where(own, np.int32(number), rows.logits_version))
 
 
 def stored_dtype(methods: Sequence[Method]) -> str | None:
     """The dtype in which a method wants logits kept; None where no method uses any."""
     return next((m.logits_dtype for m in methods if m.logits_dtype is not None), None)
+
+
+def logits_bytes(dtype: str | None, names: Sequence[str]) -> int:
+    """What a remembered row takes besides, where logits are kept with it."""
+    return 0 if dtype is None else len(names) * np.dtype(dtype).itemsize + 4
 
 
 def complete(

@@ -176,7 +176,12 @@ class Cycle:
                 f"model_name={self.name}-2",
             )
         head = Head(**served["head"]) if "head" in served else None
-        return replace(self.model, head=head, recorded=served.get("recorded", {}))
+        return replace(
+            self.model,
+            head=head,
+            recorded=served.get("recorded", {}),
+            carried=served.get("carried", {}),
+        )
 
     def work_folder(self, cycle_id: str) -> Path:
         """Where an interrupted cycle goes on."""

@@ -31,11 +31,16 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
         **measured(result["metrics"]),
         **dict(_changes(result)),
         **{f"forgetting/{name}": result["forgetting"][name] for name in FORGETTING},
-        **{f"cost/{name}": value for name, value in result["cost"].items()},
+        **_cost(result["cost"]),
     }
     for who, cost in (result["serving"] or {}).items():
         values |= {f"serving/{who}/{name}": value for name, value in cost.items()}
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _cost(cost: Mapping[str, Any]) -> dict[str, Any]:
+    shares = {f"cost/profile/{phase}": share for phase, share in cost["profile"].items()}
+    return {f"cost/{name}": value for name, value in cost.items() if name != "profile"} | shares
 
 
 def _decision(decision: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from perennial.errors import TrainingError
 from perennial.evaluation.predict import eval_mode
 from perennial.methods.base import Method
 from perennial.methods.batch_norm import batch_norms, statistics
+from perennial.stopwatch import Stopwatch
 from perennial.tasks.base import Task
 from perennial.training.optimization import require_loss
 from perennial.training.parts import in_order, over_parts, step_in_parts
@@ -58,7 +60,9 @@ class MethodCallback(pl.Callback):
         self.logits_of = logits_of
         self.memory_gradients = memory_gradients
         self.step: StepContext | None = None
+        self.watch = loader.watch
         self._handle: Any = None
+        self._began = self._paused = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Hang ``after_step`` on the optimizer itself, so that a skipped step does not count."""
@@ -67,6 +71,7 @@ class MethodCallback(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the hook off again."""
         self._handle.remove()
+        self.watch.end()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -100,12 +105,33 @@ class MethodCallback(pl.Callback):
     ) -> None:
         """After unscaling and all-reduce, before clipping: observe, add, project."""
         assert self.step is not None
+        began = self.watch.now()
         for method in self.methods:
             method.observe_gradients(self.step)
         for method in self.methods:
             method.add_gradients(self.step)
         for method in self.methods:
             method.project_gradients(self.step)
+        self.watch.add("method", began)
+        self._began = self.watch.now()
+
+    def on_before_backward(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
+    ) -> None:
+        """Time the backward pass."""
+        self._began = self.watch.now()
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Time the backward pass."""
+        self.watch.add("backward", self._began)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A validation belongs to no step."""
+        self._paused = self.watch.pause()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The step goes on."""
+        self.watch.resume(self._paused)
 
     def on_train_batch_end(
         self,
@@ -146,9 +172,12 @@ class MethodCallback(pl.Callback):
 
     def _after_step(self, *_: Any) -> None:
         assert self.step is not None
+        self.watch.add("optimizer", self._began)
+        began = self.watch.now()
         with torch.no_grad():
             for method in self.methods:
                 method.after_step(self.step)
+        self.watch.add("method", began)
 
 
 class ValidationScores(pl.Callback):
@@ -215,6 +244,7 @@ def attached(
     methods: MethodCallback,
     scores: ValidationScores,
     augmented: Callable[[Any], Any],
+    logger: Logger | None = None,
 ) -> Iterator[None]:
     """Wrap the instance's steps while the context is open; the class is left as it is.
 
@@ -225,6 +255,7 @@ def attached(
         scores: Take the scores.
         augmented: A training batch on the device, after the module's own hooks, to what the step
             and the methods see of it.
+        logger: Whose writing is timed.
     """
     own_validation = is_overridden("validation_step", module)
     after_transfer = module.on_after_batch_transfer
@@ -235,6 +266,7 @@ def attached(
     def with_terms(*args: Any, **kwargs: Any) -> Any:
         step = methods.step
         assert step is not None
+        began = methods.watch.now()
         parts = methods.divide(step)
         if parts:
             step.outputs = step_in_parts(
@@ -242,6 +274,7 @@ def attached(
             )
         else:
             step.outputs = training_step(*args, **kwargs)
+        methods.watch.add("forward", began)
         require_loss(step.outputs, name=type(module).__name__)
         step.own_logits = functools.partial(_own_logits, step, parts)
         return _add_terms(step.outputs, methods)
@@ -260,10 +293,24 @@ def attached(
     module.validation_step = (  # type: ignore[method-assign]
         _score_first(validation_step, score) if own_validation else _score_only(score)
     )
+    if logger is not None:
+        logger.log_metrics = _timed(logger.log_metrics, methods.watch)  # type: ignore[method-assign]
     try:
         yield
     finally:
         del module.training_step, module.validation_step, module.on_after_batch_transfer
+        if logger is not None:
+            del logger.log_metrics
+
+
+def _timed(log_metrics: Callable[..., None], watch: Stopwatch) -> Callable[..., None]:
+    @functools.wraps(log_metrics)
+    def timed(*args: Any, **kwargs: Any) -> None:
+        began = watch.now()
+        log_metrics(*args, **kwargs)
+        watch.add("logging", began)
+
+    return timed
 
 
 def _score_first(own: Callable[..., Any], score: Callable[[Any], None]) -> Callable[..., Any]:
@@ -285,15 +332,18 @@ def _score_only(score: Callable[[Any], None]) -> Callable[..., Any]:
 def _add_terms(result: Any, callback: MethodCallback) -> Any:
     step = callback.step
     assert step is not None
+    began = callback.watch.now()
     terms = {
         f"{method.name}/{name}": term
         for method in callback.methods
         for name, term in method.loss_terms(step).items()
     }
+    callback.watch.add("method", began)
     if not terms or result is None:
         return result
-    for name, term in terms.items():
-        step.log(name, term.detach())
+    if step.is_logging:
+        for name, term in terms.items():
+            step.log(name, term.detach())
     if isinstance(result, Mapping):
         return {**result, "loss": result["loss"] + sum(terms.values())}
     return result + sum(terms.values())

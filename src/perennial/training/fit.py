@@ -21,6 +21,7 @@ from perennial.errors import ConfigError, TrainingError
 from perennial.methods.base import Method, arrange
 from perennial.models.checkpoint import read_safetensors
 from perennial.models.conversion import not_finite
+from perennial.stopwatch import Stopwatch
 from perennial.sweeping.pruning import Limits
 from perennial.tasks.base import Task
 from perennial.training.attach import MethodCallback, ValidationScores, attached
@@ -40,6 +41,8 @@ from perennial.types import Show, show_nothing
 
 FINISHED = "fit.json"
 STATES = "methods.ckpt"
+# steps on a GPU of which one is timed, by waiting for it
+READ_EVERY = 50
 
 
 @dataclass
@@ -58,6 +61,9 @@ class FitResult:
         replayed_rows: Of these, replayed.
         device_seconds: Time in fit on the device, this process only.
         tuned: Settings that the tuner found.
+        profile: Share of each phase in the time of the training steps, this process only; see
+            `perennial.stopwatch`.
+        padding: Share of the texts' positions that only filled up batches; None without texts.
     """
 
     kept: str
@@ -69,6 +75,8 @@ class FitResult:
     replayed_rows: int
     device_seconds: float
     tuned: dict[str, float] = field(default_factory=dict)
+    profile: dict[str, float] = field(default_factory=dict)
+    padding: float | None = None
 
     @property
     def kept_point(self) -> dict[str, float] | None:
@@ -140,6 +148,7 @@ def fit(
     elif training.find_lr or training.find_batch_size:
         tuned = read_tuned(folder, module, data)
     loader = data.train_dataloader()
+    loader.watch = _stopwatch(training)
     scores = ValidationScores(loader=data.validation_loader)
     if start_scores:
         scores.curve.append({"step": 0, **start_scores})
@@ -174,9 +183,13 @@ def fit(
         validates=len(data.validation_loader) > 0,
     )
     refuse_a_launcher(ranks=trainer.world_size)
+    device = trainer.strategy.root_device
+    data.settle(device, rank=trainer.global_rank, ranks=trainer.world_size)
     started = time.monotonic()
     augmented = partial(data.augmented, rank=trainer.global_rank)
-    with attached(module, task=task, methods=callback, scores=scores, augmented=augmented):
+    with attached(
+        module, task=task, methods=callback, scores=scores, augmented=augmented, logger=logger
+    ):
         try:
             with told_plainly(module):
                 trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -203,11 +216,20 @@ def fit(
         replayed_rows=loader.replayed,
         device_seconds=time.monotonic() - started,
         tuned=tuned,
+        profile=loader.watch.shares(),
+        padding=data.pools.padding(),
     )
     kept.prune()
     files.write_json(folder / FINISHED, asdict(result))
     _load(model, folder / result.kept, result.sha256)
     return result
+
+
+def _stopwatch(training: Training) -> Stopwatch:
+    """One for the device: what runs beside the CPU is only waited for in some steps."""
+    if training.device().type == "cpu":
+        return Stopwatch()
+    return Stopwatch(wait=torch.cuda.synchronize, every=READ_EVERY)
 
 
 def _require_validation(training: Training, data: CycleData) -> None:

@@ -11,8 +11,9 @@ from perennial.data.datamodule import (
     ValidationLoader,
     share_line,
     split_batch_size,
-    to_data,
 )
+from perennial.data.form import to_data
+from perennial.data.pool import Pools
 from perennial.data.rows import Rows
 from perennial.errors import ConfigError
 
@@ -25,13 +26,11 @@ def rows(count: int, prefix: str = "n", **features: Any) -> Rows:
 
 
 def loader(**changes: Any) -> TrainLoader:
+    new, history = changes.pop("new", rows(10)), changes.pop("history", rows(20, "h"))
     settings: dict[str, Any] = {
-        "new": rows(10),
-        "history": rows(20, "h"),
+        "pools": Pools(new, history, form="tuple", label="label"),
         "new_per_batch": 3,
         "replayed_per_batch": 5,
-        "form": "tuple",
-        "label": "label",
         "seed": 0,
     }
     return TrainLoader(**{**settings, **changes})

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from perennial.data.datamodule import to_data
+from perennial.data.form import to_data
 from perennial.data.idx import idx_classes, is_idx, read_idx
 from perennial.data.source import open_source, read_rows
 from perennial.errors import ConfigError, DataError

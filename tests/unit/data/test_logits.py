@@ -12,8 +12,10 @@ import pytest
 from perennial.data.datamodule import TrainLoader
 from perennial.data.logits import aligned, lacking, put, recalled, widened, without_logits
 from perennial.data.memory import Memory
+from perennial.data.pool import Pools
 from perennial.data.rows import OWN, UNKNOWN, Rows, concatenate
 from perennial.data.store import read_rows_file, write_rows
+from support.remembered import shown
 
 
 def rows(*names: str, logits: Any = None, version: Any = None) -> Rows:
@@ -78,12 +80,12 @@ def test_putting_logits_copies_and_classes_are_appended() -> None:
 
 
 def test_memory_keeps_the_logits_that_a_row_was_remembered_with() -> None:
-    shown = rows("a", "d", logits=[[7.0, 7.0], [8.0, 8.0]], version=[9, 9])
-    found = Memory(capacity=10).update(KNOWN, shown)
+    later = rows("a", "d", logits=[[7.0, 7.0], [8.0, 8.0]], version=[9, 9])
+    found = shown(Memory(capacity=10), KNOWN, later)
     by_id = dict(zip(found.id.tolist(), found.logits.tolist(), strict=True))
     assert by_id["a"] == [1, 2]
     assert by_id["d"] == [8, 8]
-    bare = Memory(capacity=10).update(KNOWN, rows("d"))
+    bare = shown(Memory(capacity=10), KNOWN, rows("d"))
     assert lacking(bare)[bare.id == "d"].all()
 
 
@@ -109,8 +111,8 @@ def test_the_file_names_the_columns(tmp_path: Path, dtype: str) -> None:
 def test_replayed_rows_of_a_batch_bring_theirs() -> None:
     history = put(KNOWN, lacking(KNOWN), np.array([[3.0, 4.0]]), 9)
     loader = TrainLoader(
-        new=rows("x", "y"), history=history, new_per_batch=2, replayed_per_batch=3,
-        form="tuple", label="label", seed=0,
+        pools=Pools(rows("x", "y"), history, form="tuple", label="label"),
+        new_per_batch=2, replayed_per_batch=3, seed=0,
     )  # fmt: skip
     batch = loader.batch(0, 0)
     assert batch.logits is not None

@@ -1,3 +1,6 @@
+import datetime
+import re
+
 import datasets
 import numpy as np
 import pandas as pd
@@ -9,10 +12,13 @@ import pytest
 from PIL import Image
 
 from perennial.data.digits import digits
+from perennial.data.memory import Memory
+from perennial.data.preprocess import Sequence, Table, Text
 from perennial.data.rows import concatenate
 from perennial.data.source import check_schema, open_source, read_rows
 from perennial.data.store import read_rows_file, write_rows
-from perennial.errors import DataError
+from perennial.errors import ConfigError, DataError
+from perennial.steps.collect import Data
 
 TABLE = pa.table({"b": [1.5, -0.5, 3.0], "a": [1, 2, 3], "label": ["cat", "dog", "cat"]})
 
@@ -228,3 +234,63 @@ def test_slices_are_taken_and_joined_with_their_rows(tmp_path):
     assert list(again.slices) == ["country", "plan"]
     for name, values in joined.slices.items():
         assert again.slices[name].tolist() == values.tolist()
+
+
+def test_equal_rows_of_two_users_are_two_events_of_a_ranking_and_copies_elsewhere():
+    columns = {
+        "items": ["a|b", "a|b", "a|b", "a"],
+        "user": ["u", "v", "u", "u"],
+        "next": ["c", "c", "c", "c"],
+    }
+    given = {"label": "next", "group_column": "user", "preprocess": Sequence()}
+    content = read(columns, kind="item", **given).rows.content
+    assert content[0] == content[2]
+    assert len(set(content.tolist())) == 3
+    assert len(set(read(columns, kind="class", **given).rows.content.tolist())) == 2
+    alone = read(columns, kind="item", label="next", features=["items"], preprocess=Sequence())
+    assert len(set(alone.rows.content.tolist())) == 2
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "mend"),
+    [
+        (Text(), "set data.preprocess.column=body;"),
+        (Text(column="boody"), "set data.preprocess.column=body;"),
+        (Text(column="body", pair="text"), "set data.preprocess.pair=NAME;"),
+        (
+            Table(numerical=["size"], categorical=["text"]),
+            r"data\.preprocess\.categorical=\[\.\.\.\]",
+        ),
+    ],
+)
+def test_a_column_that_is_preprocessed_is_mended_where_it_is_named(preprocess, mend):
+    columns = {"body": ["a", "b"], "size": [1, 2], "label": ["x", "y"]}
+    if preprocess.columns[0] == "body":
+        columns |= {"title": ["c", "d"]}
+    with pytest.raises(DataError) as caught:
+        read(columns, preprocess=preprocess)
+    assert re.search(mend, caught.value.mend), caught.value
+    assert "data.preprocess." in caught.value.where
+
+
+def test_features_beside_what_is_preprocessed_name_the_setting():
+    with pytest.raises(ConfigError, match=r"set data\.preprocess\.column=body"):
+        Data(memory=Memory(), features=["body"], preprocess=Text())
+    Data(memory=Memory(), features=["body"], preprocess=Text(column="body"))
+
+
+@pytest.mark.parametrize(
+    ("values", "mend"),
+    [
+        (["north", "south"], r"set data\.slice_columns=\[branch\].*data=table"),
+        ([datetime.date(2026, 1, 1)] * 2, r"set data\.time_column=branch"),
+    ],
+)
+def test_what_a_column_may_be_for_is_said_first(values, mend):
+    columns = {"size": [1.0, 2.0], "branch": values, "label": [0, 1]}
+    # a table takes texts as categories, and dates as little as anyone
+    preprocess = None if isinstance(values[0], str) else Table()
+    with pytest.raises(DataError) as caught:
+        read(columns, preprocess=preprocess)
+    assert re.search(mend, caught.value.mend), caught.value.mend
+    assert "declare data.preprocess" not in caught.value.mend

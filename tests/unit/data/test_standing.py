@@ -10,6 +10,7 @@ import pytest
 from perennial.data.memory import Memory
 from perennial.data.rows import Rows
 from perennial.data.standing import standing
+from support.remembered import shown
 
 
 def rows(ids: list[str], label: list[int]) -> Rows:
@@ -45,7 +46,7 @@ def test_copies_count_and_what_is_not_remembered_is_shared_by_the_nearest() -> N
     assert weights(rows(["x"], [0]), {}) == {"x": 0}
 
 
-@pytest.mark.parametrize("selection", ["uniform", "class_balanced"])
+@pytest.mark.parametrize("selection", ["reservoir", "class_balanced"])
 def test_a_memorys_weighed_sum_is_the_sum_over_all_rows_in_the_mean(selection: str) -> None:
     generator = np.random.default_rng(0)
     names = [f"r{i}" for i in range(600)]
@@ -58,7 +59,7 @@ def test_a_memorys_weighed_sum_is_the_sum_over_all_rows_in_the_mean(selection: s
     found = []
     for seed in range(200):
         memory = Memory(capacity=150, seed=seed, selection=selection)
-        sample = memory.update(memory.update(None, parts[0]), parts[1])
+        sample = shown(memory, *parts)
         weight = standing(sample, whole)
         assert weight.sum() == pytest.approx(600)
         found.append(weight @ [value[name] for name in sample.id.tolist()])

@@ -195,3 +195,42 @@ def test_what_is_no_file_is_told(tmp_path: Path) -> None:
     for blank in ("", " "):
         with pytest.raises(DataError, match="No source is named"):
             open_source(blank, name="new")
+
+
+@pytest.mark.parametrize("how", ["file", "folder"])
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (("01", "2", "10"), ["01", "10", "2"]),
+        (("1", "2", "0"), ["0", "1", "2"]),
+        (("0.5", "1", "2"), None),
+        (("-07", "1", "2"), ["-07", "1", "2"]),
+    ],
+)
+def test_labels_keep_their_leading_zeros(
+    labels: tuple[str, ...], expected: list[str] | None, how: str, tmp_path: Path
+) -> None:
+    """Whole numbers without any stay numbers; one file of a folder speaks for all."""
+    rows = [f"{number},{label}\n" for number, label in enumerate(labels)]
+    (tmp_path / "rows").mkdir()
+    for place, part in enumerate([rows] if how == "file" else [rows[:1], rows[1:]]):
+        (tmp_path / "rows" / f"{place}.csv").write_text("x,label\n" + "".join(part))
+    spec = str(tmp_path / "rows" / "0.csv") if how == "file" else str(tmp_path / "rows")
+    data = Data(memory=Memory(), new=spec)
+    if expected is None:
+        with pytest.raises(DataError, match="not a whole number"):
+            data.read(spec, name="new", label_names=None)
+        return
+    found = data.read(spec, name="new", label_names=None)
+    assert list(found.label_names) == expected
+    assert [found.label_names[one] for one in found.rows.label] == list(labels)
+    assert found.numbered == (labels[0] == "1")
+
+
+def test_features_and_targets_that_are_numbers_stay_numbers(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("x,label\n007,01\n8,2\n")
+    data = Data(memory=Memory())
+    object.__setattr__(data, "kind", "number")
+    found = data.read(str(tmp_path / "rows.csv"), name="new", label_names=None)
+    assert found.rows.features["x"].tolist() == [7, 8]
+    assert found.rows.label.tolist() == [1, 2]

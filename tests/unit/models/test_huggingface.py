@@ -159,6 +159,32 @@ def test_what_contradicts_itself_or_is_not_there_is_refused(
         HuggingFace(**{"path": str(folder), **settings})
 
 
+def test_a_misspelt_folder_is_no_name_for_the_hub(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client would try again for a minute before it says that there is no such model."""
+    import transformers
+
+    monkeypatch.chdir(folder.parent)
+    asked: list[str] = []
+
+    def from_pretrained(path: str, **_: Any) -> torch.nn.Module:
+        asked.append(path)
+        return torch.nn.Identity()
+
+    factory = transformers.AutoModelForSequenceClassification
+    monkeypatch.setattr(factory, "from_pretrained", from_pretrained)
+    name = folder.name
+    for misspelt in (name[:-1], name + "x"):
+        with pytest.raises(ConfigError, match="There is no folder") as caught:
+            HuggingFace(path=misspelt)
+        assert f"did you mean {name}?" in str(caught.value.mend)
+    assert asked == []
+    for path in (name, "nothing-like-it-at-all-99", f"org/{name}x"):
+        HuggingFace(path=path)
+    assert asked == [name, "nothing-like-it-at-all-99", f"org/{name}x"]
+
+
 def test_its_folder_is_a_checkpoint_too(folder: Path) -> None:
     read = read_state(folder)
     assert read.kind == "huggingface"

@@ -14,15 +14,17 @@ def names(rows: list[dict[str, str]]) -> list[str]:
     return [row["name"] for row in rows]
 
 
-def test_clearance_counts_half_widths_from_the_bound_that_decides() -> None:
+def test_clearance_counts_margins_from_the_bound_that_decides() -> None:
     assert clearance(check("retention", "pass", -0.01, 0.03)) == pytest.approx(0.5)
+    # of two vetoes the one with less to its threshold is closer, however wide its interval
+    assert clearance(check("harm/a", "pass", -0.2, 0.01)) == pytest.approx(1.5)
     assert clearance(check("retention", "inconclusive", -0.03, 0.01)) == pytest.approx(-0.5)
     # a veto is decided by its far bound
     assert clearance(check("harm/a", "pass", -0.03, 0.01)) == pytest.approx(1.5)
     assert clearance(check("harm/a", "reject", -0.07, -0.03)) == pytest.approx(-0.5)
     ceiling = {"side": "below", "threshold": 0.05}
-    assert clearance(check("flips", "pass", 0.01, 0.03, **ceiling)) == pytest.approx(2)
-    assert clearance(check("flips", "pass", 0.01, 0.03, veto=True, **ceiling)) == pytest.approx(4)
+    assert clearance(check("flips", "pass", 0.01, 0.03, **ceiling)) == pytest.approx(0.4)
+    assert clearance(check("flips", "pass", 0.01, 0.03, veto=True, **ceiling)) == pytest.approx(0.8)
     # nothing is left to chance
     assert clearance(check("serving/bytes", "pass", 1.0, 1.0, side="above")) == math.inf
     assert clearance(check("serving/bytes", "reject", -1.0, -1.0)) == -math.inf

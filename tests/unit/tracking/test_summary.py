@@ -29,7 +29,7 @@ def result(**more: Any) -> dict[str, Any]:
             "forward_transfer": None,
             "matrix": [[1]],
         },
-        "cost": {"wall_seconds": 3.0, "energy": None},
+        "cost": {"wall_seconds": 3.0, "energy": None, "profile": {"data": 0.25}},
         "serving": None,
         "validation": None,
         **more,
@@ -44,6 +44,8 @@ def test_scores_have_one_name_for_every_task() -> None:
     assert found["metrics/candidate/history/accuracy"] == 0.7
     assert found["decision/trial"] is True
     assert found["decision/decision_number"] == 2
+    assert found["cost/profile/data"] == 0.25
+    assert "cost/profile" not in found
 
 
 def test_what_is_not_known_has_no_key() -> None:

@@ -253,19 +253,34 @@ def check_same(
             )
 
 
-def refuse_lacking(columns: Sequence[str] | None, features: Sequence[str] | None) -> None:
+def setting_of(preprocess: Preprocessor, column: str) -> tuple[str, bool]:
+    """The setting that names a column, ``data.preprocess.column`` say, and whether it is a list."""
+    for key, value in preprocess.settings.items():
+        listed = isinstance(value, list | tuple)
+        if value == column or (listed and column in value):
+            return f"data.preprocess.{key}", listed
+    return "data.preprocess", False
+
+
+def refuse_lacking(preprocess: Preprocessor, features: Sequence[str] | None) -> None:
     """Refuse features that leave out what a preprocessor takes.
 
     Raises:
         ConfigError: Names the columns.
     """
-    lacking = [name for name in columns or () if features is not None and name not in features]
-    if lacking:
-        raise ConfigError(
-            f"data.preprocess takes {', '.join(lacking)}, which data.features leaves out.",
-            where="data.features, data.preprocess",
-            mend="leave data.features out, or add them",
-        )
+    columns = preprocess.columns or ()
+    lacking = [name for name in columns if features is not None and name not in features]
+    if not lacking or features is None:
+        return
+    setting, listed = setting_of(preprocess, lacking[0])
+    others = [name for name in features if name not in columns]
+    instead = others[0] if len(others) == 1 else "NAME"
+    raise ConfigError(
+        f"data.preprocess takes {', '.join(lacking)}, which data.features leaves out.",
+        where=f"data.features, {setting}",
+        mend=f"leave data.features out and set {setting}={f'[{instead}]' if listed else instead} "
+        "where the column has another name, or add what is left out",
+    )
 
 
 def as_text(values: Column) -> Column:

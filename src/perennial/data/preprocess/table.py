@@ -132,7 +132,7 @@ class Table:
         return found | {name: values for name, values in features.items() if name not in own}
 
     def notes(self, features: Features, *, name: str) -> list[str]:
-        """Rows with gaps in a number, or with a category that the vocabulary lacks."""
+        """Rows with gaps, or with a category that the vocabulary lacks."""
         told = []
         for column in self._numbers:
             if gaps := int(np.isnan(features[column]).sum()):
@@ -140,6 +140,8 @@ class Table:
         rare = "" if self.minimum_rows == 1 else f", or in fewer than {self.minimum_rows} rows,"
         for column in self._vocabularies:
             values = as_text(features[column])
+            if gaps := int((values == "").sum()):
+                told.append(f"{name}: {gaps} rows without {column}, unknown to the model")
             lacking = (self._position(column, values) == UNKNOWN) & (values != "")
             if count := int(lacking.sum()):
                 told.append(f"{name}: {count} rows with a {column} never seen{rare} in founding")
