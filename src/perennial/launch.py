@@ -204,8 +204,10 @@ def found_job(config: dict[str, Any]) -> str:
 def _check(config: Mapping[str, Any]) -> None:
     from perennial.models.adapter import Adapter
     from perennial.training.optimizer import Grouped
+    from perennial.training.ranks import refuse_a_launcher
 
     check_types(config)
+    refuse_a_launcher(ranks=1)  # before a row is read; `fit` asks again for itself
     if config.get("sweep") is not None:
         raise ConfigError(
             "sweep is for many runs, and this is one.",
@@ -353,9 +355,10 @@ def _called(node: Mapping[str, Any], others: Mapping[str, Any]) -> Any:
 
 
 def evaluate_job(config: dict[str, Any]) -> None:
-    """Score a version on every row of ``data.new`` and print a table."""
+    """Score a version on every row of ``data.new`` and print a table; a tracker gets it too."""
     from perennial.steps.collect import Data
     from perennial.steps.evaluate import evaluate
+    from perennial.tracking.evaluation import evaluated
 
     if "@" in str(config["model_name"]):
         raise ConfigError(
@@ -363,18 +366,23 @@ def evaluate_job(config: dict[str, Any]) -> None:
             where="model_name",
             mend=f"write ref={config['model_name']}",
         )
-    for group in ("task", "registry"):
+    for group in ("task", "registry", "tracking"):
         check_node(config[group], where=group)
     data = {key: _source(value, key) for key, value in config["data"].items()}
-    evaluate(
-        registry=build(config["registry"], where="registry"),
-        ref=str(config["ref"]),
-        data=Data(**data),
-        allow=[str(target) for target in config["allow"]],
-        task=build(config["task"], where="task"),
-        accelerator=str(config["accelerator"]),
-        console=Console(),
-    )
+    registry: Registry = build(config["registry"], where="registry")
+    version = registry.version(str(config["ref"]))
+    with evaluated(
+        build(config["tracking"], where="tracking"), version, config=config, folder=Path()
+    ) as told:
+        told |= evaluate(
+            registry=registry,
+            ref=version.id,
+            data=Data(**data),
+            allow=[str(target) for target in config["allow"]],
+            task=build(config["task"], where="task"),
+            accelerator=str(config["accelerator"]),
+            console=Console(),
+        )
 
 
 def check_job(config: dict[str, Any]) -> int:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -131,6 +135,92 @@ trainer.fit(Module(), torch.utils.data.DataLoader(torch.ones(8, 2), batch_size=2
 """
 
 
+FIT = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+from pathlib import Path
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import nn
+from perennial.data.datamodule import CycleData
+from perennial.data.rows import Rows
+from perennial.tasks.classification import Classification
+from perennial.training import trainer
+from perennial.training.fit import fit
+from perennial.training.settings import Training
+
+folder = sys.argv[1]
+rank = int(os.environ.get("LOCAL_RANK", 0))
+two = pl.Trainer
+trainer.pl.Trainer = lambda **given: two(**given | {"devices": 2, "strategy": "ddp"})
+
+
+class Module(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.layer(x)
+
+    def training_step(self, batch, index):
+        open(f"{folder}/stepped-{rank}", "w").close()
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def rows(name):
+    x = np.random.default_rng(0).normal(size=(8, 2))
+    ids = np.array([f"{name}-{i}" for i in range(8)])
+    return Rows(features={"x": x.astype(np.float32)}, label=(x[:, 0] > 0).astype(np.int64), id=ids,
+                content=ids, cluster=ids)
+
+
+data = CycleData(
+    new=rows("new"), history=rows("old"), new_validation=rows("v"), history_validation=rows("w"),
+    batch_size=4, new_fraction=None, form="tuple", label="label", seed=0,
+)
+module = Module()
+fit(
+    module=module, model=module, task=Classification(), data=data, methods=[],
+    training=Training(max_steps=2, validate_every=2, accelerator="cpu", keep="last"),
+    folder=Path(f"{folder}/work-{rank}"),
+    configuration={"seed": 0, "optimizer": {"lr": 0.3 if rank else 0.1}},
+)
+"""
+
+
+def test_a_fit_compares_the_settings_of_its_ranks(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FIT)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert "optimizer.lr is 0.1 on rank 0, 0.3 on rank 1" in done.stderr, done.stderr[-3000:]
+    assert (done.returncode, list(tmp_path.glob("stepped-*"))) == (1, [])
+
+
+def test_ranks_of_a_launcher_do_not_train_apart(
+    run: Callable[..., dict[str, Any]], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = run("trainer.max_steps=4")
+    assert (done["status"], done["exit_code"], done["error"]["where"]) == (
+        "failed",
+        1,
+        "WORLD_SIZE",
+    )
+    assert "A launcher started 2 ranks" in done["error"]["what"]
+    assert not home.exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")  # as a launcher with one rank says
+    assert run("trainer.max_steps=4", "trainer.validate_every=2")["status"] != "failed"
+
+
 @pytest.mark.parametrize(("other", "trains"), [("0.1", True), ("0.3", False)])
 def test_ranks_that_were_given_different_settings_do_not_train(
     other: str, trains: bool, tmp_path: Path
@@ -148,3 +238,17 @@ def test_ranks_that_were_given_different_settings_do_not_train(
     refused = "optimizer.lr is 0.1 on rank 0, 0.3 on rank 1"
     assert (refused in done.stderr) is not trains
     assert "seed is" not in done.stderr
+
+
+def test_many_settings_that_differ_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from perennial.errors import ConfigError
+    from perennial.training import ranks
+
+    other = json.dumps({f"s{i}": 1 for i in range(7)})
+    monkeypatch.setattr(ranks, "_of_all_ranks", lambda text: [text, other])
+    callback = ranks.SameConfiguration({f"s{i}": 0 for i in range(7)})
+    trainer: Any = SimpleNamespace(world_size=2)
+    with pytest.raises(ConfigError, match=r"s4 is 0 on rank 0, 1 on rank 1; and 2 more\.") as told:
+        callback.setup(trainer, cast(Any, None), "fit")
+    assert "s5" not in told.value.what
+    callback.setup(trainer, cast(Any, None), "validate")  # asked once, where training starts

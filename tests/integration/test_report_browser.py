@@ -1,4 +1,4 @@
-"""Report and comparison in a real browser: nothing fetched, nothing overflows, all drawn."""
+"""Report, comparison and sweep in a real browser: nothing fetched, nothing overflows, all drawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 
 from perennial.reporting.compare import render_comparison
+from perennial.reporting.sweep import headline, render_sweep
 from perennial.reporting.verdict import title
+from perennial.sweeping.settings import Sweep
+from perennial.sweeping.space import Parameter
+from perennial.sweeping.study import Ended
+from perennial.sweeping.summary import summary
+from perennial.sweeping.trial import Outcome
 from perennial.tracking.compare.settings import short
 from perennial.tracking.compare.table import compare_runs
 from support.compared import make_run
@@ -115,3 +121,40 @@ def test_a_comparison_fits_a_phone_and_a_desk(tmp_path: Path) -> None:
         assert (seen["empty"], seen["outside"], seen["unnamed"], seen["outgrown"]) == (0, 0, 0, 0)
         assert seen["drawings"] == 1 + 24 + 24  # points, curves, costs
         assert seen["heading"] == "58 runs of m"
+
+
+def swept() -> dict[str, Any]:
+    """A sweep over two settings with long names: 30 trials that ended well, one that failed."""
+    stood = {"new": 0.1, "history": 0.9, "combined": 0.5}
+    names = ("method.replay.new_fraction", "optimizer.lr")
+    ended = []
+    for number in range(30):
+        new, history = 0.5 + number / 100, 0.95 - (number % 7) / 50
+        scores = {"new": new, "history": history, "combined": (new + history) / 2}
+        outcome = Outcome(
+            state="finished", scores=scores, champion=stood, candidate=f"digits@{number + 2}"
+        )
+        ended.append(Ended(number, {names[0]: number / 40 + 0.01, names[1]: 1e-3}, outcome))
+    reason = "Training diverged at " + "a/very/long/folder/" * 12
+    ended.append(Ended(30, dict.fromkeys(names, 0.5), Outcome(state="failed", reason=reason)))
+    return summary(
+        name="digits-1",
+        model="digits",
+        champion="digits@1",
+        ended=ended,
+        space=[Parameter(name=name, low=1e-3, high=1.0) for name in names],
+        settings=Sweep(),
+        command="perennial train " + "trainer.max_steps=1000 " * 8,
+        command_of=lambda params: f"perennial train {params}",
+    )
+
+
+def test_a_sweep_fits_a_phone_and_a_desk(tmp_path: Path) -> None:
+    page = tmp_path / "sweep.html"
+    page.write_text(render_sweep(swept()))
+    for width in (320, 1200):
+        seen = look(page, width, tmp_path)
+        assert seen["overflow"] <= seen["width"] <= width
+        assert (seen["empty"], seen["outside"], seen["outgrown"]) == (0, 0, 0)
+        assert seen["drawings"] >= 3  # the frontier and each setting's effect
+        assert seen["heading"] == headline(swept())

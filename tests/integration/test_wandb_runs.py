@@ -232,3 +232,53 @@ def test_registry_sync_without_key_or_network_says_so(undecided: Path) -> None:
     assert "wandb login" in call(undecided, *VERB, code=1)
     gone = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "k" * 40}
     assert "check the network" in call(undecided, *VERB, code=1, **gone)
+
+
+def test_each_job_of_many_is_a_run_of_its_own(tmp_path: Path) -> None:
+    with WandbServer() as server:
+        call(
+            tmp_path, str(ROOT / "train.py"), "-m", *SETTINGS, "seed=0,1,2",
+            f"hydra.sweep.dir={tmp_path / 'many'}", **key(server),
+        )  # fmt: skip
+        results = [json.loads(p.read_text()) for p in tmp_path.glob("many/*/result.json")]
+        own = {one["tracking"]["run_id"]: one for one in results}
+        assert len(own) == len(results) == 3
+        assert set(server.runs) == set(own)
+        for run, result in own.items():
+            assert server.config(run)["seed"] in (0, 1, 2)
+            assert server.summary(run)["candidate/id"] == result["candidate"]["id"]
+            assert server.summary(run)["decision/applied"] is False
+            assert server.runs[run]["jobType"] == "trial"
+            steps = [one["trainer/global_step"] for one in server.history(run)]
+            assert max(steps) <= 60  # none goes on in the run before it
+            assert server.exit_codes[run] == 0
+        assert {server.config(run)["seed"] for run in own} == {0, 1, 2}
+        assert len({result["candidate"]["id"] for result in results}) == 3
+
+
+def test_an_evaluation_is_a_run_that_used_the_version(undecided: Path) -> None:
+    with WandbServer() as server:
+        told = call(
+            undecided, "-c", CLI, "evaluate", "tracking=wandb", "ref=digits@2", "accelerator=cpu",
+            **key(server),
+        )  # fmt: skip
+        (run,) = server.runs
+        assert server.runs[run]["jobType"] == "evaluate"
+        assert (server.runs[run]["groupName"], server.runs[run]["tags"]) == ("digits", ["evaluate"])
+        found = server.summary(run)
+        check_documented(set(found), documented("Of an evaluation"))
+        assert found["evaluation/version"] == "digits@2"
+        parts = [found[f"evaluation/{p}/n"] for p in ("trained_on", "never_trained_on")]
+        assert found["evaluation/all/n"] == sum(parts) > 0
+        printed = re.search(r"^all\s+[\d,]+\s+([\d.]+)%", told, re.MULTILINE)
+        assert printed is not None, told
+        shown = 100 * found["evaluation/all/accuracy"]
+        assert shown == pytest.approx(float(printed[1]), abs=0.051)
+        assert [name for name, _ in server.versions(server.used[run])] == ["digits"]
+        assert server.exit_codes[run] == 0
+        # nothing to score: the run has failed
+        call(
+            undecided, "-c", CLI, "evaluate", "tracking=wandb", "data=files",
+            "data.new=nowhere.csv", "data.label=x", code=30, **key(server),
+        )  # fmt: skip
+        assert sorted(server.exit_codes.values()) == [0, 1]

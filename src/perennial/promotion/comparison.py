@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perennial import statistics
 from perennial.errors import EvaluationError
@@ -104,11 +106,11 @@ def compare(
     """
     champion, candidate = report.champion.score[mask], report.candidate.score[mask]
     difference, cluster, n = candidate - champion, report.cluster[mask], int(mask.sum())
-    clusters = len(np.unique(cluster))
-    zero_one = bool(np.isin(np.concatenate([champion, candidate]), (0.0, 1.0)).all())
-    if zero_one and clusters == n and weight is None:
-        b, c = int((difference > 0).sum()), int((difference < 0).sum())
+    counts = discordant(champion, candidate, cluster) if weight is None else None
+    if counts is not None:
+        b, c = counts
         return _counted(b, c, n, rows=n, estimate=(b - c) / n, alpha=alpha, threshold=threshold)
+    clusters = len(np.unique(cluster))
     if clusters < 2:
         raise EvaluationError(
             "All rows of a holdout are in one group: nothing can be tested on them.",
@@ -116,7 +118,7 @@ def compare(
             mend="hold out rows of several groups",
         )
     # models that nowhere differ are counted: a mean without spread would know no uncertainty
-    if zero_one or not difference.any():
+    if (_zero_one(champion) and _zero_one(candidate)) or not difference.any():
         return _dependent(difference, cluster, weight, alpha, threshold)
     found = statistics.mean_difference(
         difference, cluster, weight=weight, alpha=alpha, threshold=threshold
@@ -133,6 +135,26 @@ def compare(
         error=found.error,
         skewness=found.skewness,
     )
+
+
+def discordant(before: Floats, after: Floats, cluster: npt.NDArray[Any]) -> tuple[int, int] | None:
+    """Rows that only ``after`` gets right and that only ``before`` does, of independent 0/1 scores.
+
+    Args:
+        before: Scores (N,).
+        after: Likewise, of the same rows.
+        cluster: Rows with one value (N,) are dependent.
+
+    Returns:
+        Both counts; None where scores are others than 0 and 1 or any two rows are dependent.
+    """
+    if not (_zero_one(before) and _zero_one(after) and len(np.unique(cluster)) == len(cluster)):
+        return None
+    return int((after > before).sum()), int((after < before).sum())
+
+
+def _zero_one(score: Floats) -> bool:
+    return bool(((score == 0) | (score == 1)).all())
 
 
 def _dependent(

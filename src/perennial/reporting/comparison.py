@@ -17,7 +17,7 @@ from perennial.reporting.layout import paragraph
 
 PARTS = ("new", "history")
 # on a terminal
-ROWS, SETTINGS, UNREAD, WIDE = 60, 8, 12, 24
+ROWS, SETTINGS, UNREAD, WIDE, ROUNDED = 60, 8, 12, 24, 8
 
 
 class Compared(Protocol):
@@ -148,6 +148,8 @@ def shown_setting(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     text = str(value)
+    if isinstance(value, float) and len(text) > ROUNDED:  # --json has it whole
+        text = f"{value:.4g}"
     if key.endswith("_target_"):  # a constructor is known by its last name
         text = text.rsplit(".", 1)[-1]
     return text if len(text) <= WIDE else f"…{text[1 - WIDE :]}"

@@ -33,7 +33,7 @@ from perennial.training.callbacks import (
     ResumePoint,
 )
 from perennial.training.optimization import refuse_manual, told_plainly
-from perennial.training.ranks import SameConfiguration
+from perennial.training.ranks import SameConfiguration, refuse_a_launcher
 from perennial.training.settings import Training
 from perennial.training.trainer import build_trainer
 from perennial.training.tuning import read_tuned, tune
@@ -127,7 +127,8 @@ def fit(
 
     Raises:
         ConfigError: Something needs validation rows, and there are none; or the module's optimizer,
-            schedule or loss is none that can be trained with, see `OptimizerCheck`.
+            schedule or loss is none that can be trained with, see `OptimizerCheck`; or ranks were
+            given different settings, or a launcher started others than train together here.
         TrainingError: Training diverged, or a stored file is damaged.
         Pruned: The limits rule the trial out.
     """
@@ -181,6 +182,7 @@ def fit(
         ],
         validates=len(data.validation_loader) > 0,
     )
+    refuse_a_launcher(ranks=trainer.world_size)
     device = trainer.strategy.root_device
     data.settle(device, rank=trainer.global_rank, ranks=trainer.world_size)
     started = time.monotonic()

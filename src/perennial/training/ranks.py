@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,29 @@ class SameConfiguration(pl.Callback):
             digests = _of_all_ranks(hashlib.sha256(self._text.encode()).hexdigest())
             if len(set(digests)) > 1:
                 raise _refusal([json.loads(text) for text in _of_all_ranks(self._text)])
+
+
+def refuse_a_launcher(*, ranks: int) -> None:
+    """Refuse to train where a launcher started more ranks than this fit joins.
+
+    Each would run the whole cycle by itself, on all rows, and decide on a candidate of its own.
+
+    Args:
+        ranks: Processes that train together here.
+
+    Raises:
+        ConfigError: ``WORLD_SIZE``, which launchers of torch.distributed set, says another number.
+    """
+    started = os.environ.get("WORLD_SIZE", "1")
+    if started in ("1", str(ranks)):
+        return
+    raise ConfigError(
+        f"A launcher started {started} ranks of this command (WORLD_SIZE={started}), and a cycle "
+        f"trains in {ranks}: they would train apart, without a word to each other.",
+        where="WORLD_SIZE",
+        mend="start it without torchrun or its like, as plain perennial train; side by side on "
+        "many devices run trials of a sweep, each on a device of its own",
+    )
 
 
 def differences(configurations: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -119,3 +119,12 @@ def test_an_axis_never_blows_up_a_point() -> None:
     assert narrow.high - narrow.low == pytest.approx(0.05)
     assert axis([0.5, 1.0], unit="points").high <= 1.02
     assert axis([2.0, 2.0], unit="").low < 2.0
+
+
+def test_of_many_that_cannot_be_compared_some_are_printed_and_the_rest_counted() -> None:
+    torn = [Unread(f"runs/torn-{i}", "no result.json") for i in range(14)]
+    told = printed(compare_runs([make_run(2)], torn))
+    assert "Nothing to compare in 14 more:" in told
+    assert [f"torn-{i} " in told for i in range(14)] == [True] * 12 + [False] * 2
+    assert "and 2 more, in --json" in told
+    assert "more, in --json" not in printed(compare_runs([make_run(2)], torn[:12]))

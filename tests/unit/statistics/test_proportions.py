@@ -157,3 +157,12 @@ def test_bounds_of_a_share_between_whole_numbers() -> None:
     assert 0 < low < 2.5 / 60.5 < high < 1
     assert low == pytest.approx(stats.beta.ppf(0.05, 2.5, 59))
     assert high == pytest.approx(stats.beta.ppf(0.95, 3.5, 58))
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.0125])
+def test_many_tango_intervals_are_those_of_each_table(alpha: float) -> None:
+    ends = [(20, 0, 20), (0, 20, 20), (0, 0, 20), (1, 0, 1), (0, 1, 1), (2.5, 1.25, 17.5)]
+    tables = [*TABLES, *ends, (3000, 2990, 100_000)]
+    low, high = statistics.tango_intervals(*np.array(tables, dtype=float).T, alpha=alpha)
+    each = np.array([statistics.tango_interval(*table, alpha=alpha) for table in tables])
+    np.testing.assert_allclose(np.stack([low, high], axis=1), each, rtol=0, atol=1e-10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,28 +12,13 @@ from typing import Any
 
 import yaml
 
-from perennial.errors import ConfigError
+from perennial.errors import ConfigError, first_line
 from perennial.tracking.compare.runs import Run, Unread, same
+from perennial.tracking.compare.shape import tame, wrong
 from perennial.tracking.compare.values import leaves, resolved
 
 RESULT = "result.json"
 CONFIG = Path(".hydra") / "config.yaml"
-_NEEDED = (
-    "status",
-    "created",
-    "cycle_id",
-    "model_name",
-    "champion",
-    "candidate",
-    "trigger",
-    "task",
-    "metrics",
-    "decision",
-    "cost",
-    "data",
-    "error",
-)
-_COSTS = ("wall_seconds", "optimizer_steps", "train_rows", "peak_memory_bytes")
 # the C loader is twenty times faster, and as safe
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -51,14 +37,27 @@ def read(folder: Path) -> Run | Unread:
     """A run folder without its configuration, or why there is nothing to compare in it."""
     name = same(folder)
     try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        text = (folder / RESULT).read_text(encoding="utf-8")
     except FileNotFoundError:
         return Unread(name, f"no {RESULT}: it was killed, or runs still")
     except (OSError, ValueError) as error:
-        return Unread(name, f"{RESULT} cannot be read: {error}")
-    if (odd := _odd(result)) is not None:
-        return Unread(name, f"{RESULT} is not one of this version: {odd}")
-    return Run(name, result)
+        return Unread(name, f"{RESULT} cannot be read: {first_line(error)}")
+    found = parsed(text)
+    return Unread(name, f"{RESULT} {found}") if isinstance(found, str) else Run(name, found)
+
+
+def parsed(text: str) -> dict[str, Any] | str:
+    """A result as it was written, or what is wrong with it, in words that follow its name."""
+    try:
+        result = json.loads(text)
+    except RecursionError:
+        return "cannot be read: it is nested too deep"
+    except ValueError as error:
+        return f"cannot be read: {error}"
+    if (odd := wrong(result)) is not None:
+        return f"is damaged, or of another release: {odd}"
+    checked: dict[str, Any] = result
+    return checked
 
 
 def configuration(folder: Path, *, without: Sequence[str]) -> Mapping[str, Any] | None:
@@ -71,11 +70,12 @@ def configuration(folder: Path, *, without: Sequence[str]) -> Mapping[str, Any] 
     path = folder / CONFIG
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not tame(value):
         return None
-    return resolved(leaves({k: v for k, v in value.items() if k not in without}))
+    flat = resolved(leaves({k: v for k, v in value.items() if k not in without}))
+    return {key: _plain(one) for key, one in flat.items()}
 
 
 def given(path: Path) -> list[Path]:
@@ -102,38 +102,14 @@ def given(path: Path) -> list[Path]:
     return found
 
 
-def _odd(result: Any) -> str | None:
-    """The first thing about it that a result does not have."""
-    if not isinstance(result, dict):
-        return "it is no mapping"
-    if missing := [key for key in _NEEDED if key not in result]:
-        return f"there is no {missing[0]}"
-    for key in ("metrics", "decision", "task", "champion", "candidate", "cost", "error", "data"):
-        if not isinstance(result[key], dict | None):
-            return f"{key} is no mapping"
-    charged = (result["decision"] or {"charge": {}}).get("charge")
-    if not isinstance(charged, dict):
-        return "its decision was charged nothing"
-    if not result["metrics"]:
-        return None
-    lacking = [key for key in ("task", "decision", "candidate", "cost") if not result[key]]
-    return f"there are metrics without a {lacking[0]}" if lacking else _odd_numbers(result)
-
-
-def _odd_numbers(result: Mapping[str, Any]) -> str | None:
-    """Likewise, in what is computed with."""
-    candidate = result["metrics"].get("candidate")
-    if not isinstance(candidate, dict):
-        return "metrics hold no candidate"
-    measured = [values for who in result["metrics"].values() if who for values in who.values()]
-    if not all(isinstance(values, dict) for values in measured):
-        return "metrics are no mappings"
-    numbers = [value for values in measured for value in values.values()]
-    if not all(isinstance(value, int | float | None) for value in numbers):
-        return "a metric is no number"
-    if not all(isinstance(result["cost"].get(key), int | float) for key in _COSTS):
-        return "a cost is no number"
-    return None
+def _plain(value: Any) -> Any:
+    """A setting as JSON knows it: YAML has dates and infinities too."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    known = value is None or isinstance(value, str | int)
+    return value if known or (isinstance(value, float) and math.isfinite(value)) else str(value)
 
 
 def is_version_like(argument: str) -> bool:

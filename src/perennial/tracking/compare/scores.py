@@ -5,6 +5,7 @@ Shapes: N rows of one run's holdouts, M rows that two runs share.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from perennial import statistics
 from perennial.errors import EvaluationError
-from perennial.promotion.comparison import compare
+from perennial.promotion.comparison import compare, discordant
 from perennial.promotion.predictions import Scores
 from perennial.types import EvaluationReport, Predictions
 
@@ -57,7 +58,7 @@ def level(score: Floats, cluster: npt.NDArray[np.int64]) -> Estimate:
     """
     mean, n = float(score.mean()), len(score)
     clusters = int(np.count_nonzero(np.bincount(cluster)))
-    if np.isin(score, (0.0, 1.0)).all():
+    if ((score == 0) | (score == 1)).all():
         k, rows = float(score.sum()), float(n)
         if clusters < n:
             k, _, rows = statistics.effective_counts(score, cluster)
@@ -140,19 +141,50 @@ def join(before: Scores, after: Scores) -> Shared | None:
     )
 
 
-def differences(shared: Shared) -> dict[str, Estimate]:
-    """Paired differences, after minus before, on new rows and on history, where there are any."""
-    masks = {"new": shared.is_new, "history": ~shared.is_new}
-    found = {part: _difference(shared, mask) for part, mask in masks.items() if mask.any()}
-    return {part: one for part, one in found.items() if one is not None}
+def differences(shared: Sequence[Shared]) -> list[dict[str, Estimate]]:
+    """Paired differences, after minus before, on new rows and on history, where there are any.
+
+    Counts of independent 0/1 scores get their bounds all at once: one search for many runs.
+    """
+    masks = [{"new": one.is_new, "history": ~one.is_new} for one in shared]
+    kept = [
+        (place, part, mask)
+        for place, parts in enumerate(masks)
+        for part, mask in parts.items()
+        if mask.any()
+    ]
+    pairs = [_picked(shared[place], mask) for place, _, mask in kept]
+    counts = [discordant(one.before, one.after, one.cluster) for one in pairs]
+    tables = [
+        (*one, len(pair.after)) for one, pair in zip(counts, pairs, strict=True) if one is not None
+    ]
+    b, c, n = np.array(tables, dtype=np.float64).reshape(-1, 3).T
+    bounds = zip(*statistics.tango_intervals(b, c, n, alpha=ALPHA), strict=True)
+    found: list[dict[str, Estimate]] = [{} for _ in shared]
+    for (place, part, _), pair, one in zip(kept, pairs, counts, strict=True):
+        if one is None:
+            found[place][part] = _difference(pair)
+            continue
+        low, high = next(bounds)
+        rows = len(pair.after)
+        found[place][part] = Estimate((one[0] - one[1]) / rows, rows, (float(low), float(high)))
+    return found
 
 
-def _difference(shared: Shared, mask: Booleans) -> Estimate | None:
+def _picked(shared: Shared, mask: Booleans) -> Shared:
+    return Shared(
+        shared.before[mask], shared.after[mask], shared.cluster[mask], shared.is_new[mask]
+    )
+
+
+def _difference(shared: Shared) -> Estimate:
+    """Of scores that are not counted, as the gate compares them."""
+    every = np.ones(len(shared.after), dtype=np.bool_)
     try:
-        found = compare(_report(shared), mask, ALPHA, threshold=0.0)
+        found = compare(_report(shared), every, ALPHA, threshold=0.0)
     except EvaluationError:  # all rows are one group: nothing is known of its spread
-        change = shared.after[mask] - shared.before[mask]
-        return Estimate(float(change.mean()), int(mask.sum()))
+        change = shared.after - shared.before
+        return Estimate(float(change.mean()), len(change))
     return Estimate(found.estimate, found.rows, found.interval)
 
 

@@ -12,7 +12,7 @@ from perennial.promotion.predictions import ROWS, Scores, read_scores
 from perennial.tracking.compare import scores as scoring
 from perennial.tracking.compare.notes import notes
 from perennial.tracking.compare.runs import FOUNDED, Run, Unread
-from perennial.tracking.compare.scores import PARTS, Estimate
+from perennial.tracking.compare.scores import PARTS, Estimate, Shared
 from perennial.tracking.compare.settings import differing
 from perennial.tracking.compare.values import meant, of_run
 from perennial.tracking.compare.where import parse
@@ -135,7 +135,7 @@ def compare_runs(
     shown = [row for row in ordered if _has_place(row.run)]
     blank = [_without_scores(row.run) for row in ordered if not _has_place(row.run)]
     reference = against or next((row.run for row in shown if row.levels), None)
-    pairs = [_paired(row.run, reference, score, stored) for row in shown]
+    pairs = _pairs([row.run for row in shown], reference, score, stored)
     configs = differing([row.run.config or {} for row in shown if row.run.config is not None])
     told = iter(configs)
     rows = [
@@ -187,23 +187,29 @@ def _levels(
     return found
 
 
-def _paired(
-    run: Run, other: Run | None, score: Score | None, stored: _Stored
-) -> dict[str, Estimate]:
-    """The difference from another run, where both were scored on the same rows."""
-    if other is None or other is run or score is None or not score.own:
-        return {}
+def _pairs(
+    runs: Sequence[Run], other: Run | None, score: Score | None, stored: _Stored
+) -> list[dict[str, Estimate]]:
+    """Each run's difference from another one, empty where they were scored on no row together."""
+    if other is None or score is None or not score.own:
+        return [{} for _ in runs]
+    shared = [None if run is other else _shared(run, other, stored) for run in runs]
+    found = iter(scoring.differences([one for one in shared if one is not None]))
+    return [{} if one is None else next(found) for one in shared]
+
+
+def _shared(run: Run, other: Run, stored: _Stored) -> Shared | None:
+    """Another run and this one on the rows that both were scored on."""
     mine, theirs = stored.of(run), stored.of(other)
     # ids of versions name the same only within one registry
     together = run.version is not None and other.version is not None
     if mine is not None and together and run.champion == other.candidate:
-        return scoring.differences(scoring.own(mine))
+        return scoring.own(mine)
     if theirs is not None and together and other.champion == run.candidate:
-        return scoring.differences(scoring.own(theirs, reverse=True))
+        return scoring.own(theirs, reverse=True)
     if mine is None or theirs is None:
-        return {}
-    shared = scoring.join(theirs, mine)
-    return {} if shared is None else scoring.differences(shared)
+        return None
+    return scoring.join(theirs, mine)
 
 
 def _order(
@@ -218,7 +224,7 @@ def _order(
     descending = score is None or score.higher
     if sort is not None and values:
         key = meant(sort, {name for one in values for name in one})
-        found = [one.get(key) for one in values]
+        found = [_sortable(one.get(key)) for one in values]
         texts = [value for value in found if isinstance(value, str)]
         if texts and len(texts) < sum(value is not None for value in found):
             raise ConfigError(
@@ -230,6 +236,11 @@ def _order(
     known = [i for i, value in enumerate(found) if value is not None]
     known.sort(key=lambda i: found[i], reverse=descending != reverse)
     return known + [i for i, value in enumerate(found) if value is None]
+
+
+def _sortable(value: Any) -> Any:
+    """Lists and empty mappings have no order among numbers: they are sorted as they are written."""
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def _has_place(run: Run) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from perennial.errors import PerennialError
 from perennial.promotion.records import CycleRecord, Version
 from perennial.promotion.registry import Registry
-from perennial.tracking.compare.folders import RESULT
+from perennial.tracking.compare.folders import RESULT, parsed
 from perennial.tracking.compare.runs import Run, Unread, founder
 from perennial.tracking.compare.values import leaves
 
@@ -55,11 +54,13 @@ def as_run(version: Version, lineages: Lineages) -> Run | Unread:
     if RESULT not in version.files:
         return replace(founder(version), config=config or None, record=record)
     try:
-        result = json.loads(version.read_text(RESULT))
-    except (PerennialError, ValueError) as error:
+        found = parsed(version.read_text(RESULT))
+    except (PerennialError, UnicodeDecodeError) as error:
         what = error.what if isinstance(error, PerennialError) else str(error)
         return Unread(version.id, f"its {RESULT} cannot be read: {what}")
-    return Run(version.id, result, config=config or None, version=version, record=record)
+    if isinstance(found, str):
+        return Unread(version.id, f"its {RESULT} {found}")
+    return Run(version.id, found, config=config or None, version=version, record=record)
 
 
 def with_version(run: Run, lineages: Lineages) -> Run:

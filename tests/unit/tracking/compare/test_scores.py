@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from perennial import statistics
 from perennial.promotion.predictions import Scores
 from perennial.tracking.compare.scores import differences, join, level, levels, own, share
 
@@ -88,11 +89,11 @@ def test_a_symmetric_mean_has_the_bounds_of_students_t() -> None:
 def test_a_paired_difference_has_the_bounds_of_a_score_test() -> None:
     before = np.array([1.0] * 140 + [0.0] * 30 + [1.0] * 12 + [0.0] * 18)
     after = np.array([1.0] * 140 + [1.0] * 30 + [0.0] * 12 + [0.0] * 18)
-    found = differences(own(scores(after, before)))["new"]
+    found = differences([own(scores(after, before))])[0]["new"]
     low, high = tango_by_search(30, 12, 200, stats.norm.isf(0.05))
     assert found.value == pytest.approx(18 / 200)
     assert found.interval == pytest.approx((low, high), abs=0.003)
-    turned = differences(own(scores(after, before), reverse=True))["new"]
+    turned = differences([own(scores(after, before), reverse=True)])[0]["new"]
     assert turned.value == -found.value
     assert turned.interval == pytest.approx((-found.interval[1], -found.interval[0]))
 
@@ -104,13 +105,13 @@ def test_rows_are_joined_by_id_whatever_their_order() -> None:
     shuffled = scores(two[kept], ids=[f"r{i}" for i in kept])
     shared = join(scores(one), shuffled)
     assert shared is not None
-    expected = differences(own(scores(two[kept], one[kept])))
-    assert differences(shared) == expected
+    expected = differences([own(scores(two[kept], one[kept]))])[0]
+    assert differences([shared])[0] == expected
     assert expected["new"].n == 250
     # of two that share all, the plain difference
     whole = join(scores(one), scores(two))
     assert whole is not None
-    assert differences(whole)["new"].value == pytest.approx(two.mean() - one.mean())
+    assert differences([whole])[0]["new"].value == pytest.approx(two.mean() - one.mean())
 
 
 def test_rows_are_new_where_they_were_new_to_both() -> None:
@@ -119,7 +120,10 @@ def test_rows_are_new_where_they_were_new_to_both() -> None:
     shared = join(scores(coins(6, 100, 0.5), new=first), scores(coins(7, 100, 0.5), new=second))
     assert shared is not None
     assert (shared.is_new == (first & second)).all()
-    assert {part: one.n for part, one in differences(shared).items()} == {"new": 30, "history": 70}
+    assert {part: one.n for part, one in differences([shared])[0].items()} == {
+        "new": 30,
+        "history": 70,
+    }
     assert {
         part: one.n
         for part, one in levels(scores(coins(6, 100, 0.5), new=first), "candidate").items()
@@ -142,6 +146,39 @@ def test_what_are_not_the_same_rows_is_not_paired() -> None:
 def test_of_one_group_the_difference_has_no_bounds() -> None:
     before, after = coins(9, 40, 0.5), coins(10, 40, 0.9)
     shared = own(replace(scores(after, before), cluster=np.zeros(40, dtype=np.int64)))
-    found = differences(shared)["new"]
+    found = differences([shared])[0]["new"]
     assert found.value == pytest.approx(after.mean() - before.mean())
     assert found.interval is None
+
+
+def test_dependent_rows_of_two_cycles_have_the_bounds_of_their_groups() -> None:
+    before, after = coins(11, 60, 0.6).repeat(5), coins(12, 60, 0.8).repeat(5)
+    order = np.random.default_rng(13).permutation(300)
+    group = np.arange(60).repeat(5)
+    ids = [f"r{i}" for i in order]
+    later = replace(scores(after[order], ids=ids), cluster=group[order])
+    shared = join(scores(before), later)
+    assert shared is not None
+    assert (shared.cluster == group[order]).all()
+    grouped = differences([shared])[0]["new"]
+    alone = differences([own(scores(after[::5], before[::5]))])[0]["new"]
+    single = differences([replace(shared, cluster=np.arange(300))])[0]["new"]
+    assert grouped.value == pytest.approx(alone.value) == pytest.approx(single.value)
+    assert np.ptp(grouped.interval) == pytest.approx(np.ptp(alone.interval), rel=0.1)
+    assert np.ptp(single.interval) < 0.6 * np.ptp(grouped.interval)
+
+
+def test_many_differences_at_once_are_those_of_each() -> None:
+    new = np.arange(80) < 30
+    both = own(scores(coins(14, 80, 0.8), coins(15, 80, 0.6), new=new))
+    numbers = own(scores(np.linspace(0, 1, 80), np.linspace(0.2, 0.9, 80)))
+    old = own(scores(coins(16, 80, 0.8), coins(17, 80, 0.6), new=~np.ones(80, dtype=bool)))
+    found = differences([both, numbers, old])
+    assert [list(one) for one in found] == [["new", "history"], ["new"], ["history"]]
+    assert found == [differences([one])[0] for one in (both, numbers, old)]
+    for part, mask in (("new", new), ("history", ~new)):
+        b = int((both.after[mask] > both.before[mask]).sum())
+        c = int((both.after[mask] < both.before[mask]).sum())
+        expected = statistics.tango_interval(b, c, int(mask.sum()), alpha=0.05)
+        assert found[0][part].interval == pytest.approx(expected, abs=1e-9)
+    assert differences([]) == []

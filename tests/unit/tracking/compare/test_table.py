@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from perennial.errors import ConfigError
+from perennial.promotion import predictions
 from perennial.tracking.compare.folders import given, read, search
 from perennial.tracking.compare.runs import Run, Unread
 from perennial.tracking.compare.table import Comparison, compare_runs
 from perennial.tracking.compare.versions import once
+from perennial.types import EvaluationReport, Predictions
 from support.compared import make_result, make_run
 
 REGRESSION = {"kind": "number", "score": "r2", "unit": ""}
@@ -137,14 +142,14 @@ def test_runs_are_found_below_a_folder(tmp_path: Path) -> None:
     [
         ("{", "cannot be read"),
         ("[]", "no mapping"),
-        ("{}", "there is no status"),
-        (json.dumps(make_result(metrics={"candidate": 3})), "metrics hold no candidate"),
+        ("{}", "it has no status"),
+        (json.dumps(make_result(metrics={"candidate": 3})), "metrics has no champion"),
         (json.dumps(make_result(decision=None)), "metrics without a decision"),
-        (json.dumps(make_result(cost={"wall_seconds": "long"})), "a cost is no number"),
-        (json.dumps(make_result(metrics={"candidate": {"new": {"n": "2"}}})), "no number"),
-        (json.dumps(make_result(metrics={"candidate": {"new": 1}})), "metrics are no mappings"),
+        (json.dumps(make_result(cost={"wall_seconds": "long"})), "cost.wall_seconds is no number"),
+        (json.dumps(make_result(metrics={"candidate": {"new": {"n": "2"}}})), "no champion"),
+        (json.dumps(make_result(metrics={"candidate": {"new": 1}})), "metrics has no champion"),
         (json.dumps(make_result(cost=[1])), "cost is no mapping"),
-        (json.dumps(make_result(decision={"verdict": "rejected"})), "charged nothing"),
+        (json.dumps(make_result(decision={"verdict": "rejected"})), "decision has no applied"),
     ],
 )
 def test_a_torn_result_is_told(result: str, why: str, tmp_path: Path) -> None:
@@ -159,3 +164,55 @@ def test_a_run_without_a_result_is_told(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert isinstance(found, Unread)
     assert "killed, or runs still" in found.why
+
+
+def stored(run: Run, folder: Path, ids: str, *, before: float, after: float) -> Run:
+    """The run with a version whose stored scores are of 100 new rows, named after ``ids``."""
+    names = np.array([f"{ids}{i}" for i in range(100)])
+
+    def model(share: float) -> Predictions:
+        score = (np.arange(100) < 100 * share).astype(np.float64)
+        return Predictions(prediction=score.astype(np.int64), score=score, loss=1 - score)
+
+    report = EvaluationReport(
+        row_id=names,
+        cluster=names,
+        holdout=np.full(100, "new"),
+        label=np.ones(100, dtype=np.int64),
+        seen_by_champion=np.zeros(100, dtype=np.bool_),
+        champion=model(before),
+        candidate=model(after),
+        label_names=("no", "yes"),
+    )
+    path = folder / f"{run.candidate}.parquet"
+    path.write_bytes(predictions.write(report)[predictions.ROWS])
+    version: Any = SimpleNamespace(
+        id=run.candidate, files={predictions.ROWS: "0"}, open=lambda _: path
+    )
+    return replace(run, version=version)
+
+
+def test_a_run_is_paired_with_the_one_that_followed_it(tmp_path: Path) -> None:
+    first = stored(make_run(2), tmp_path, "a", before=0.5, after=0.7)
+    later = stored(make_run(3, champion={"id": "m@2"}), tmp_path, "b", before=0.6, after=0.9)
+    pairs = {row.run.candidate: row.against for row in compare_runs([first, later]).rows}
+    # on the later one's rows, where both were scored: as champion and as candidate
+    assert pairs["m@3"] == {}
+    assert pairs["m@2"]["new"].value == pytest.approx(-0.3)
+    turned = compare_runs([first, later], against=first)
+    found = {row.run.candidate: row.against for row in turned.rows}
+    assert found["m@3"]["new"].value == pytest.approx(0.3)
+    low, high = found["m@3"]["new"].interval or (0.0, 0.0)
+    assert pairs["m@2"]["new"].interval == pytest.approx((-high, -low))
+
+
+def test_an_id_of_another_registry_is_not_the_champion_that_was_met(tmp_path: Path) -> None:
+    mine = stored(make_run(2, new=0.6), tmp_path, "a", before=0.5, after=0.7)
+    stranger = make_run(1, new=0.99, history=0.99)  # m@1 too, of which no version is here
+    found = {row.run.candidate: row.against for row in compare_runs([mine, stranger]).rows}
+    assert found == {"m@1": {}, "m@2": {}}
+    # where it is of this registry it is the champion that was met, stored scores or none
+    here: Any = SimpleNamespace(id="m@1", files={})
+    known = replace(stranger, version=here)
+    found = {row.run.candidate: row.against for row in compare_runs([mine, known]).rows}
+    assert found["m@2"]["new"].value == pytest.approx(0.2)
