@@ -97,6 +97,16 @@ def _range(name: str, value: RangeSweep) -> Parameter:
     return Parameter(name=name, low=low, high=high, step=float(abs(step)), integer=whole)
 
 
+def for_trials(words: Sequence[str]) -> list[str]:
+    """A command's words without whom to tell: a trial tells nobody, and addresses are secrets."""
+    keys = [word.lstrip("+~").partition("=")[0] for word in words]
+    return [
+        word
+        for word, key in zip(words, keys, strict=True)
+        if key != "notify" and not key.startswith("notify.")
+    ]
+
+
 def quoted(value: object) -> str:
     """A text as an override's value, whatever is in it."""
     return str(QuotedString(text=str(value), quote=Quote.single).with_quotes())

@@ -34,7 +34,8 @@ class Sweep:
             objective, below the medians of those of earlier trials at that step.
         warmup: Optimizer steps before which none is pruned.
         storage: A database's URL; None for an SQLite file in the sweep's folder.
-        study: The sweep's name, of letters, digits, ``-`` and ``_``; None derives it from search space, champion and configuration.
+        study: The sweep's name, of letters, digits, ``-`` and ``_``; None derives it from search
+            space, champion and configuration.
         promote: None, or ``best``: the chosen trial goes through the gate at the end.
         choose: ``combined``: the trial with the best combined score; ``budget``: the largest
             plasticity of those that lose at most `budget` of the champion's retention.

@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra_plugins.perennial_sweeper._reading import first, quoted, read
 from perennial.errors import ConfigError
 from perennial.sweeping.space import Parameter, check_space, points, size
-from perennial.sweeping.study import sqlite
+from perennial.sweeping.storage import sqlite
 from support.sweeps import run, study
 
 
@@ -80,8 +80,8 @@ def test_a_quoted_path_comes_back() -> None:
     ],
 )
 def test_what_cannot_be_searched_is_refused(words: list[str], sampler: str, told: str) -> None:
+    promises = ("model_name", "registry", "data")
     with pytest.raises(ConfigError, match=told):
-        promises = ("model_name", "registry", "data")
         check_space(space(*words)[1], sampler=sampler, promises=promises, free=("data.augment",))
 
 

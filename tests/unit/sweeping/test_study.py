@@ -11,7 +11,8 @@ from perennial.errors import ConfigError, RegistryError
 from perennial.sweeping.mix import SHARE
 from perennial.sweeping.pruning import Limits
 from perennial.sweeping.space import Parameter
-from perennial.sweeping.study import Job, sqlite
+from perennial.sweeping.storage import sqlite
+from perennial.sweeping.study import Job
 from perennial.sweeping.trial import Outcome
 from support.sweeps import SPACE, kill_and_resume, params, run, study, trained
 
