@@ -36,6 +36,12 @@ NOWHERE = "postgresql+psycopg://a:s3cret@127.0.0.1:1/sweeps"
         (["-m", "sweep=optuna", "debug=dry", SEARCHED], "without -m and sweep"),
         (["-m", "sweep=optuna", "sweep.promote=best", "promote=false", SEARCHED], "contradict"),
         (["-m", "sweep=mix", "seed=0,1"], "new_fraction alone"),
+        (["-m", "sweep=mix", "method=ewc"], "nothing is replayed"),
+        (["-m", "sweep=mix", "sweep.choose=combined"], "sweep.choose"),
+        (["-m", "sweep=optuna", "hydra/launcher=basic", SEARCHED], "needs its own"),
+        (["-m", "sweep=optuna", "++model_name=a,b"], "cannot be searched"),
+        (["-m", "sweep=optuna", "data.validation_fraction=0.1,0.2"], "same rows"),
+        (["-m", "sweep=optuna", "experiment=fashion,null"], "which all trials share"),
         (
             [
                 "-m",
