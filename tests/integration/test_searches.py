@@ -217,3 +217,17 @@ def test_a_masked_command_can_still_be_read(verb: Verb, tmp_path: Path) -> None:
     words = shlex.split(told(tmp_path)["chosen"]["command"])
     assert words[-1] == f"{SHARE}=0.6"
     assert OverridesParser.create().parse_overrides(words[-1:])
+
+
+def test_experiments_on_other_rows_are_no_trials_of_one_search(
+    verb: Verb, tmp_path: Path, home: Path
+) -> None:
+    own = tmp_path / "own" / "experiment"
+    own.mkdir(parents=True)
+    (own / "wider.yaml").write_text("# @package _global_\nmodel:\n  hidden: [8]\n")
+    (own / "other.yaml").write_text("# @package _global_\ndata:\n  new:\n    inverted: false\n")
+    given = [f"--config-dir={own.parent}", *GRID]
+    code, _, errors = verb("train", *given, "experiment=wider,other")
+    assert code == 1
+    assert "experiment=other changes data, which all trials share" in errors
+    assert verb("train", *given, "experiment=wider,null")[0] == 0
