@@ -225,9 +225,10 @@ def test_experiments_on_other_rows_are_no_trials_of_one_search(
     own = tmp_path / "own" / "experiment"
     own.mkdir(parents=True)
     (own / "wider.yaml").write_text("# @package _global_\nmodel:\n  hidden: [8]\n")
+    (own / "narrow.yaml").write_text("# @package _global_\nmodel:\n  hidden: [4]\n")
     (own / "other.yaml").write_text("# @package _global_\ndata:\n  new:\n    inverted: false\n")
     given = [f"--config-dir={own.parent}", *GRID]
     code, _, errors = verb("train", *given, "experiment=wider,other")
     assert code == 1
     assert "experiment=other changes data, which all trials share" in errors
-    assert verb("train", *given, "experiment=wider,null")[0] == 0
+    assert verb("train", *given, "experiment=wider,narrow")[0] == 0
