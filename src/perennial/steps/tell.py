@@ -124,7 +124,6 @@ def told_again(
         "cost": None,
         "forgetting": None,
         "serving": None,
-        "curve": None,
         "data": None,
     }
 
