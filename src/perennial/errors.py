@@ -114,7 +114,7 @@ def require_setting(good: bool, where: str, value: object, words: str) -> None:
         raise ConfigError(
             f"{where.rpartition('.')[2]} is {value!r}; it must be {words}.",
             where=where,
-            mend=f"give a value {words}",
+            mend=f"give a value that is {words}",
         )
 
 

@@ -36,6 +36,11 @@ NOWHERE = "postgresql+psycopg://a:s3cret@127.0.0.1:1/sweeps"
         (["-m", "sweep=optuna", "debug=dry", SEARCHED], "without -m and sweep"),
         (["-m", "sweep=optuna", "sweep.promote=best", "promote=false", SEARCHED], "contradict"),
         (["-m", "sweep=mix", "seed=0,1"], "new_fraction alone"),
+        (["-m", "sweep=mix", "method=ewc"], "nothing is replayed"),
+        (["-m", "sweep=mix", "sweep.choose=combined"], "sweep.choose"),
+        (["-m", "sweep=optuna", "hydra/launcher=basic", SEARCHED], "needs its own"),
+        (["-m", "sweep=optuna", "++model_name=a,b"], "cannot be searched"),
+        (["-m", "sweep=optuna", "data.validation_fraction=0.1,0.2"], "same rows"),
         (
             [
                 "-m",
@@ -152,6 +157,11 @@ def test_launchers_run_combinations_and_searches(tmp_path: Path, launcher: str) 
     assert done.returncode == 0, done.stderr
     assert "Best of 2 trials" in done.stdout
     given = ["-m", "sweep=optuna", chosen, "sweep.trials=2", "sweep.jobs=2", SEARCHED]
-    done = train(tmp_path, *given)
+    secret = [f"sweep.storage=sqlite:///{tmp_path}/hunter9.db", "notify=webhook"]
+    done = train(tmp_path, *given, *secret, "notify.url=https://127.0.0.1:1/t0ken")
     assert done.returncode == 0, done.stdout + done.stderr
     assert told(tmp_path)["counts"]["finished"] == 2
+    for path in (path for path in tmp_path.glob("multirun/**/*") if path.is_file()):
+        assert not {secret for secret in (b"hunter9", b"t0ken") if secret in path.read_bytes()}, (
+            path
+        )

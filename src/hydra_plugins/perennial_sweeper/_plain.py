@@ -45,7 +45,7 @@ def command() -> str:
 
 
 def _combined(result: dict[str, Any]) -> float | None:
-    if result["status"] not in ("promoted", "rejected", "inconclusive"):
+    if not result["candidate"]:  # skipped ones that were decided before have theirs
         return None
     found = result["validation"] or {"candidate": {}}
     score = found["candidate"].get("combined")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from decimal import Decimal
 
 from hydra.core.override_parser.types import (
     IntervalSweep,
@@ -46,6 +48,12 @@ def read(overrides: Sequence[Override]) -> tuple[list[str], list[Parameter]]:
 def parameter(override: Override) -> Parameter:
     """One override with several values, or with bounds."""
     name, value = override.get_key_element(), override.value()
+    if getattr(value, "shuffle", False):
+        raise ConfigError(
+            f"{name} is shuffled, which a search does by its own seed.",
+            where=name,
+            mend="list its values without shuffle; sweep.sampler=random draws them in any order",
+        )
     if override.is_choice_sweep():
         return Parameter(name=name, choices=tuple(override.sweep_string_iterator()))
     assert isinstance(value, RangeSweep | IntervalSweep)
@@ -67,18 +75,36 @@ def parameter(override: Override) -> Parameter:
             integer=isinstance(value.start, int) and isinstance(value.end, int),
             step=1.0 if _whole(value) and "log" not in value.tags else None,
         )
-    found = sorted(value.range())
-    if not found:
+    return _range(name, value)
+
+
+def _range(name: str, value: RangeSweep) -> Parameter:
+    """Ends and step of a range, which is never listed: it may be long.
+
+    In decimals, as it was written: in binary 0.1 + 0.1 + 0.1 is no multiple of 0.1.
+    """
+    assert value.start is not None
+    assert value.stop is not None
+    start, stop, step = (Decimal(str(one)) for one in (value.start, value.stop, value.step))
+    count = math.ceil((stop - start) / step) if step else 0
+    if count < 1:
         raise ConfigError(
             f"{name} is a range without a value.", where=name, mend="write range(start,stop,step)"
         )
-    return Parameter(
-        name=name,
-        low=found[0],
-        high=found[-1],
-        step=float(abs(value.step or 1)),
-        integer=all(isinstance(one, int) for one in found),
-    )
+    ends = sorted([start, start + step * (count - 1)])
+    whole = all(isinstance(one, int) for one in (value.start, value.stop, value.step))
+    low, high = (int(one) if whole else float(one) for one in ends)
+    return Parameter(name=name, low=low, high=high, step=float(abs(step)), integer=whole)
+
+
+def for_trials(words: Sequence[str]) -> list[str]:
+    """A command's words without whom to tell: a trial tells nobody, and addresses are secrets."""
+    keys = [word.lstrip("+~").partition("=")[0] for word in words]
+    return [
+        word
+        for word, key in zip(words, keys, strict=True)
+        if key != "notify" and not key.startswith("notify.")
+    ]
 
 
 def quoted(value: object) -> str:
@@ -88,10 +114,7 @@ def quoted(value: object) -> str:
 
 def first(space: Sequence[Parameter]) -> dict[str, Value]:
     """One point of a space, to see whether its settings exist at all."""
-    return {
-        one.name: one.values[0] if one.values else (int(one.low) if one.integer else one.low)
-        for one in space
-    }
+    return {one.name: one.first for one in space}
 
 
 def _whole(value: IntervalSweep) -> bool:

@@ -7,32 +7,39 @@ import multiprocessing
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from hydra_plugins.perennial_sweeper._plain import command
-from hydra_plugins.perennial_sweeper._reading import first, quoted, read
+from hydra_plugins.perennial_sweeper._reading import first, for_trials, quoted, read
 from hydra_plugins.perennial_sweeper.process import OUTPUT, arguments, die_with_parent
-from perennial.errors import ConfigError, PerennialError, RegistryError, first_line
+from perennial.errors import EXIT_SKIPPED, ConfigError, PerennialError, first_line
 from perennial.sweeping.pruning import Limits
 from perennial.sweeping.space import Value, check_space, describe, overrides, shown
-from perennial.sweeping.study import Ended, Job, Study, check_storage, sqlite
+from perennial.sweeping.storage import alone, check_storage, sqlite
+from perennial.sweeping.study import Ended, Job, NothingToLearn, Study
 from perennial.sweeping.summary import summary
-from perennial.sweeping.trial import TRIAL, Outcome, Trial, outcome_of
+from perennial.sweeping.trial import TRIAL, Outcome, Trial, outcome_of, read_trial
 
 if TYPE_CHECKING:
     from hydra_plugins.perennial_sweeper.sweeper import PerennialSweeper
+    from perennial.promotion.records import Version
     from perennial.promotion.registry import Registry
 
-SHARED = ("model_name", "registry", "checkpoint", "promote", "force", "debug", "tracking", "notify")
+SHARED = (
+    *("model_name", "registry", "checkpoint", "data", "promote", "force", "debug", "dry"),
+    *("exit_zero", "tracking", "notify"),
+)
+# of data, what leaves the rows alone that trials are scored on
+FREE = ("data.augment", "data.sampling", "data.memory")
 
 
 class Search:
@@ -46,15 +53,17 @@ class Search:
     def __init__(self, sweeper: PerennialSweeper, given: Sequence[Any]) -> None:
         from perennial.launch import build
 
+        assert sweeper.config is not None
         self.sweeper = sweeper
         self.fixed, self.space = read(given)
         self.console = Console(soft_wrap=True)
         settings = _settings(sweeper.config)
         self.settings = settings
-        check_space(self.space, sampler=settings.sampler, promises=SHARED)
+        check_space(self.space, sampler=settings.sampler, promises=SHARED, free=FREE)
         composed(self.sweeper, [*self.fixed, *overrides(first(self.space))])
         self.base = composed(self.sweeper, self.fixed)
-        _refuse(self.base, settings)
+        _refuse(self.base, settings, launcher=str(sweeper.config.hydra.launcher._target_))
+        self._refuse_other_rows()
         if settings.storage is not None:
             check_storage(settings.storage)
         self.registry: Registry = build(self.base["registry"], where="registry")
@@ -66,47 +75,65 @@ class Search:
             PerennialError: Something is wrong with the sweep itself, not with a trial.
             SystemExit: Every trial failed, or the gate's exit code where the best one is promoted.
         """
-        champion = self._champion() or _founded(self.base)
+        champion = self._champion()
+        if champion is None:
+            _founded(self.base)
+            champion = self._champion()
+        assert champion is not None
         identity = self._identity(champion)
         name = self.settings.study or self._name(identity)
         config = self.sweeper.config
         assert config is not None
         folder = Path(str(config.hydra.sweep.dir), name).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(folder / "lock", timeout=0):
-                code = self._locked(name, identity, champion, folder)
-        except Timeout:
-            raise RegistryError(
-                "Another process is at this very sweep.",
-                where=str(folder),
-                mend="wait until it has ended, or stop it",
-            ) from None
+        storage = self.settings.storage or sqlite(folder)
+        # the folder too: it may be in use for the same name in another storage
+        with alone(sqlite(folder), "of.folder"), alone(storage, name) as held:
+            study = Study(
+                name=name,
+                storage=storage,
+                space=self.space,
+                settings=self.settings,
+                identity=identity,
+            )
+            code = self._locked(study, identity, champion.id, folder, held)
         if code:
             raise SystemExit(code)
 
-    def _locked(self, name: str, identity: Mapping[str, Any], champion: str, folder: Path) -> int:
-        study = Study(
-            name=name,
-            storage=self.settings.storage or sqlite(folder),
-            space=self.space,
-            settings=self.settings,
-            identity=identity,
-        )
+    def _locked(
+        self,
+        study: Study,
+        identity: Mapping[str, Any],
+        champion: str,
+        folder: Path,
+        held: Callable[[], None],
+    ) -> int:
+        from perennial.files import digest
+
         self._begin(study, champion, folder)
         promised = Trial(
-            champion=champion, choose=self.settings.choose, budget=self.settings.budget
+            champion=champion,
+            sweep=digest(identity),
+            choose=self.settings.choose,
+            budget=self.settings.budget,
         )
 
+        def before() -> None:
+            serves = self._champion()
+            promised.require(None if serves is None else serves.id)
+            held()
+
         def run(jobs: Sequence[Job], limits: Limits) -> list[Outcome]:
-            told = Trial(**{**promised.__dict__, "limits": limits})
-            outcomes = self._group(jobs, told, folder)
+            outcomes = self._group(jobs, replace(promised, limits=limits), folder)
             for (number, params), outcome in zip(jobs, outcomes, strict=True):
                 self._say(_line(number, params, outcome))
             return outcomes
 
-        ended = study.run(run, before=lambda: promised.require(self._champion()))
-        return self._end(name, ended, champion, folder)
+        try:
+            ended = study.run(run, before=before)
+        except NothingToLearn as told:
+            self._say(f"\nNothing to search with: {told}.")
+            return EXIT_SKIPPED if self.settings.promote and not self.base["exit_zero"] else 0
+        return self._end(study.name, ended, champion, folder)
 
     def _begin(self, study: Study, champion: str, folder: Path) -> None:
         assert self.sweeper.config is not None
@@ -124,10 +151,12 @@ class Search:
         launched = []
         for number, params in jobs:
             here = folder / str(number)
-            if _result(here) is None:
-                shutil.rmtree(here, ignore_errors=True)
-                told.write(here / TRIAL)
-                words = [*self.fixed, *overrides(params), f"trial={quoted(here / TRIAL)}"]
+            own = replace(told, params=dict(params))
+            if _result(here, own) is None:
+                _clear(here, own)
+                own.write(here / TRIAL)
+                words = [*for_trials(self.fixed), *overrides(params)]
+                words.append(f"trial={quoted(here / TRIAL)}")
                 try:
                     composed(self.sweeper, words)
                 except PerennialError as error:
@@ -179,18 +208,35 @@ class Search:
         line = arguments(self.sweeper.config, words, folder / "promotion")
         return subprocess.run(line, check=False, preexec_fn=die_with_parent).returncode  # noqa: S603
 
-    def _champion(self) -> str | None:
-        found = self.registry.champion(str(self.base["model_name"]))
-        return None if found is None else found.id
+    def _champion(self) -> Version | None:
+        return self.registry.champion(str(self.base["model_name"]))
 
-    def _identity(self, champion: str) -> dict[str, Any]:
+    def _refuse_other_rows(self) -> None:
+        """Refuse choices of a whole group that change what all trials share."""
+        shared = {key: self.base.get(key) for key in SHARED}
+        for one in (one for one in self.space if one.choices and "." not in one.name):
+            for choice in one.choices:
+                try:
+                    made = composed(self.sweeper, [*self.fixed, f"{one.name}={choice}"])
+                except PerennialError:
+                    continue  # it fails as a trial, and is told as one
+                if changed := [key for key in shared if made.get(key) != shared[key]]:
+                    raise ConfigError(
+                        f"{one.name} cannot be searched: {one.name}={choice} changes "
+                        f"{' and '.join(changed)}, which all trials share.",
+                        where=one.name,
+                        mend="run one sweep for each",
+                    )
+
+    def _identity(self, champion: Version) -> dict[str, Any]:
         from perennial.files import digest
         from perennial.launch import identity
         from perennial.masking import plain
 
         return {
             "search space": describe(self.space),
-            "champion": champion,
+            # an id may be another registry's, or another lineage's of the same name
+            "champion": [champion.id, digest([champion.created, champion.manifest])],
             "configuration": digest([identity(self.base), plain(self.base["registry"])]),
             "settings": self.settings.identity(),
         }
@@ -203,7 +249,8 @@ class Search:
     def _command(self, params: Mapping[str, Value]) -> str:
         from perennial.masking import mask_text
 
-        return mask_text(f"{command()} {shlex.join([*self.fixed, *overrides(params)])}".strip())
+        words = [mask_text(word) for word in [*self.fixed, *overrides(params)]]
+        return f"{command()} {shlex.join(words)}".strip()
 
     def _say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False)
@@ -249,7 +296,19 @@ def _settings(config: Any) -> Any:
     return Sweep(**{key: value for key, value in given.items() if key != "_target_"})
 
 
-def _refuse(base: Mapping[str, Any], settings: Any) -> None:
+def _refuse(base: Mapping[str, Any], settings: Any, *, launcher: str) -> None:
+    if launcher.endswith("BasicLauncher"):
+        raise ConfigError(
+            "hydra/launcher=basic runs jobs in one process, and each trial needs its own.",
+            where="hydra/launcher",
+            mend="leave it out: a search is run by hydra/launcher=process",
+        )
+    if settings.sampler == "mix" and "replay" not in base["method"]:
+        raise ConfigError(
+            "sweep=mix looks for the share of new beside replayed rows, and nothing is replayed.",
+            where="method",
+            mend="add replay, as in method=[replay,ewc], or use sweep=optuna",
+        )
     if base["dry"]:
         raise ConfigError(
             "A dry run makes no trials.",
@@ -264,22 +323,41 @@ def _refuse(base: Mapping[str, Any], settings: Any) -> None:
         )
 
 
-def _founded(base: Mapping[str, Any]) -> str:
+def _founded(base: Mapping[str, Any]) -> None:
     """The first version, made in a process of its own: nothing of it stays in this one."""
     from perennial.launch import found_job
 
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, initializer=die_with_parent) as pool:
-        return pool.submit(found_job, dict(base)).result()
+        pool.submit(found_job, dict(base)).result()
 
 
-def _result(folder: Path) -> dict[str, Any] | None:
-    """The result of a trial that came to an end before its sweep could record it."""
+def _result(folder: Path, trial: Trial) -> dict[str, Any] | None:
+    """The result of this very trial, which ended before its sweep could record it."""
     try:
         found: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError):
+        if not trial.same(read_trial(str(folder / TRIAL))):
+            return None
+    except (OSError, ValueError, ConfigError):
         return None
-    return None if found["status"] == "failed" else found
+    again = found["status"] == "failed" or (found["status"] == "skipped" and not found["candidate"])
+    return None if again else found
+
+
+def _clear(folder: Path, trial: Trial) -> None:
+    """Remove what this sweep left of a trial, and nothing else."""
+    if folder.exists() and any(folder.iterdir()):
+        try:
+            left = read_trial(str(folder / TRIAL))
+        except ConfigError:
+            left = None
+        if left is None or left.sweep != trial.sweep:
+            raise ConfigError(
+                "A trial's folder holds what this sweep did not make.",
+                where=str(folder),
+                mend="move it, or give another sweep.study or hydra.sweep.dir",
+            )
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _outcome(folder: Path, trouble: str) -> Outcome:

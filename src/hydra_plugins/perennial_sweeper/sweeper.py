@@ -13,6 +13,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.perennial_sweeper._discreet import discreet, unread
+from hydra_plugins.perennial_sweeper._reading import for_trials
+
 # no settings of its own: they are those of sweep
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -49,7 +52,9 @@ class PerennialSweeper(Sweeper):
     def launch(self, jobs: Sequence[Sequence[str]], *, first: int) -> None:
         """Run composed jobs by the chosen launcher."""
         assert self.launcher is not None
-        self.launcher.launch(jobs, initial_job_idx=first)
+        assert self.config is not None
+        with unread(self.config):
+            self.launcher.launch(jobs, initial_job_idx=first)
 
     def start_launcher(self) -> None:
         """Make the launcher, once it is known where jobs run."""
@@ -58,6 +63,15 @@ class PerennialSweeper(Sweeper):
         assert self.task_function is not None
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.hydra_context, task_function=self.task_function, config=self.config
+        )
+        self._hide_from(self.launcher)
+
+    def _hide_from(self, launcher: Launcher) -> None:
+        assert self.config is not None
+        launcher.setup(
+            hydra_context=self.hydra_context,
+            task_function=self.task_function,
+            config=discreet(self.config),
         )
 
     def _parsed(self, arguments: list[str]) -> list[Any]:
@@ -82,6 +96,8 @@ class PerennialSweeper(Sweeper):
         basic.setup(
             hydra_context=self.hydra_context, task_function=self.task_function, config=self.config
         )
-        returned = basic.sweep(arguments)
+        self._hide_from(basic.launcher)
+        with unread(self.config):
+            returned = basic.sweep(for_trials(arguments))
         tell([job for batch in returned for job in batch])
         return returned

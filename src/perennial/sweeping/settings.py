@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ SAMPLERS = ("random", "grid", "tpe", "mix")
 OBJECTIVES = ("combined", "retention", "plasticity")
 # a trial is held against earlier ones once there are so many: Optuna's own number
 STARTUP = 5
+# it names a folder: with a dot allowed, ".." would be one above the sweeps'
+STUDY = re.compile(r"[A-Za-z0-9_-]*[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class Sweep:
@@ -31,7 +34,8 @@ class Sweep:
             objective, below the medians of those of earlier trials at that step.
         warmup: Optimizer steps before which none is pruned.
         storage: A database's URL; None for an SQLite file in the sweep's folder.
-        study: The sweep's name; None derives it from search space, champion and configuration.
+        study: The sweep's name, of letters, digits, ``-`` and ``_``; None derives it from search
+            space, champion and configuration.
         promote: None, or ``best``: the chosen trial goes through the gate at the end.
         choose: ``combined``: the trial with the best combined score; ``budget``: the largest
             plasticity of those that lose at most `budget` of the champion's retention.
@@ -96,8 +100,9 @@ class Sweep:
             "without doubles",
         )
         if study is not None:
-            plain = bool(study) and all(c.isalnum() or c in "-_." for c in study)
-            require_setting(plain, "sweep.study", study, "letters, digits, -, _ and .")
+            plain = isinstance(study, str) and STUDY.fullmatch(study) is not None
+            words = "letters, digits, - and _, with a letter or a digit among them"
+            require_setting(plain, "sweep.study", study, words)
         shares = list(values or ())
         right = all(isinstance(v, int | float) and 0 < v < 1 for v in shares)
         require_setting(
@@ -111,6 +116,18 @@ class Sweep:
             "sweep.values",
             values,
             "a list with sweep.sampler=mix, and null with another",
+        )
+        require_setting(
+            sampler != "mix" or choose == "budget",
+            "sweep.choose",
+            choose,
+            "budget with sweep.sampler=mix, which looks for the largest share within it",
+        )
+        require_setting(
+            pruner is not None or warmup == 0,
+            "sweep.warmup",
+            warmup,
+            "0 without sweep.pruner, as nothing is stopped then",
         )
         self.sampler, self.trials, self.jobs, self.seed = sampler, trials, jobs, seed
         self.objectives = tuple(objectives)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from perennial.errors import ConfigError
 
 Value = str | int | float
+# a grid of more trainings than this is a slip of the pen, and its list may not fit into memory
+GRID = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,22 +48,36 @@ class Parameter:
             )
 
     @property
-    def values(self) -> tuple[Value, ...] | None:
-        """All its values in their order; None for an interval, which has no end of them."""
+    def size(self) -> int | None:
+        """How many different values it has; None for an interval, which has no end of them."""
+        if self.choices:
+            return len(set(self.choices))
+        return None if self.step is None else round((self.high - self.low) / self.step) + 1
+
+    @property
+    def values(self) -> Sequence[Value] | None:
+        """All its values in their order; None for an interval."""
         if self.choices:
             return self.choices
-        if self.step is None:
+        if self.step is None or self.size is None:
             return None
-        count = round((self.high - self.low) / self.step) + 1
-        found = (self.low + self.step * place for place in range(count))
-        return tuple(int(one) if self.integer else round(one, 12) for one in found)
+        if self.integer:  # listed as one asks for them: there may be a thousand million
+            return range(int(self.low), int(self.high) + 1, int(self.step))
+        return tuple(round(self.low + self.step * place, 12) for place in range(self.size))
+
+    @property
+    def first(self) -> Value:
+        """One of its values."""
+        if self.choices:
+            return self.choices[0]
+        return int(self.low) if self.integer else self.low
 
 
 def points(space: Sequence[Parameter]) -> list[dict[str, Value]]:
     """Every combination, the last parameter changing first.
 
     Raises:
-        ConfigError: An interval has no end of values.
+        ConfigError: An interval has no end of values, or there are too many.
 
     >>> points([Parameter(name="a", choices=("1", "2")), Parameter(name="b", choices=("x",))])
     [{'a': '1', 'b': 'x'}, {'a': '2', 'b': 'x'}]
@@ -72,6 +89,14 @@ def points(space: Sequence[Parameter]) -> list[dict[str, Value]]:
                 where=f"sweep.sampler=grid, {one.name}",
                 mend=f"list values, {one.name}=A,B,C, or use sweep.sampler=random or tpe",
             )
+    count = size(space)
+    assert count is not None
+    if count > GRID:
+        raise ConfigError(
+            f"This grid has {count:,} points; at most {GRID:,} are tried one by one.",
+            where="sweep.sampler=grid",
+            mend="list fewer values, or use sweep.sampler=random or tpe",
+        )
     names = [one.name for one in space]
     found = itertools.product(*(one.values or () for one in space))
     return [dict(zip(names, point, strict=True)) for point in found]
@@ -79,12 +104,8 @@ def points(space: Sequence[Parameter]) -> list[dict[str, Value]]:
 
 def size(space: Sequence[Parameter]) -> int | None:
     """Number of combinations; None where an interval makes them endless."""
-    total = 1
-    for one in space:
-        if one.values is None:
-            return None
-        total *= len(set(one.values))
-    return total
+    sizes = [one.size for one in space]
+    return None if None in sizes else math.prod(count for count in sizes if count is not None)
 
 
 def describe(space: Sequence[Parameter]) -> list[dict[str, Any]]:
@@ -110,13 +131,20 @@ def shown(value: Value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def check_space(space: Sequence[Parameter], *, sampler: str, promises: Sequence[str]) -> None:
+def check_space(
+    space: Sequence[Parameter],
+    *,
+    sampler: str,
+    promises: Sequence[str],
+    free: Sequence[str] = (),
+) -> None:
     """Refuse a space that a sampler cannot search.
 
     Args:
         space: As read from the command line.
         sampler: See `perennial.sweeping.settings.Sweep`.
         promises: Prefixes of keys that all trials share.
+        free: Those below them that trials may differ in.
 
     Raises:
         ConfigError: There is nothing to search, or it is not to be searched.
@@ -137,11 +165,18 @@ def check_space(space: Sequence[Parameter], *, sampler: str, promises: Sequence[
             "'optimizer.lr=tag(log,interval(1e-4,1e-2))'",
         )
     for one in space:
-        if any(one.name == key or one.name.startswith(f"{key}.") for key in promises):
+        if _below(one.name, promises) and not _below(one.name, free):
             raise ConfigError(
-                f"{one.name} cannot be searched: trials are compared against one champion.",
+                f"{one.name} cannot be searched: trials are compared on the same rows, against "
+                "one champion.",
                 where=one.name,
                 mend="run one sweep for each",
             )
     if sampler == "grid":
         points(space)
+
+
+def _below(name: str, keys: Sequence[str]) -> bool:
+    """Whether an override's key, with its signs and package, is one of these or lies below it."""
+    bare = name.lstrip("+~").partition("@")[0].replace("/", ".")
+    return any(bare == key or bare.startswith(f"{key}.") for key in keys)

@@ -11,15 +11,15 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from perennial.errors import ConfigError, RegistryError, first_line
+from perennial.errors import ConfigError, first_line
 from perennial.sweeping.choice import objective_values
 from perennial.sweeping.mix import SHARE, next_shares
 from perennial.sweeping.pruning import Limits, limits
 from perennial.sweeping.settings import Sweep
 from perennial.sweeping.space import Parameter, Value, points, size
+from perennial.sweeping.storage import check_storage, reached
 from perennial.sweeping.trial import Outcome
 
 OUTCOME, SAME, IDENTITY = "outcome", "same_as", "identity"
@@ -36,6 +36,10 @@ class Ended:
     number: int
     params: dict[str, Value]
     outcome: Outcome
+
+
+class NothingToLearn(Exception):  # noqa: N818
+    """There are no new rows, for this trial and for every other one."""
 
 
 class Study:
@@ -65,11 +69,13 @@ class Study:
     ) -> None:
         self.name, self.space, self.settings = name, list(space), settings
         self._optuna = _optuna()
+        self.storage = storage
         self._study = _open(self._optuna, name, storage, settings)
-        stored = self._study.user_attrs.get(IDENTITY)
-        if stored is None:
-            self._study.set_user_attr(IDENTITY, dict(identity))
-        elif stored != json.loads(json.dumps(identity)):
+        with reached(storage):
+            stored = self._study.user_attrs.get(IDENTITY)
+            if stored is None:
+                self._study.set_user_attr(IDENTITY, dict(identity))
+        if stored is not None and stored != json.loads(json.dumps(identity)):
             changed = [key for key in identity if identity[key] != stored.get(key)]
             raise ConfigError(
                 f"The study {name!r} is of another sweep: {' and '.join(changed)} differ.",
@@ -79,9 +85,11 @@ class Study:
 
     def ended(self) -> list[Ended]:
         """Trials that came to an end, each setting once, by number."""
+        with reached(self.storage):
+            trials = self._trials()
         return [
             Ended(one.number, dict(one.params), Outcome(**one.user_attrs[OUTCOME]))
-            for one in self._trials()
+            for one in trials
             if one.state.is_finished() and OUTCOME in one.user_attrs and SAME not in one.user_attrs
         ]
 
@@ -94,14 +102,26 @@ class Study:
 
         Returns:
             All that ended, earlier ones included.
+
+        Raises:
+            NothingToLearn: A trial was skipped, as all of them would be; it is not recorded.
+            RegistryError: The storage is lost; what ended lies in the trials' folders.
         """
-        while group := self._interrupted() or self._draw():
+        while group := self._group():
             before()
             jobs = [(one.number, dict(one.params)) for one in group]
             outcomes = run(jobs, self._limits())
-            for trial, outcome in zip(group, outcomes, strict=True):
-                self._tell(trial, outcome)
+            with reached(self.storage):
+                for trial, outcome in zip(group, outcomes, strict=True):
+                    if outcome.state != "skipped":
+                        self._tell(trial, outcome)
+            if skipped := [one for one in outcomes if one.state == "skipped"]:
+                raise NothingToLearn(str(skipped[0].reason))
         return self.ended()
+
+    def _group(self) -> list[Any]:
+        with reached(self.storage):
+            return self._interrupted() or self._draw()
 
     def _trials(self) -> list[Any]:
         found: list[Any] = self._study.get_trials(deepcopy=False)
@@ -229,27 +249,6 @@ class Study:
             self._study.tell(trial.number, state=state)
 
 
-def check_storage(url: str) -> None:
-    """Connect once, before anything is trained for a sweep.
-
-    Raises:
-        RegistryError: It cannot be reached.
-    """
-    import sqlalchemy as sa
-
-    try:
-        engine = sa.create_engine(url, poolclass=sa.NullPool)
-        engine.connect().close()
-    except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
-        raise _unusable(url, error) from error
-
-
-def sqlite(folder: Path) -> str:
-    """URL of the database that a sweep keeps in its own folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder.absolute() / 'study.db'}"
-
-
 def _key(params: Mapping[str, Value]) -> str:
     return json.dumps(params, sort_keys=True)
 
@@ -270,44 +269,24 @@ def _optuna() -> Any:
 
 def _open(optuna: Any, name: str, storage: str, settings: Sweep) -> Any:
     from sqlalchemy import NullPool
-    from sqlalchemy.exc import SQLAlchemyError
 
+    check_storage(storage)
     try:
         # no connection is kept over the hours that a trial may take, nor into a fork
-        kept = optuna.storages.RDBStorage(storage, engine_kwargs={"poolclass": NullPool})
-        return optuna.create_study(
-            study_name=name,
-            storage=kept,
-            directions=["maximize"] * len(settings.objectives),
-            load_if_exists=True,
-        )
-    except (SQLAlchemyError, ImportError, OSError, optuna.exceptions.StorageInternalError) as error:
-        raise _unusable(storage, error) from error
+        with reached(storage):
+            kept = optuna.storages.RDBStorage(storage, engine_kwargs={"poolclass": NullPool})
+            return optuna.create_study(
+                study_name=name,
+                storage=kept,
+                directions=["maximize"] * len(settings.objectives),
+                load_if_exists=True,
+            )
     except ValueError as error:
         raise ConfigError(
             f"The study {name!r} is of another sweep: {first_line(error)}",
             where="sweep.study",
             mend="give another name, or leave sweep.study out",
         ) from error
-
-
-def _unusable(url: str, error: Exception) -> RegistryError:
-    return RegistryError(
-        f"The sweep's storage cannot be used: {_without_password(first_line(error), url)}",
-        where="sweep.storage",
-        mend="check the URL, and that its server runs; null keeps a file in the sweep's folder",
-    )
-
-
-def _without_password(text: str, storage: str) -> str:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        password = make_url(storage).password
-    except ArgumentError:
-        return "it is no URL of a database."
-    return text.replace(str(password), "***") if password else text
 
 
 def _distributions(optuna: Any, space: Sequence[Parameter]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _recommendation(
     """What ``mix`` found, in one sentence."""
     from perennial.notation import gain, level
 
-    if settings.sampler != "mix":
+    if settings.sampler != "mix" or not finished:
         return None
     measured = {
         float(one.params[SHARE]): (one.outcome.scores, one.outcome.champion) for one in finished

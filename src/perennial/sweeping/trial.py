@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,16 @@ class Trial:
 
     Attributes:
         champion: Id of the version that all trials are held against; None for whichever serves.
+        sweep: SHA-256 of what makes it this sweep; None for a job of ``-m`` alone.
+        params: What the sweep drew for it.
         limits: See `perennial.sweeping.pruning.limits`.
         choose: See `perennial.sweeping.choice.Rule`.
         budget: The rule's.
     """
 
     champion: str | None = None
+    sweep: str | None = None
+    params: dict[str, Any] = field(default_factory=dict)
     limits: Limits = field(default_factory=dict)
     choose: str = "combined"
     budget: float = 0.01
@@ -50,6 +54,10 @@ class Trial:
                 where="sweep",
                 mend="run the same command again: it begins a sweep against the new champion",
             )
+
+    def same(self, other: Trial | None) -> bool:
+        """Whether another one is this very trial; its limits may have been set by other trials."""
+        return other is not None and replace(self, limits={}) == replace(other, limits={})
 
     def write(self, path: Path) -> None:
         """Keep it for the trial's own process."""
@@ -79,8 +87,8 @@ class Outcome:
     """How one trial ended.
 
     Attributes:
-        state: ``finished``, ``pruned`` or ``failed``.
-        reason: Why it was pruned or failed.
+        state: ``finished``, ``pruned``, ``failed``, or ``skipped`` where no row is new.
+        reason: Why it did not finish.
         candidate: Id of the version it made.
         cycle_id: Of its cycle.
         verdict: What the gate would have said; nobody chooses by it.
@@ -121,10 +129,10 @@ def outcome_of(result: Mapping[str, Any]) -> Outcome:
         error = result["error"]
         where = f" ({error['where']})" if error["where"] else ""
         return Outcome(state="failed", reason=f"{error['what']}{where}", **known)
+    if not result["candidate"]:
+        return Outcome(state="skipped", reason=str(result["trigger"]["reason"]), **known)
     if not validation["candidate"]:
-        reason = str(result["trigger"]["reason"])
-        if result["candidate"]:
-            reason = "it has no score on validation rows to be chosen by"
+        reason = "it has no score on validation rows to be chosen by"
         return Outcome(state="failed", reason=reason, **known)
     return Outcome(
         state="finished",

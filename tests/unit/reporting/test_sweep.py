@@ -115,3 +115,19 @@ def test_the_page_stands_alone_and_escapes() -> None:
     assert "the retention budget" in page
     assert "mathdefault" not in page  # a label that is a formula would stand as it is
     assert render_sweep(told(ENDED[3:])).count("<svg role") == 0
+
+
+def test_the_chosen_trial_stands_first_whatever_its_combined_score() -> None:
+    from perennial.reporting.sweep import in_order
+
+    found = told(ENDED, choose="budget")
+    assert [one["number"] for one in in_order(found)] == [1, 0, 2]
+
+
+def test_mix_of_which_nothing_finished_says_so() -> None:
+    assert sentence(told(ENDED[4:], **MIX)) == "No trial came to its end."
+
+
+def test_the_legend_says_what_the_set_is() -> None:
+    """A trial that is equal in one and worse in the other is not in it."""
+    assert "no trial is as good in both and better in one" in render_sweep(told(ENDED))

@@ -46,3 +46,8 @@ def test_a_failed_share_is_not_asked_for_again() -> None:
     tried: dict = dict.fromkeys(GRID)
     assert next_shares(tried, grid=GRID, budget=0.01, rounds=2) == []
     assert leading({}, budget=0.01) is None
+
+
+def test_of_equal_shares_the_smaller_one_leads() -> None:
+    equal = ({"new": 0.5, "history": 0.9}, CHAMPION)
+    assert leading({0.5: equal, 0.2: equal, 0.35: equal}, budget=0.01) == 0.2

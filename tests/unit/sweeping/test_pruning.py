@@ -59,3 +59,8 @@ def test_one_good_objective_is_enough_to_go_on() -> None:
 def test_the_champions_own_score_keeps_no_trial_alive() -> None:
     bounds = limits([curve([0.5])] * 5, objectives=["combined"])
     assert verdict(curve([0.4]), bounds) is not None
+
+
+def test_as_good_as_the_median_goes_on() -> None:
+    bounds = limits([curve([0.5])] * 5, objectives=["combined"])
+    assert verdict(curve([0.5]), bounds) is None

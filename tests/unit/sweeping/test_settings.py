@@ -23,6 +23,15 @@ from perennial.sweeping.settings import Sweep
         ({"promote": "all"}, "null, best"),
         ({"budget": -0.1}, "sweep.budget"),
         ({"study": "a/b"}, "sweep.study"),
+        ({"study": ".."}, "sweep.study"),
+        ({"study": "."}, "sweep.study"),
+        ({"study": "v1.2"}, "sweep.study"),
+        ({"study": "--"}, "a letter or a digit"),
+        ({"study": "a\n"}, "sweep.study"),
+        ({"study": "swé"}, "sweep.study"),
+        ({"study": ""}, "sweep.study"),
+        ({"warmup": 10}, "sweep.pruner"),
+        ({"sampler": "mix", "values": [0.1, 0.2]}, "budget with sweep.sampler=mix"),
         ({"values": [0.1, 0.2]}, "sampler=mix"),
         ({"sampler": "mix"}, "sampler=mix"),
         ({"sampler": "mix", "values": [0.1, 1.0]}, "between 0 and 1"),
@@ -39,3 +48,9 @@ def test_length_and_manner_are_no_part_of_the_identity() -> None:
     assert same.identity() == Sweep().identity()
     for other in ({"sampler": "random"}, {"seed": 1}, {"pruner": "median"}, {"choose": "budget"}):
         assert Sweep(**other).identity() != Sweep().identity()
+    narrow, wide = (Sweep(choose="budget", budget=budget) for budget in (0.01, 0.02))
+    assert narrow.identity() != wide.identity()
+
+
+def test_plain_names_are_taken() -> None:
+    assert [Sweep(study=name).study for name in ("week_42", "A-b", "7")] == ["week_42", "A-b", "7"]

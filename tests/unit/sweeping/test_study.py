@@ -11,7 +11,8 @@ from perennial.errors import ConfigError, RegistryError
 from perennial.sweeping.mix import SHARE
 from perennial.sweeping.pruning import Limits
 from perennial.sweeping.space import Parameter
-from perennial.sweeping.study import Job, sqlite
+from perennial.sweeping.storage import alone, sqlite, unusable
+from perennial.sweeping.study import Job
 from perennial.sweeping.trial import Outcome
 from support.sweeps import SPACE, kill_and_resume, params, run, study, trained
 
@@ -116,6 +117,10 @@ def test_another_sweep_under_the_same_name_is_refused(tmp_path: Path) -> None:
         "sqlite:////nowhere/at/all.db",
         "no url",
         "nosuch://a:s3cret@b/c",
+        "postgresql://a:s3cret@b:s3cret/c",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "mysql://a:s3cret@b/c",
     ],
 )
 def test_a_storage_that_cannot_be_used_is_told_without_its_password(storage: str) -> None:
@@ -131,3 +136,41 @@ def test_twenty_trials_killed_twice_end_as_twenty(tmp_path: Path, seed: int) -> 
     ended = kill_and_resume(sqlite(tmp_path), seed)
     assert len(set(params(ended))) == len(ended) == 20
     assert {one.outcome.state for one in ended} == {"finished"}
+
+
+def test_a_short_password_leaves_the_message_whole() -> None:
+    said = OSError("connection to 127.0.0.1 failed for 1; retry postgresql://a:1@127.0.0.1/s")
+    told = str(unusable("postgresql://a:1@127.0.0.1/s", said))
+    assert "connection to 127.0.0.1 failed for ***" in told
+    assert ":1@" not in told
+
+
+def test_one_process_at_a_time_is_at_a_study(tmp_path: Path) -> None:
+    storage = sqlite(tmp_path)
+    with alone(storage, "a"):
+        with alone(storage, "b"):
+            pass
+        with pytest.raises(RegistryError, match="Another process"), alone(storage, "a"):
+            pass
+    with alone(storage, "a"):
+        pass
+
+
+def test_a_setting_is_drawn_once_in_a_group(tmp_path: Path) -> None:
+    space = [Parameter(name="x", low=1, high=6, step=1, integer=True)]
+    groups: list[list[object]] = []
+
+    def keeps(jobs: Sequence[Job], limits: Limits) -> list[Outcome]:
+        groups.append([params["x"] for _, params in jobs])
+        return run(jobs, limits)
+
+    study(sqlite(tmp_path), space, sampler="random", trials=6, jobs=6).run(keeps)
+    assert all(len(set(group)) == len(group) for group in groups)
+    assert sorted(x for group in groups for x in group) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_trials_side_by_side_keep_away_from_each_other(tmp_path: Path, jobs: int) -> None:
+    """What is still running counts as a bad one, or TPE would draw a group in one spot."""
+    sampler = study(sqlite(tmp_path), sampler="tpe", jobs=jobs)._sampler(0)
+    assert sampler._constant_liar == (jobs > 1)
