@@ -362,6 +362,11 @@ def test_what_methods_leave_is_of_the_interpolated_weights(tmp_path: Path) -> No
         )
 
 
+def of_method(told: list[str]) -> list[str]:
+    """Lines besides the one that every fit ends with."""
+    return [line for line in told if not line.startswith("Time of training steps")]
+
+
 def test_importance_of_the_path_passes_from_cycle_to_cycle(
     champion: VersionView, tmp_path: Path
 ) -> None:
@@ -369,11 +374,11 @@ def test_importance_of_the_path_passes_from_cycle_to_cycle(
     assert sum(float(value.sum()) for value in first.values()) > 0
     trained, _, told = retrain(tmp_path / "a", [SI()], champion=champion)
     assert all((trained.methods["si"][n] >= value - 1e-7).all() for n, value in first.items())
-    assert not told
+    assert not of_method(told)
     unknown = VersionView(id="m@1", weights=champion.weights)
     _, _, told = retrain(tmp_path / "b", [SI()], champion=unknown)
-    assert len(told) == 1
-    assert told[0].startswith("si: m@1 left no path of its training, so nothing is protected")
+    assert len(of_method(told)) == 1
+    assert of_method(told)[0].startswith("si: m@1 left no path of its training, so nothing is protected")
 
 
 def test_scratch_starts_from_nothing(champion: VersionView, tmp_path: Path) -> None:
@@ -394,4 +399,4 @@ def test_what_follows_the_training_says_that_other_weights_were_kept(
     assert bool(kept) == any("si: what it learns" in line for line in told)
     assert kept
     _, _, told = retrain(tmp_path / "last", [SI()], champion=champion, keep="last", **settings)
-    assert not told
+    assert not of_method(told)

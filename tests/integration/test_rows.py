@@ -59,14 +59,13 @@ def copies(rows: pd.DataFrame, *, first_id: int, user: int | None = None) -> pd.
 def pools(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Rows]]:
     """Every set of rows that a fit or a method was handed, as it was handed."""
     seen: list[tuple[str, Rows]] = []
-    fit, context = candidate.fit, candidate.method_context
+    built, context = candidate.CycleData, candidate.method_context
 
-    def spied_fit(**options: Any) -> Any:
-        data = options["data"]
+    def spied_data(**options: Any) -> Any:
         for name in ("new", "history", "new_validation", "history_validation"):
-            if getattr(data, name) is not None:
-                seen.append((f"fit {name}", getattr(data, name)))
-        return fit(**options)
+            if options[name] is not None:
+                seen.append((f"fit {name}", options[name]))
+        return built(**options)
 
     def spied_context(learner: Any, **options: Any) -> Any:
         for name in ("new", "history"):
@@ -74,7 +73,7 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Rows]]:
                 seen.append((f"context {name}", options[name]))
         return context(learner, **options)
 
-    monkeypatch.setattr(candidate, "fit", spied_fit)
+    monkeypatch.setattr(candidate, "CycleData", spied_data)
     monkeypatch.setattr(candidate, "method_context", spied_context)
     return seen
 
