@@ -378,7 +378,9 @@ def test_importance_of_the_path_passes_from_cycle_to_cycle(
     unknown = VersionView(id="m@1", weights=champion.weights)
     _, _, told = retrain(tmp_path / "b", [SI()], champion=unknown)
     assert len(of_method(told)) == 1
-    assert of_method(told)[0].startswith("si: m@1 left no path of its training, so nothing is protected")
+    assert of_method(told)[0].startswith(
+        "si: m@1 left no path of its training, so nothing is protected"
+    )
 
 
 def test_scratch_starts_from_nothing(champion: VersionView, tmp_path: Path) -> None:
