@@ -232,6 +232,7 @@ class Search:
         from perennial.files import digest
         from perennial.launch import identity
         from perennial.masking import plain
+        from perennial.sweeping.rows import stamps
 
         return {
             "search space": describe(self.space),
@@ -239,6 +240,7 @@ class Search:
             "champion": [champion.id, digest([champion.created, champion.manifest])],
             "configuration": digest([identity(self.base), plain(self.base["registry"])]),
             "settings": self.settings.identity(),
+            "rows": digest(stamps(self.base["data"])),
         }
 
     def _name(self, identity: Mapping[str, Any]) -> str:
