@@ -56,7 +56,9 @@ def test_every_choice_composes_and_builds(
 @pytest.mark.parametrize("path", sorted(CONF_DIR.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_yaml_opens_with_the_command_that_uses_it(path: Any) -> None:
     head = path.read_text().splitlines()[:2]
-    assert any(line.startswith(("# python train.py", "# perennial ")) for line in head)
+    assert any(
+        line.startswith(("# python train.py", "# perennial ", "# wandb agent ")) for line in head
+    )
 
 
 METHODS = sorted(CONF_DIR.glob("method/*.yaml"))
