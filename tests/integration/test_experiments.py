@@ -35,6 +35,8 @@ def test_what_is_worn_above_is_learned_and_shoes_are_kept(
         "fraction=0.2",
         "trainer.max_steps=200",
         "trainer.validate_every=50",
+        "gate.retention.margin=0.05",  # with a fifth of the rows, two points cannot be told
+        "gate.retention.total=0.05",
         "seed=10",
     )
     assert result["error"] is None, result["error"]
@@ -72,7 +74,7 @@ def test_intents_of_five_domains_are_learned_and_those_before_kept(
     )
     assert result["error"] is None, result["error"]
     # 10 intents, 40 rows of each, one in ten of the first remembered, one pass
-    assert result["data"]["new"]["rows"] == 10 * (40 + 20 + 30)
+    assert result["data"]["new"]["rows"] == 10 * 40
     assert result["cost"]["replayed_rows"] == 12 * 32
     champion, candidate = (result["metrics"][one] for one in ("champion", "candidate"))
     assert champion["new"]["accuracy"] == 0
