@@ -22,7 +22,7 @@ SETTINGS = (
     "trainer.log_every=10", "trainer.accelerator=cpu",
 )  # fmt: skip
 # what differs between two runs of one command: times, memory, and names that are drawn
-TIMES = re.compile(r"^_|^cost/.*(_seconds|_bytes)$|latency|^tables/")
+TIMES = re.compile(r"^_|^cost/.*(_seconds|_bytes)$|^cost/profile/|latency|^tables/")
 
 
 def environment(folder: Path, home: Path, **more: str) -> dict[str, str]:
