@@ -361,7 +361,8 @@ def explain(error: Exception, name: str) -> ConfigError:
 
 
 def _unknown_setting(key: str, text: str, name: str) -> ConfigError:
-    from perennial.config import flatten, nearest
+    from perennial.config import nearest
+    from perennial.nested import flatten
 
     bare = key.lstrip("+~")
     if "already at" in text:
@@ -402,7 +403,7 @@ def _owners(key: str) -> list[str]:
     """The choices of a setting's group that have it."""
     import yaml
 
-    from perennial.config import flatten
+    from perennial.nested import flatten
 
     group, _, rest = key.partition(".")
     files = sorted((CONF_DIR / group).glob("*.yaml")) if rest else []
@@ -414,7 +415,7 @@ def _owners(key: str) -> list[str]:
 def _settings_of_sweeps() -> Mapping[str, Any]:
     import yaml
 
-    from perennial.config import flatten
+    from perennial.nested import flatten
 
     files = (CONF_DIR / "sweep").glob("*.yaml")
     return {

@@ -34,17 +34,6 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return by_last[found[0]] if found else None
 
 
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted keys of nested mappings, inner nodes included."""
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        path = f"{prefix}{key}"
-        flat[path] = inner
-        if isinstance(inner, Mapping):
-            flat |= flatten(inner, f"{path}.")
-    return flat
-
-
 def locate(target: str, *, where: str) -> Any:
     """Import what a dotted path names.
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from perennial.notation import level
 from perennial.reporting.comparison import (
     PARTS,
@@ -21,6 +19,7 @@ from perennial.reporting.comparison import (
     verdict,
 )
 from perennial.reporting.scale import Scale, window
+from perennial.reporting.template import pages
 
 # rows in sight, drawings of one run each, points with their intervals
 ROWS, EACH, BARRED = 40, 24, 40
@@ -37,13 +36,7 @@ def render_comparison(found: Compared, *, names: Mapping[str, str]) -> str:
     Returns:
         HTML without scripts and without references to anything outside itself.
     """
-    environment = Environment(
-        loader=PackageLoader("perennial.reporting", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages()
     unit = found.score.unit if found.score else ""
     rows = [_row(number, row, found, unit) for number, row in enumerate(found.rows, start=1)]
     return environment.get_template("compare.html.j2").render(

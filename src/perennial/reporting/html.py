@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from perennial.notation import confidence, gain, level, percent, points
 from perennial.reporting import flips, forest, past, plots, verdict
 from perennial.reporting.advice import to_try, what_would_change
 from perennial.reporting.order import ranked
+from perennial.reporting.template import pages
 from perennial.types import EvaluationReport
 
 HOLDOUTS = 5
@@ -61,13 +61,7 @@ def render_report(
     Returns:
         HTML without scripts and without references to anything outside itself.
     """
-    environment = Environment(
-        loader=PackageLoader("perennial.reporting", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages()
     environment.filters |= {
         "percent": percent,
         "points": points,

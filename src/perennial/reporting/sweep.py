@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 from rich.text import Text
@@ -17,6 +16,7 @@ from perennial.reporting import sweep_plots
 from perennial.reporting.console import from_here, print_table
 from perennial.reporting.layout import paragraph
 from perennial.reporting.result import json_safe
+from perennial.reporting.template import pages
 from perennial.sweeping.space import shown
 
 SWEEP, PAGE = "sweep.json", "sweep.html"
@@ -134,13 +134,7 @@ def mark(trial: Mapping[str, Any], sweep: Mapping[str, Any]) -> str:
 
 def render_sweep(sweep: Mapping[str, Any]) -> str:
     """The page: HTML without scripts and without references to anything outside itself."""
-    environment = Environment(
-        loader=PackageLoader("perennial.reporting", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages()
     environment.filters |= {
         "level": lambda value: level(value, sweep["unit"]),
         "shown": shown,

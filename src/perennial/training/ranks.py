@@ -16,6 +16,7 @@ import lightning.pytorch as pl
 import torch.distributed as dist
 
 from perennial.errors import ConfigError
+from perennial.nested import leaves
 
 SHOWN = 5
 _ABSENT = "not set"
@@ -73,7 +74,7 @@ def differences(configurations: Sequence[Mapping[str, Any]]) -> dict[str, list[A
         >>> differences([{"seed": 0, "lr": {"max": 0.1}}, {"seed": 0, "lr": {"max": 1}}])
         {'lr.max': [0.1, 1]}
     """
-    flat = [_leaves(configuration) for configuration in configurations]
+    flat = [leaves(configuration) for configuration in configurations]
     keys = sorted({key for one in flat for key in one})
     values = {key: [one.get(key, _ABSENT) for one in flat] for key in keys}
     return {key: each for key, each in values.items() if any(one != each[0] for one in each)}
@@ -93,16 +94,6 @@ def _refusal(configurations: Sequence[Mapping[str, Any]]) -> ConfigError:
         mend="give every rank the same command line; run each trial of a sweep in a process of its "
         "own, so that no rank samples settings again",
     )
-
-
-def _leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, Mapping) and inner:
-            flat |= _leaves(inner, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = inner
-    return flat
 
 
 def _of_all_ranks(text: str) -> list[str]:

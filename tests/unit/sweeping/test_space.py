@@ -51,7 +51,7 @@ def test_points_are_every_combination() -> None:
 
 
 def test_a_quoted_path_comes_back() -> None:
-    odd = "/tmp/it's a, {folder}=1\\"
+    odd = "runs/it's a, {folder}=1\\"
     (parsed,) = OverridesParser.create().parse_overrides([f"trial={quoted(odd)}"])
     assert parsed.value() == odd
 

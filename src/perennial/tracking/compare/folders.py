@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 
 from perennial.errors import ConfigError, first_line
+from perennial.nested import leaves
 from perennial.tracking.compare.runs import Run, Unread, same
 from perennial.tracking.compare.shape import tame, wrong
-from perennial.tracking.compare.values import leaves, resolved
+from perennial.tracking.compare.values import resolved
 
 RESULT = "result.json"
 CONFIG = Path(".hydra") / "config.yaml"

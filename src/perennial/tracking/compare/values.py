@@ -8,25 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from perennial.errors import ConfigError
+from perennial.nested import leaves
 from perennial.tracking.compare.runs import Run
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 NODE = "_target_"
-
-
-def leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys of what is no mapping, or an empty one.
-
-    >>> leaves({"a": {"b": 1, "c": [2]}, "d": {}})
-    {'a.b': 1, 'a.c': [2], 'd': {}}
-    """
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, Mapping) and inner:
-            flat |= leaves(inner, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = inner
-    return flat
 
 
 def resolved(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from perennial.errors import PerennialError
+from perennial.nested import leaves
 from perennial.promotion.records import CycleRecord, Version
 from perennial.promotion.registry import Registry
 from perennial.tracking.compare.folders import RESULT, parsed
 from perennial.tracking.compare.runs import Run, Unread, founder
-from perennial.tracking.compare.values import leaves
 
 
 class Lineages:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from perennial.errors import ConfigError
+from perennial.nested import leaves
 from perennial.tracking.compare.settings import differing, short
-from perennial.tracking.compare.values import leaves, meant, of_run, resolved
+from perennial.tracking.compare.values import meant, of_run, resolved
 from support.compared import make_run
 
 
