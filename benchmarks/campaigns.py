@@ -1,6 +1,6 @@
 """Ten windows of bank calls, a cycle per window; each is scored before the model sees it.
 
-PERENNIAL_DATA=/path/to/data python benchmarks/campaigns.py [--last 7] [seed=1] ...
+python benchmarks/campaigns.py [--last 7] [seed=1] ...
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Weeks of film ratings, a cycle per week; each is ranked before the model sees it.
 
-PERENNIAL_DATA=/path/to/data python benchmarks/films.py [--first 18] [--last 27] [seed=1] ...
+python benchmarks/films.py [--first 18] [--last 27] [seed=1] ...
 """
 
 from __future__ import annotations

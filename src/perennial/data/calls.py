@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from perennial.data.opening import open_source
+from perennial.data.published import located
 from perennial.errors import ConfigError, DataError
 
 PARTS = ("new", "history")
@@ -45,7 +46,7 @@ def calls(
     know it.
 
     Args:
-        path: ``bank-additional-full.csv``.
+        path: ``bank-additional-full.csv``; ``published:NAME`` as `perennial.data.published` has it.
         window: From 1 to ``of``, windows of equal length; from 2 for the part ``history``.
         part: ``new`` ends with the window, ``history`` before it.
         keep: So many windows, the latest ones; None keeps all.
@@ -72,7 +73,7 @@ def calls(
             mend=f"give a window from 1, or from 2 for its history, part {' or '.join(PARTS)}, "
             "and keep from 1 or null",
         )
-    table: pa.Table = open_source(path, name=part).with_format("arrow")[:]
+    table: pa.Table = open_source(located(path), name=part).with_format("arrow")[:]
     needed = {"age", "pdays", "poutcome", "campaign", "previous", "duration", "y"} | _ECONOMY.keys()
     if lacking := sorted(needed - set(table.column_names)):
         raise DataError(

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from perennial.data.published import located
 from perennial.errors import ConfigError, DataError, first_line
 
 CATEGORIES = ("protocol_type", "service", "flag")
@@ -39,7 +40,7 @@ def connections(
     """The rows of one file, attack or normal.
 
     Args:
-        path: The file, gzipped or not.
+        path: The file, gzipped or not; ``published:NAME`` as `perennial.data.published` has it.
         known: The file whose attacks are known ones, which may be ``path`` itself.
         every: Keeps each so manieth row, from the first; at least 1.
         copies: Of these, keeps the first so many that are alike, label included, at least 1; None
@@ -81,7 +82,7 @@ def _read(path: str) -> pa.Table:
     """`FEATURES` and ``attack`` of a whole file."""
     names = [*FEATURES, "attack"]
     try:
-        table = pa.csv.read_csv(path, read_options=pa.csv.ReadOptions(column_names=names))
+        table = pa.csv.read_csv(located(path), read_options=pa.csv.ReadOptions(column_names=names))
     except (pa.ArrowException, OSError) as error:
         reason = first_line(error)
         raise DataError(

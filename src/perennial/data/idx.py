@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from perennial.data.published import located
 from perennial.errors import ConfigError, DataError
 
 _NAME = re.compile(r"(?P<part>.*?)[-_.]?(?P<kind>images|labels)[-_.]idx[13]-ubyte(\.gz)?")
@@ -135,7 +136,7 @@ def idx_classes(
     """The rows of some classes of a folder of IDX files: a world that meets the others later.
 
     Args:
-        path: The folder.
+        path: The folder; ``published:NAME`` as `perennial.data.published` has it.
         classes: Labels to keep.
         names: Of all labels, in their order; None calls them by their numbers.
         fraction: Share of the rows of each part and class to keep, in (0, 1], the first ones.
@@ -154,7 +155,7 @@ def idx_classes(
             where="data (fraction, classes, names)",
             mend="give a share from above 0 to 1, some labels from 0, and a name for each of them",
         )
-    files = sorted(file for file in Path(path).glob("*") if is_idx(file))
+    files = sorted(file for file in Path(located(path)).glob("*") if is_idx(file))
     if not files:
         raise DataError(
             "There are no IDX files.", where=path, mend="name the folder with images and labels"

@@ -15,6 +15,7 @@ from typing import Any
 import datasets
 
 from perennial.data.opening import open_source
+from perennial.data.published import located
 from perennial.errors import ConfigError, DataError, first_line
 
 Row = dict[str, str]
@@ -33,7 +34,8 @@ def intents(
 
     Args:
         path: Folder that holds ``clinc150/data_full.json`` and ``clinc150/domains.json``, and
-            ``banking77/train.csv`` and ``banking77/test.csv``.
+            ``banking77/train.csv`` and ``banking77/test.csv``; ``published:`` as
+            `perennial.data.published` has them.
         part: ``first`` is the first five domains of CLINC150 with 15 intents each, ``second`` the
             five others, ``banking77`` the 77 intents of the other data set, one of which,
             ``exchange_rate``, CLINC150 has too.
@@ -56,12 +58,12 @@ def intents(
             where="data.history, data.new (part, per_domain, per_intent)",
             mend=f"use {', '.join(PARTS)}, and whole numbers from 1 or null",
         )
-    rows = _banking(path) if part == _BANK else _clinc(Path(path), part)
+    rows = _banking(path) if part == _BANK else _clinc(path, part)
     return datasets.Dataset.from_list(_first(rows, per_domain, per_intent))
 
 
-def _clinc(path: Path, part: str) -> list[Row]:
-    folder = path / "clinc150"
+def _clinc(path: str, part: str) -> list[Row]:
+    folder = Path(located(f"{path}/clinc150"))
     said, domains = _read(folder / "data_full.json"), _read(folder / "domains.json")
     try:
         names = list(domains)[:5] if part == "first" else list(domains)[5:]
@@ -83,8 +85,9 @@ def _clinc(path: Path, part: str) -> list[Row]:
 
 def _banking(path: str) -> list[Row]:
     found = []
+    folder = located(f"{path}/{_BANK}")
     for split in ("train", "test"):
-        where = str(Path(path) / _BANK / f"{split}.csv")
+        where = str(Path(folder, f"{split}.csv"))
         table = open_source(where, name=split)
         if not {"text", "category"} <= set(table.column_names):
             raise DataError("There are no columns text and category.", where=where, mend=_MEND)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from perennial.data.published import located
 from perennial.errors import ConfigError, DataError, first_line
 
 PARTS = ("new", "history")
@@ -30,7 +31,7 @@ def ratings(
     """The ratings of one week, or of those before it, in order of time.
 
     Args:
-        path: ``ratings.dat``.
+        path: ``ratings.dat``; ``published:NAME`` as `perennial.data.published` has it.
         week: From 1, counted from the first rating; from 2 for the part ``history``.
         part: ``new`` ends with the week, ``history`` before it.
         keep: So many weeks, the latest ones; None keeps all.
@@ -75,7 +76,7 @@ def ratings(
 def _read(path: str) -> pa.Table:
     """Users and films as text, and times, in their order."""
     try:
-        lines = Path(path).read_text().replace("::", "\t").encode()
+        lines = Path(located(path)).read_text().replace("::", "\t").encode()
         table = pa.csv.read_csv(
             pa.BufferReader(lines),
             read_options=pa.csv.ReadOptions(column_names=_COLUMNS),
