@@ -13,7 +13,7 @@ from perennial.sweeping.mix import SHARE
 from perennial.sweeping.pruning import Limits, verdict
 from perennial.sweeping.settings import Sweep
 from perennial.sweeping.space import Parameter
-from perennial.sweeping.study import Ended, Job, Study
+from perennial.sweeping.study import Ended, Job, Run, Study
 from perennial.sweeping.trial import Outcome
 
 SPACE = [
@@ -51,22 +51,44 @@ def params(ended: Sequence[Ended]) -> list[tuple[Any, ...]]:
     return [tuple(sorted(one.params.items())) for one in ended]
 
 
-def slow(jobs: Sequence[Job], limits: Limits) -> list[Outcome]:
-    time.sleep(0.02)
-    return run(jobs, limits)
+def announcing(pipe: int, batches: int) -> Run:
+    """A runner that tells of each batch in a pipe, and stays in the last of its `batches`."""
+    told = 0
+
+    def announced(jobs: Sequence[Job], limits: Limits) -> list[Outcome]:
+        nonlocal told
+        told += 1
+        os.write(pipe, b".")
+        time.sleep(60 if told == batches else 0.02)
+        return run(jobs, limits)
+
+    return announced
+
+
+def killed_midway(storage: str, given: dict[str, Any], draw: random.Random) -> None:
+    """Runs a sweep of two trials at a time and kills it at any instant of its next five batches.
+
+    The sweep cannot get past its fifth, however slowly this process comes to killing it.
+    """
+    heard, told = os.pipe()
+    child = os.fork()
+    if not child:
+        study(storage, **given).run(announcing(told, batches=5))
+        os._exit(0)
+    os.close(told)
+    for _ in range(draw.randint(1, 4)):
+        assert os.read(heard, 1), "the sweep ended before it was killed"
+    time.sleep(draw.uniform(0, 0.05))
+    os.kill(child, signal.SIGKILL)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    os.close(heard)
 
 
 def kill_and_resume(storage: str, seed: int) -> list[Ended]:
     """A sweep of 20 trials killed twice, at any instant, and then let run."""
-    draw, killed, given = random.Random(seed), 0, {"sampler": "random", "trials": 20, "jobs": 2}
+    draw, given = random.Random(seed), {"sampler": "random", "trials": 20, "jobs": 2}
     study(storage, **given)
-    while killed < 2:
-        child = os.fork()
-        if not child:
-            study(storage, **given).run(slow)
-            os._exit(0)
-        time.sleep(draw.uniform(0.1, 0.5))
-        os.kill(child, signal.SIGKILL)
-        killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    for _ in range(2):
+        killed_midway(storage, given, draw)
         assert len(study(storage, **given).ended()) < 20
     return study(storage, **given).run(run)
