@@ -1,4 +1,4 @@
-"""Where things lie: the configuration, the home folder."""
+"""Where things lie: the configuration, the home folder, and how a place is told."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ def home() -> Path:
             mend="name a folder without ?, # and %",
         )
     return Path(given).expanduser().absolute()
+
+
+def from_here(path: Path) -> str:
+    """A path below the present folder as seen from it; another one whole."""
+    here, whole = Path.cwd(), path.absolute()
+    return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(whole)
 
 
 def folder_of(path: str, *, where: str) -> str:

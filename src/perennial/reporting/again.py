@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from perennial.reporting import verdict
-from perennial.reporting.console import COLOURS, print_table
-from perennial.reporting.layout import paragraph
+from perennial.reporting.console import COLOURS, print_paragraph, print_table
 
 ABSENT = "not asked"
 
@@ -25,23 +24,23 @@ def print_again(result: Mapping[str, Any], console: Console) -> None:
     """
     before, decision = result["before"], result["decision"]
     day = before["decided_at"][:16].replace("T", " ")
-    _say(
+    print_paragraph(
         f"{result['candidate']['id']} against {result['champion']['id']}, {before['verdict']} on "
         f"{day} UTC",
         console,
     )
     for name, (old, new) in result["changes"].items():
-        _say(f"{name}: {_shown(old)} then, {_shown(new)} now", console, indent=2)
+        print_paragraph(f"{name}: {_shown(old)} then, {_shown(new)} now", console, indent=2)
     rows = compared(before["decision"]["checks"], decision["checks"])
     print_table([["then", "now", "check", ""], *rows], align="llll", console=console)
     for check in decision["checks"]:
         if check["outcome"] not in ("pass", "waived"):
-            _say(check["reason"], console, indent=2)
+            print_paragraph(check["reason"], console, indent=2)
     if charged := verdict.charge(decision):
-        _say(charged, console, indent=2)
+        print_paragraph(charged, console, indent=2)
     console.print()
     _title(result, console)
-    _say(sentence(result), console, indent=2)
+    print_paragraph(sentence(result), console, indent=2)
     if result["report"]:
         console.print(f"  report: {result['report']}", highlight=False, soft_wrap=True)
     console.print(f"  exit:   {result['exit_code']}", highlight=False)
@@ -115,8 +114,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "not set" if value is None else str(value)
-
-
-def _say(text: str, console: Console, *, indent: int = 0) -> None:
-    for line in paragraph(text, width=console.width, indent=indent):
-        console.print(Text(line), soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from perennial.notation import percent
-from perennial.reporting.console import print_table
+from perennial.reporting.console import print_line, print_table
 
 CLASSES = 20
 # by custom: below 0.1 a column has stayed where it was, from 0.25 on it has moved far
@@ -23,29 +23,29 @@ def print_check(found: Mapping[str, Any], console: Console) -> None:
         console: Where to.
     """
     beside = f" beside {found['history_rows']:,} of history" if found["history_rows"] else ""
-    _line(
+    print_line(
         console,
         f"data.new: {found['rows']:,} rows{beside}, for {found['champion'] or 'a first version'}",
     )
-    _line(console)
+    print_line(console)
     print_table(_columns(found), align="llrrll", console=console)
-    _line(console)
+    print_line(console)
     if target := _target(found):
         print_table(target, align="lrr", console=console)
-        _line(console)
+        print_line(console)
     for line in _lines(found):
-        _line(console, line)
-    _line(console)
+        print_line(console, line)
+    print_line(console)
     if not found["unmet"]:
-        _line(console, "NOTHING NEW")
-        _line(console, "  the lineage has met every row of data.new: a cycle would be skipped")
+        print_line(console, "NOTHING NEW")
+        print_line(console, "  the lineage has met every row of data.new: a cycle would be skipped")
         return
     if found["decides"] is None:
-        _line(console, "IN ORDER")
+        print_line(console, "IN ORDER")
         return
-    _line(console, "THE GATE COULD NOT DECIDE")
+    print_line(console, "THE GATE COULD NOT DECIDE")
     for key in ("what", "where", "mend"):
-        _line(console, f"  {key + ':':<7}{found['decides'][key]}")
+        print_line(console, f"  {key + ':':<7}{found['decides'][key]}")
 
 
 def _columns(found: Mapping[str, Any]) -> list[list[str]]:
@@ -141,7 +141,3 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"{split['holdout']:,} held out, {split['left_out']:,} left out"
     )
     return [*told, *found["notes"]]
-
-
-def _line(console: Console, text: str = "") -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from perennial.notation import level, points
-from perennial.reporting.console import COLOURS, print_table
-from perennial.reporting.layout import paragraph
+from perennial.reporting.console import COLOURS, print_paragraph, print_table
 
 PARTS = ("new", "history")
 # on a terminal
@@ -97,8 +96,7 @@ def print_comparison(found: Compared, console: Console, *, names: Mapping[str, s
     else:
         console.print("No run to show.", highlight=False)
     for line in _below(found):
-        for text in paragraph(line, width=console.width, indent=2):
-            console.print(Text(text), soft_wrap=True)
+        print_paragraph(line, console, indent=2)
     if found.unread:
         console.print(Text(f"\nNothing to compare in {len(found.unread)} more:", style="bold"))
         for one in found.unread[:UNREAD]:

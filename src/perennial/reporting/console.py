@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from perennial.notation import gain, level
+from perennial.paths import from_here
 from perennial.reporting import verdict
 from perennial.reporting.layout import columns, paragraph
 from perennial.reporting.order import ranked
@@ -41,19 +42,19 @@ def print_result(result: Mapping[str, Any], console: Console, *, first: bool = F
     """
     status = str(result["status"])
     if result["metrics"]:
-        _line(console)
+        print_line(console)
         print_table(_table(result["metrics"], result["task"]), align="lrrrr", console=console)
         _checks(result["decision"], console)
     if not first:
-        _line(console)
+        print_line(console)
     style = HELD_BACK if verdict.held_back(result) else COLOURS[status]
     head, brackets, tail = verdict.title(result).partition(" (")
-    _line(console, head.upper() + brackets + tail, style=style)
-    _paragraph(verdict.sentence(result), console, indent=2)
+    print_line(console, head.upper() + brackets + tail, style=style)
+    print_paragraph(verdict.sentence(result), console, indent=2)
     if result["error"]:
         for name in ("what", "where", "mend"):
             if result["error"][name]:
-                _line(console, f"  {name + ':':<7}{result['error'][name]}")
+                print_line(console, f"  {name + ':':<7}{result['error'][name]}")
     _paths(result, console)
 
 
@@ -66,9 +67,9 @@ def print_table(rows: Sequence[Sequence[str]], *, align: str, console: Console) 
         console: Where to.
     """
     header, *lines = columns(rows, align=align)
-    _line(console, header, style="bold")
+    print_line(console, header, style="bold")
     for line in lines:
-        _line(console, line)
+        print_line(console, line)
 
 
 def _checks(decision: Mapping[str, Any], console: Console) -> None:
@@ -83,14 +84,14 @@ def _checks(decision: Mapping[str, Any], console: Console) -> None:
     for check, line in zip(shown, lines, strict=True):
         _outcome(check["outcome"], line, console)
         if check["outcome"] != "pass" and (reasons := reasons + 1) <= REASONS:
-            _paragraph(check["reason"], console, indent=4, style="dim")
+            print_paragraph(check["reason"], console, indent=4, style="dim")
     if len(loud) > VETOES:
         more = len(loud) - VETOES
-        _line(console, f"  and {more} more veto{'es' if more > 1 else ''}, in the report")
+        print_line(console, f"  and {more} more veto{'es' if more > 1 else ''}, in the report")
     if calm:
         _outcome("pass", f"{len(calm)} vetoes; closest: {_briefly(calm[0])}", console)
     if charged := verdict.charge(decision):
-        _paragraph(charged, console, indent=2)
+        print_paragraph(charged, console, indent=2)
 
 
 def _briefly(check: Mapping[str, Any]) -> str:
@@ -114,30 +115,26 @@ def _outcome(outcome: str, line: str, console: Console) -> None:
 
 
 def _paths(result: Mapping[str, Any], console: Console) -> None:
-    shown = {
+    places = {
         "report": result["report"],
         "run": result["tracking"]["url"] or result["tracking"]["directory"],
     }
-    for name, path in shown.items():
+    for name, path in places.items():
         if path:
-            _line(console, f"  {name + ':':<8}{from_here(str(path))}")
-    _line(console, f"  exit:   {result['exit_code']}")
+            shown = path if "://" in path else from_here(Path(path))
+            print_line(console, f"  {name + ':':<8}{shown}")
+    print_line(console, f"  exit:   {result['exit_code']}")
 
 
-def from_here(path: str) -> str:
-    """A path below the present folder as seen from it; another, or an address, whole."""
-    here = Path.cwd()
-    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
-
-
-def _line(console: Console, text: str = "", *, style: str = "") -> None:
+def print_line(console: Console, text: str = "", *, style: str = "") -> None:
     """One line, left to the terminal to fold: a path must stay whole in a file."""
     console.print(Text(text, style=style), soft_wrap=True)
 
 
-def _paragraph(text: str, console: Console, *, indent: int, style: str = "") -> None:
+def print_paragraph(text: str, console: Console, *, indent: int = 0, style: str = "") -> None:
+    """Sentences, folded to the terminal's width."""
     for line in paragraph(text, width=console.width, indent=indent):
-        _line(console, line, style=style)
+        print_line(console, line, style=style)
 
 
 def _table(metrics: Mapping[str, Any], task: Mapping[str, str]) -> list[list[str]]:

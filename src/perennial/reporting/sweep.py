@@ -8,13 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 from rich.console import Console
-from rich.text import Text
 
 from perennial import files
 from perennial.notation import gain, level
+from perennial.paths import from_here
 from perennial.reporting import sweep_plots
-from perennial.reporting.console import from_here, print_table
-from perennial.reporting.layout import paragraph
+from perennial.reporting.console import print_line, print_paragraph, print_table
 from perennial.reporting.result import json_safe
 from perennial.reporting.template import pages
 from perennial.sweeping.space import shown
@@ -57,17 +56,16 @@ def print_sweep(sweep: Mapping[str, Any], console: Console, *, folder: Path) -> 
     align = "ll" + "r" * (len(names) + len(COLUMNS))
     print_table(rows, align=align, console=console)
     if len(ordered) > LINES:
-        _say(f"and {len(ordered) - LINES} more trials, in the page", console)
-    _say("* on the Pareto set of retention and plasticity, all on validation rows", console)
+        print_line(console, f"and {len(ordered) - LINES} more trials, in the page")
+    print_line(console, "* on the Pareto set of retention and plasticity, all on validation rows")
     for one in sweep["trials"]:
         if one["state"] == "failed":
-            _say(f"trial {one['number']} failed: {one['reason']}", console)
+            print_line(console, f"trial {one['number']} failed: {one['reason']}")
     console.print()
-    for line in paragraph(sentence(sweep), width=console.width, indent=0):
-        _say(line, console, style="bold")
+    print_paragraph(sentence(sweep), console, style="bold")
     if sweep["chosen"]:
-        _say(f"  apply: {sweep['chosen']['command']}", console)
-    _say(f"  page:  {from_here(str(folder / PAGE))}", console)
+        print_line(console, f"  apply: {sweep['chosen']['command']}")
+    print_line(console, f"  page:  {from_here(folder / PAGE)}")
 
 
 def _scores(scores: Mapping[str, float], unit: str) -> list[str]:
@@ -182,7 +180,3 @@ def _rule(settings: Mapping[str, Any], unit: str) -> str:
 
 def _markup(svg: str | None) -> Markup | None:
     return None if svg is None else Markup(svg)  # noqa: S704
-
-
-def _say(line: str, console: Console, *, style: str = "") -> None:
-    console.print(Text(line, style=style), soft_wrap=True)

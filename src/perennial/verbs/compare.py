@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 
 from perennial.errors import ConfigError
-from perennial.paths import home
 from perennial.verbs.parsing import Parser
 
 USUAL = ("outputs", "multirun")
@@ -40,6 +39,7 @@ def compare_verb(arguments: Sequence[str]) -> None:
     chosen = _parser().parse_args(list(arguments))
     _refuse_a_folder(chosen)
 
+    from perennial.files import write_json
     from perennial.reporting.comparison import print_comparison, to_dict
     from perennial.tracking.compare.settings import short
     from perennial.tracking.compare.table import compare_runs
@@ -55,17 +55,15 @@ def compare_verb(arguments: Sequence[str]) -> None:
         against=against,
         copies=copies,
     )
-    console = Console(soft_wrap=True)
+    console, names = Console(soft_wrap=True), short(compared.settings)
     if chosen.json == "-":
         console.print_json(data=to_dict(compared))
     else:
-        print_comparison(compared, console, names=short(compared.settings))
+        print_comparison(compared, console, names=names)
     if chosen.json not in (None, "-"):
-        from perennial.files import write_json
-
         write_json(Path(chosen.json), to_dict(compared))
     if compared.rows:
-        _write_page(compared, Path(chosen.html), errors=chosen.json == "-")
+        _write_page(compared, names, Path(chosen.html), errors=chosen.json == "-")
 
 
 def collect(
@@ -165,9 +163,7 @@ def _parser() -> Parser:
     parser.add_argument("--against", metavar="RUN", help="what the paired differences are from")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="- is standard output")
     parser.add_argument("--html", default=PAGE, metavar="FILE", help=f"the page; by default {PAGE}")
-    default = f"sqlite:///{home() / 'registry.db'}"
-    parser.add_argument("--url", default=default, help="the registry.url of the runs")
-    parser.add_argument("--files", default=None, help="the registry.files of the runs")
+    parser.add_registry()
     return parser
 
 
@@ -183,11 +179,10 @@ def _refuse_a_folder(chosen: Any) -> None:
             )
 
 
-def _write_page(compared: Any, path: Path, *, errors: bool) -> None:
+def _write_page(compared: Any, names: Mapping[str, str], path: Path, *, errors: bool) -> None:
     from perennial import files
     from perennial.reporting.compare import render_comparison
-    from perennial.tracking.compare.settings import short
 
-    page = render_comparison(compared, names=short(compared.settings))
+    page = render_comparison(compared, names=names)
     files.write_bytes(path, page.encode())
     Console(stderr=errors, soft_wrap=True).print(f"\npage: {path}", highlight=False, markup=False)

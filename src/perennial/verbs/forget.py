@@ -10,7 +10,6 @@ from rich.console import Console
 
 from perennial.data.query import KINDS, Query
 from perennial.errors import ConfigError
-from perennial.paths import home
 from perennial.verbs.parsing import Parser
 
 if TYPE_CHECKING:
@@ -37,9 +36,7 @@ def forget_verb(arguments: Sequence[str]) -> None:
         "query", nargs="*", metavar="QUERY", help="ids=A,B | ids-file=PATH | where=COLUMN=VALUE"
     )
     parser.add_argument("--dry-run", action="store_true", help="count, and change nothing")
-    default = f"sqlite:///{home() / 'registry.db'}"
-    parser.add_argument("--url", default=default, help="the registry.url of the runs")
-    parser.add_argument("--files", default=None, help="the registry.files of the runs")
+    parser.add_registry()
     chosen = parser.parse_args(arguments)
     query = _query(chosen.query) if chosen.query else None
 

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from perennial.errors import RegistryError
 from perennial.notation import level
-from perennial.paths import home
 from perennial.reporting.console import print_table
 from perennial.reporting.verdict import value
 from perennial.verbs.parsing import Parser
@@ -23,9 +22,7 @@ def registry_verb(arguments: Sequence[str]) -> None:
         RegistryError: What was asked for is not there.
     """
     parser = Parser(prog="perennial registry", description="Look at versions, or roll back.")
-    default = f"sqlite:///{home() / 'registry.db'}"
-    parser.add_argument("--url", default=default, help="the registry.url of the runs")
-    parser.add_argument("--files", default=None, help="the registry.files of the runs")
+    parser.add_registry()
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("list", help="lineages and their versions").add_argument("name", nargs="?")
     verbs.add_parser("show", help="one version").add_argument("ref", metavar="REF")

@@ -14,7 +14,8 @@ import yaml
 
 from perennial.errors import ConfigError, first_line
 from perennial.nested import leaves
-from perennial.tracking.compare.runs import Run, Unread, same
+from perennial.paths import from_here
+from perennial.tracking.compare.runs import Run, Unread
 from perennial.tracking.compare.shape import tame, wrong
 from perennial.tracking.compare.values import resolved
 
@@ -36,7 +37,7 @@ def search(folder: Path) -> Iterator[Path]:
 
 def read(folder: Path) -> Run | Unread:
     """A run folder without its configuration, or why there is nothing to compare in it."""
-    name = same(folder)
+    name = from_here(folder)
     try:
         text = (folder / RESULT).read_text(encoding="utf-8")
     except FileNotFoundError:

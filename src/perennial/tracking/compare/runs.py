@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from perennial.promotion.records import CycleRecord, Version
@@ -102,10 +101,3 @@ def founder(version: Version) -> Run:
         "trigger": {"kind": "manual", "reason": str(version.manifest.get("how", ""))},
     }
     return Run(version.id, result, version=version)
-
-
-def same(folder: Path) -> str:
-    """A folder as a person standing here would write it."""
-    here = Path.cwd()
-    whole = folder.absolute()
-    return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(whole)
