@@ -258,7 +258,7 @@ def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
     """Check the new rows against history, model and policy before anything is trained."""
     data = cycle.data
     new = data.read(data.new, name="new", label_names=parts.label_names, schema=parts.schema)
-    check_schema(dict(parts.schema), new.schema, "history", "new")
+    check_schema(parts.schema, new.schema, "history", "new")
     divided = split(new, data, salt=salt, name="new", learned=met(parts))
     require_training_rows(divided)
     if cycle.promotion == "gate" and divided.unmet:
