@@ -28,7 +28,6 @@ _TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 # between the names of a list that is given or kept as text
 SEPARATOR = "|"
 
-
 _NULL_MEND = "fill in or drop these rows before they reach Perennial"
 _RANGE_MEND = "scale the column, or drop these rows, before they reach Perennial"
 
@@ -53,7 +52,7 @@ def to_numpy(column: pa.ChunkedArray, *, where: str) -> Column:
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
         refuse_nulls(array, rows, where)
-        if not _is_list(array.type):
+        if not is_list(array.type):
             break
         shape.append(_uniform_length(array, rows, where))
         array = array.flatten()
@@ -83,7 +82,7 @@ def _use_mend(kind: pa.DataType, where: str) -> str:
             f"if it orders the rows, set data.time_column={name}; else name it in "
             f"data.slice_columns=[{name}], leave it out of data.features, or make numbers of it"
         )
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if is_text(kind):
         return (
             f"if it tells parts of the rows apart, set data.slice_columns=[{name}]; if it "
             f"identifies them, name it in {roles}; if the model is to see it, use data=table "
@@ -103,14 +102,7 @@ def to_numbers(column: pa.ChunkedArray, *, where: str) -> Column:
     """
     array = one_chunk(column)
     kind = array.type
-    known = (
-        pa.types.is_boolean,
-        pa.types.is_integer,
-        pa.types.is_floating,
-        pa.types.is_decimal,
-        pa.types.is_null,
-    )
-    if not any(one(kind) for one in known):
+    if not is_number(kind):
         raise DataError(
             f"A column of type {kind} cannot be read as numbers.",
             where=where,
@@ -177,7 +169,7 @@ def to_sequences(column: pa.ChunkedArray, *, where: str) -> Column:
     """
     array = one_chunk(column)
     refuse_nulls(array, len(column), where)
-    if not _is_list(array.type):
+    if not is_list(array.type):
         given = [text.split(SEPARATOR) if text else [] for text in _as_text(array, "names", where)]
         return _joined(given, where)
     flat = array.flatten()
@@ -236,7 +228,7 @@ def to_times(column: pa.ChunkedArray, *, where: str) -> Column:
     """
     array = one_chunk(column)
     refuse_nulls(array, len(column), where)
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+    if is_text(array.type):
         return to_strings(column, where=where)
     values: Column = array.to_numpy(zero_copy_only=False)
     refuse_not_finite(values, where)
@@ -304,7 +296,25 @@ def one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column, or its dictionary, holds text."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column holds numbers or truth; one of nulls alone holds missing ones."""
+    return bool(
+        pa.types.is_boolean(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_null(kind)
+    )
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether each row of a column is a list."""
     return bool(
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )

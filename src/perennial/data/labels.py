@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from perennial.data.columns import to_numpy, to_strings
+from perennial.data.columns import is_text, to_numpy, to_strings
 from perennial.errors import DataError
 from perennial.types import Strings
 
@@ -70,12 +70,6 @@ def read_labels(
     )
     _refuse(mapped < 0, np.array(own, dtype=np.str_)[position], names, where, mend=f"; {mend}")
     return mapped, tuple(names)
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of labels holds class names."""
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _whole(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.int64]:

@@ -15,13 +15,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
-from perennial import files
 from perennial.data.memory import Remembered, Shard
+from perennial.data.store import write_batch
 from perennial.errors import DataError
 from perennial.types import Booleans, Integers, Strings
 
@@ -89,13 +88,7 @@ def write_index(path: Path, index: Index) -> str:
         [pa.field(name, one.type) for name, one in zip(_COLUMNS, columns, strict=True)],
         metadata={_KEY: json.dumps(described).encode()},
     )
-    batch = pa.record_batch(columns, schema=schema)
-
-    def writer(file: BinaryIO) -> None:
-        with pa.ipc.new_file(file, schema) as sink:
-            sink.write_batch(batch)
-
-    return files.write(path, writer)
+    return write_batch(path, pa.record_batch(columns, schema=schema))
 
 
 def read_index(path: Path) -> Index:

@@ -19,6 +19,8 @@ import pyarrow as pa
 
 from perennial.data.columns import (
     TEXT,
+    is_number,
+    is_text,
     to_categories,
     to_numbers,
     to_numpy,
@@ -30,7 +32,6 @@ from perennial.data.columns import (
 )
 from perennial.data.content import content_hashes
 from perennial.data.images import to_images
-from perennial.data.labels import is_text
 from perennial.data.opening import open_source
 from perennial.data.preprocess.base import Preprocessor, nature, setting_of
 from perennial.data.rows import Rows
@@ -196,24 +197,22 @@ def read_rows(
 
 
 def check_schema(
-    a: SourceRows | Mapping[str, str],
-    b: SourceRows | Mapping[str, str],
+    first: Mapping[str, str],
+    second: Mapping[str, str],
     name_a: str,
     name_b: str,
 ) -> None:
     """Refuse two sources whose feature columns differ.
 
     Args:
-        a: The first source, or its schema.
-        b: The second one, or its schema.
+        first: The first source's schema.
+        second: The second one's.
         name_a: The first one's name, for messages.
         name_b: The second one's.
 
     Raises:
         DataError: A column is missing on one side, or differs in dtype or shape.
     """
-    first = a.schema if isinstance(a, SourceRows) else a
-    second = b.schema if isinstance(b, SourceRows) else b
     for column in dict.fromkeys([*first, *second]):
         if column in first and column in second:
             if first[column] != second[column]:
@@ -266,9 +265,7 @@ _READERS: dict[str, Callable[..., npt.NDArray[Any]]] = {
 def _nature(arrow: pa.DataType) -> str:
     if is_text(arrow):
         return "text"
-    numbers = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
-    known = any(one(arrow) for one in (*numbers, pa.types.is_null))
-    return "number" if known else "other"
+    return "number" if is_number(arrow) else "other"
 
 
 def _kind(values: npt.NDArray[Any]) -> str:

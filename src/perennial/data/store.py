@@ -68,13 +68,21 @@ def write_rows(
         [pa.field(name, array.type) for name, array in zip(columns, arrays, strict=True)],
         metadata=metadata,
     )
-    batch = pa.record_batch(arrays, schema=schema)
+    return write_batch(path, pa.record_batch(arrays, schema=schema))
+
+
+def write_batch(path: Path, batch: pa.RecordBatch) -> str:
+    """Write one record batch as an Arrow file, durably; returns its SHA-256.
+
+    Raises:
+        StorageError: The file could not be written.
+    """
 
     def writer(file: BinaryIO) -> None:
-        with pa.ipc.new_file(file, schema) as sink:
+        with pa.ipc.new_file(file, batch.schema) as sink:
             sink.write_batch(batch)
 
-    return files.write(Path(path), writer)
+    return files.write(path, writer)
 
 
 def read_rows_file(
@@ -141,13 +149,7 @@ def keep_rows(source: Path, target: Path, keep: Booleans) -> str:
     """
     table = _table(source).filter(pa.array(keep))
     columns = [table[name].combine_chunks() for name in table.column_names]
-    batch = pa.record_batch(columns, schema=table.schema)
-
-    def writer(file: BinaryIO) -> None:
-        with pa.ipc.new_file(file, table.schema) as sink:
-            sink.write_batch(batch)
-
-    return files.write(target, writer)
+    return write_batch(target, pa.record_batch(columns, schema=table.schema))
 
 
 def _dtype(column: npt.NDArray[Any]) -> str:

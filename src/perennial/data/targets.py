@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perennial.data.columns import SEPARATOR, to_numpy, to_strings
-from perennial.data.labels import MAX_CLASSES, is_text, read_labels
+from perennial.data.columns import SEPARATOR, is_list, is_text, to_numpy, to_strings
+from perennial.data.labels import MAX_CLASSES, read_labels
 from perennial.errors import DataError
 from perennial.types import Strings
 
@@ -188,7 +188,7 @@ def _lists(column: pa.ChunkedArray, where: str) -> list[list[Any]]:
             [part.strip() for part in text.split(SEPARATOR) if part.strip()]
             for text in pc.cast(array, pa.string()).to_pylist()
         ]
-    if not _is_list(column.type):
+    if not is_list(column.type):
         raise DataError(
             f"A row's target is {column.type}, and the task takes a list.",
             where=where,
@@ -227,7 +227,7 @@ def _several(
 ) -> Target:
     """Lists of names, or lists of 0 and 1, one for each class."""
     rows = _lists(column, where)
-    if _is_list(column.type) and not is_text(column.type.value_type) and class_names is None:
+    if is_list(column.type) and not is_text(column.type.value_type) and class_names is None:
         values = _switches(rows, where)
         names = tuple(known or _positions(values.shape[1]))
         if len(names) != values.shape[1]:
@@ -261,7 +261,7 @@ def _by_position(
     where: str,
 ) -> Target:
     """Lists of names or of whole numbers, -100 where a position has none."""
-    if not _is_list(column.type):
+    if not is_list(column.type):
         raise DataError(
             f"A row's target is {column.type}, and the task takes a list with a label for each "
             "position.",
@@ -340,9 +340,3 @@ def _place(name: str, table: dict[str, int], row: int, where: str) -> int:
             "appended: found another lineage for others",
         )
     return table[name]
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )

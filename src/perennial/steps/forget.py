@@ -17,6 +17,7 @@ from perennial.promotion.erasure import Erasure
 from perennial.promotion.manifest import check_manifest
 from perennial.promotion.registry import Registry, Version
 from perennial.reporting.result import PAGE
+from perennial.steps.keep import KINDS
 from perennial.steps.lineage import learned_rows
 from perennial.steps.page import redrawn
 from perennial.steps.rewrite import Rewriter, is_rows
@@ -76,10 +77,8 @@ def plan(registry: Registry, name: str, query: Query, *, dry: bool) -> Plan:
     for version in versions:
         check_manifest(version)
     known, unseen = _found(versions, query)
-    champion = next(
-        (one for one in versions if one.number == registry.aliases(name).get("champion")),
-        versions[-1],
-    )
+    serving = registry.aliases(name).get("champion")
+    champion = next((one for one in versions if one.number == serving), versions[-1])
     before = {version.number: version.files for version in versions}
     ids = query.ids | known
     if not known:
@@ -91,7 +90,7 @@ def plan(registry: Registry, name: str, query: Query, *, dry: bool) -> Plan:
         after = {version.number: rewriter.version(version) for version in versions}
         roles = rewriter.roles(versions)
         holdouts = rewriter.holdouts(champion)
-        memory = {kind: rewriter.memory(champion, kind) for kind in ("train", "validation")}
+        memory = {kind: rewriter.memory(champion, kind) for kind in KINDS}
     if not dry:
         _redraw(registry, versions, after)
     counts = {

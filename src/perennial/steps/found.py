@@ -20,6 +20,7 @@ from perennial.errors import ConfigError, DataError, MethodError
 from perennial.masking import plain
 from perennial.methods.base import arrange, check_capabilities
 from perennial.models.checkpoint import Checkpoint, match
+from perennial.nested import leaves
 from perennial.notation import level
 from perennial.promotion.registry import Version
 from perennial.promotion.requirements import require_decidable
@@ -153,19 +154,9 @@ def _refuse_other_settings(cycle: Cycle, champion: Version) -> None:
 
 def _adopted_by(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that decide what an adoption computes and keeps, by their dotted names."""
-    found: dict[str, Any] = {}
-
-    def collect(value: Any, key: str) -> None:
-        if isinstance(value, Mapping) and value:
-            for name, inner in value.items():
-                collect(inner, f"{key}.{name}" if key else str(name))
-        else:
-            found[key] = value
-
     data = {key: value for key, value in config["data"].items() if key != "new"}
     others = {name: config[name] for name in ("method", "model", "seed", "task")}
-    collect(plain({"data": data, **others}), "")
-    return found
+    return leaves(plain({"data": data, **others}))
 
 
 def _given(key: str, settings: Mapping[str, Any]) -> str:
@@ -267,7 +258,7 @@ def _foresee(cycle: Cycle, learner: Learner, parts: Parts, salt: str) -> None:
     """Check the new rows against history, model and policy before anything is trained."""
     data = cycle.data
     new = data.read(data.new, name="new", label_names=parts.label_names, schema=parts.schema)
-    check_schema(dict(parts.schema), new.schema, "history", "new")
+    check_schema(parts.schema, new.schema, "history", "new")
     divided = split(new, data, salt=salt, name="new", learned=met(parts))
     require_training_rows(divided)
     if cycle.promotion == "gate" and divided.unmet:

@@ -133,9 +133,9 @@ def test_ids_and_groups():
 def test_schema():
     a = read({"x": [1, 2], "label": [0, 1]})
     b = read({"x": [1.0, 2.0], "label": [0, 1]})
-    check_schema(a, a, "history", "new")
+    check_schema(a.schema, a.schema, "history", "new")
     with pytest.raises(DataError, match=r"int64.*history.*float64"):
-        check_schema(a, b, "history", "new")
+        check_schema(a.schema, b.schema, "history", "new")
     with pytest.raises(DataError, match="did you mean 'amounts'"):
         check_schema({"amount": "i ()"}, {"amounts": "i ()"}, "history", "new")
     with pytest.raises(DataError, match=r"data\.features=\[x,y\]"):
