@@ -6,22 +6,27 @@ Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg jo
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from perennial.config import nearest
 from perennial.errors import EXIT_FAILED, ConfigError, PerennialError
+from perennial.masking import MASK, mask_text
+from perennial.nested import flatten
 from perennial.paths import CONF_DIR, home
 from perennial.usage import asks_for_help, help_text
 
@@ -69,8 +74,6 @@ def main() -> None:
         print(version("perennial"))  # noqa: T201
         raise SystemExit(0)
     if verb not in verbs:
-        from perennial.config import nearest
-
         close = nearest(verb, verbs)
         _stop(
             ConfigError(
@@ -141,7 +144,7 @@ def decide() -> None:
             )
         )
     # before Hydra reads them: a version is named bare, as by the other verbs
-    given = ["json=-" if argument == "--json" else argument for argument in sys.argv[1:]]
+    given = _with_json(sys.argv[1:])
     if given and not given[0].startswith("-") and "=" not in given[0]:
         given[0] = f"version={given[0]}"
     sys.argv[1:] = given
@@ -170,11 +173,7 @@ def data() -> None:
 
         codes.append(check_job(plain_config(config)))
 
-    sys.argv[1:] = [
-        "json=-" if argument == "--json" else argument
-        for argument in sys.argv[1:]
-        if argument != "check"
-    ]
+    sys.argv[1:] = _with_json(one for one in sys.argv[1:] if one != "check")
     _run(_hydra("check", job), "check")
     raise SystemExit(max(codes, default=0))
 
@@ -271,8 +270,6 @@ def _run(job: Callable[[], Any], name: str) -> None:
 
 def _mask(folder: Path, secrets: Sequence[str]) -> None:
     """Hydra keeps the configuration as it was given, passwords included; they are taken out."""
-    from perennial.masking import MASK, mask_text
-
     for path in folder.glob("*.yaml"):
         text = path.read_text()
         masked = mask_text(text)
@@ -292,6 +289,11 @@ def _secrets(config: DictConfig) -> list[str]:
     values = [notify.get("url"), *(headers.values() if isinstance(headers, dict) else [])]
     words = [word for value in values for word in str(value or "").split()]
     return sorted((w for w in words if len(w) > 5 and "${" not in w), key=len, reverse=True)
+
+
+def _with_json(arguments: Iterable[str]) -> list[str]:
+    """``--json`` as the setting that it is to Hydra."""
+    return ["json=-" if argument == "--json" else argument for argument in arguments]
 
 
 def _own_folders(arguments: Sequence[str]) -> list[Path]:
@@ -322,10 +324,6 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
 
 def explain(error: Exception, name: str) -> ConfigError:
     """A composition error in a user's words, with the nearest right name."""
-    import re
-
-    from perennial.config import nearest
-
     text = str(error).strip()
     key = None
     pattern = r"(?:[Cc]ould not override|Could not append to config.*?) '([^']+)'"
@@ -338,8 +336,7 @@ def explain(error: Exception, name: str) -> ConfigError:
         folders = [CONF_DIR, *_own_folders(sys.argv[1:])]
         options = sorted(p.stem for one in folders for p in (one / group).glob("*.yaml"))
         if not group or not options:
-            groups = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir())
-            close = nearest(choice, groups)
+            close = nearest(choice, _groups())
             return ConfigError(text.splitlines()[0], where="command line", mend=close)
         close = nearest(choice, options)
         mend = f"did you mean {group}={close}? " if close else ""
@@ -350,20 +347,16 @@ def explain(error: Exception, name: str) -> ConfigError:
         )
     if found := re.search(r"override '([^'=]+)'.*No match in the defaults list", text):
         group = found.group(1)
-        groups = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir())
-        close = nearest(group, groups)
+        close = nearest(group, _groups())
         return ConfigError(
             f"There is no group {group!r}.",
             where="command line",
-            mend=f"did you mean {close}=...?" if close else f"groups: {', '.join(groups)}",
+            mend=f"did you mean {close}=...?" if close else f"groups: {', '.join(_groups())}",
         )
     return ConfigError(text, where="configuration", mend="see all settings with --cfg job")
 
 
 def _unknown_setting(key: str, text: str, name: str) -> ConfigError:
-    from perennial.config import nearest
-    from perennial.nested import flatten
-
     bare = key.lstrip("+~")
     if "already at" in text:
         return ConfigError(
@@ -393,6 +386,10 @@ def _unknown_setting(key: str, text: str, name: str) -> ConfigError:
     return ConfigError(f"There is no setting {key!r}.", where="command line", mend=mend)
 
 
+def _groups() -> list[str]:
+    return sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir())
+
+
 def _with_plus(key: str) -> str:
     """A setting as it was given, with the plus that adds it."""
     given = [one for one in sys.argv if one.startswith(f"{key}=")]
@@ -401,10 +398,6 @@ def _with_plus(key: str) -> str:
 
 def _owners(key: str) -> list[str]:
     """The choices of a setting's group that have it."""
-    import yaml
-
-    from perennial.nested import flatten
-
     group, _, rest = key.partition(".")
     files = sorted((CONF_DIR / group).glob("*.yaml")) if rest else []
     known = {path.stem: flatten(yaml.safe_load(path.read_text()) or {}) for path in files}
@@ -413,10 +406,6 @@ def _owners(key: str) -> list[str]:
 
 
 def _settings_of_sweeps() -> Mapping[str, Any]:
-    import yaml
-
-    from perennial.nested import flatten
-
     files = (CONF_DIR / "sweep").glob("*.yaml")
     return {
         key: value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from perennial.sweeping.trial import Trial, read_trial
 if TYPE_CHECKING:
     from perennial.notification import Notifier
     from perennial.promotion.registry import Registry
+    from perennial.steps.collect import Data
     from perennial.steps.learner import Constructor
     from perennial.steps.settings import Cycle
 
@@ -46,7 +47,7 @@ def run_job(
     from perennial.files import digest
     from perennial.notification import Silent
     from perennial.reporting.console import print_result
-    from perennial.reporting.result import write_result
+    from perennial.reporting.result import RESULT, write_result
     from perennial.steps.notify import notify
     from perennial.steps.record import failure
 
@@ -79,7 +80,7 @@ def run_job(
         display.say(dry_run_line(result))
         return {**result, "exit_code": 0}, None
     if not dry:
-        write_result(folder / "result.json", result)
+        write_result(folder / RESULT, result)
     if config["exit_zero"] or pinned:
         result["exit_code"] = 0 if result["exit_code"] in (10, 20, 21) else result["exit_code"]
     print_result(result, console, first=not display.said)
@@ -290,7 +291,6 @@ def _built(
     config: dict[str, Any], *, folder: Path, display: Display, stack: ExitStack, pinned: bool
 ) -> Cycle:
     """The cycle that a configuration describes; a dry one works on a copy of the registry."""
-    from perennial.steps.collect import Data
     from perennial.steps.settings import Cycle
     from perennial.tracking.wandb import NoTracker
     from perennial.training.optimizer import Grouped
@@ -304,7 +304,7 @@ def _built(
     display.say(f"perennial: {name} on {training.device()} ({training.resolved_precision()})")
     return Cycle(
         name=name,
-        data=Data(**{key: _source(value, key) for key, value in config["data"].items()}),
+        data=_data(config),
         model=_model(config["model"]),
         task=build(config["task"], where="task"),
         methods=lambda: [
@@ -356,7 +356,6 @@ def _called(node: Mapping[str, Any], others: Mapping[str, Any]) -> Any:
 
 def evaluate_job(config: dict[str, Any]) -> None:
     """Score a version on every row of ``data.new`` and print a table; a tracker gets it too."""
-    from perennial.steps.collect import Data
     from perennial.steps.evaluate import evaluate
     from perennial.tracking.evaluation import evaluated
 
@@ -368,7 +367,7 @@ def evaluate_job(config: dict[str, Any]) -> None:
         )
     for group in ("task", "registry", "tracking"):
         check_node(config[group], where=group)
-    data = {key: _source(value, key) for key, value in config["data"].items()}
+    data = _data(config)
     registry: Registry = build(config["registry"], where="registry")
     version = registry.version(str(config["ref"]))
     with evaluated(
@@ -377,7 +376,7 @@ def evaluate_job(config: dict[str, Any]) -> None:
         told |= evaluate(
             registry=registry,
             ref=version.id,
-            data=Data(**data),
+            data=data,
             allow=[str(target) for target in config["allow"]],
             task=build(config["task"], where="task"),
             accelerator=str(config["accelerator"]),
@@ -387,18 +386,15 @@ def evaluate_job(config: dict[str, Any]) -> None:
 
 def check_job(config: dict[str, Any]) -> int:
     """Validate and describe ``data.new``; returns the exit code."""
-    from perennial.files import write_json
     from perennial.reporting.check import print_check
     from perennial.reporting.result import json_safe
     from perennial.steps.check import check_data
-    from perennial.steps.collect import Data
 
     check_types(config)
     for group in ("task", "gate", "registry"):
         check_node(config[group], where=group)
     _check_data(config)
-    task = build(config["task"], where="task")
-    data = Data(**{key: _source(value, key) for key, value in config["data"].items()})
+    task, data = build(config["task"], where="task"), _data(config)
     try:
         found = check_data(
             registry=build(config["registry"], where="registry"),
@@ -416,12 +412,7 @@ def check_job(config: dict[str, Any]) -> int:
     skipped = found.get("unmet") == 0 and not config["exit_zero"]
     code = EXIT_BAD_DATA if bad else EXIT_SKIPPED if skipped else 0
     found = json_safe({"exit_code": code, "error": None, **found})
-    if config["json"] == "-":
-        Console().print_json(data=found)
-    elif found["error"] is None:
-        print_check(found, Console())
-    if config["json"] not in (None, "-"):
-        write_json(Path(str(config["json"])), found)
+    _tell(found, config["json"], Console(), words=print_check if found["error"] is None else None)
     return int(found["exit_code"])
 
 
@@ -433,7 +424,6 @@ def decide_job(config: dict[str, Any]) -> int:
     Args:
         config: Resolved, as plain values.
     """
-    from perennial.files import write_json
     from perennial.reporting.again import print_again
     from perennial.reporting.result import json_safe
     from perennial.steps.again import decide_again, result_again
@@ -453,27 +443,39 @@ def decide_job(config: dict[str, Any]) -> int:
         promote=config["promote"],
     )
     result = json_safe(result_again(version, again))
-    console = Console()
     if again.recorded:
         result["report"] = _leave(registry, version.id, result, Path(config["folder"]))
     if config["exit_zero"]:
         result["exit_code"] = 0
-    if config["json"] == "-":
-        console.print_json(data=result)
-    else:
-        print_again(result, console)
-    if config["json"] not in (None, "-"):
-        write_json(Path(str(config["json"])), result)
+    _tell(result, config["json"], Console(), words=print_again)
     if again.recorded:
         errors = Console(stderr=True, soft_wrap=True)
         notify(notifier, result, say=lambda line: errors.print(line, markup=False, highlight=False))
     return int(result["exit_code"])
 
 
+def _tell(
+    found: dict[str, Any],
+    where: Any,
+    console: Console,
+    *,
+    words: Callable[[Mapping[str, Any], Console], None] | None,
+) -> None:
+    """Print words, and write plain values where ``json`` says: ``-`` is in the place of words."""
+    from perennial.files import write_json
+
+    if where == "-":
+        console.print_json(data=found)
+    elif words is not None:
+        words(found, console)
+    if where not in (None, "-"):
+        write_json(Path(str(where)), found)
+
+
 def _leave(registry: Registry, ref: str, result: dict[str, Any], folder: Path) -> str | None:
     """Result and page of a recorded decision in a run folder; returns the page's path."""
     from perennial import files
-    from perennial.reporting.result import PAGE, write_result
+    from perennial.reporting.result import PAGE, RESULT, write_result
     from perennial.steps.again import decision_files
 
     version = registry.version(ref)
@@ -486,7 +488,7 @@ def _leave(registry: Registry, ref: str, result: dict[str, Any], folder: Path) -
     except PerennialError as error:  # it is recorded: what cannot be written unsays nothing
         Console(stderr=True).print(f"{ref}: {error.what}", markup=False, highlight=False)
         shown = None
-    write_result(folder / "result.json", {**result, "report": shown})
+    write_result(folder / RESULT, {**result, "report": shown})
     return shown
 
 
@@ -515,10 +517,15 @@ def build(node: Mapping[str, Any], *, where: str) -> Any:
         ) from error
 
 
-def _source(value: Any, key: str) -> Any:
-    if isinstance(value, Mapping) and "_target_" in value:
-        return build(value, where=f"data.{key}")
-    return value
+def _data(config: Mapping[str, Any]) -> Data:
+    """The rows' settings, each under a ``_target_`` built."""
+    from perennial.steps.collect import Data
+
+    def made(key: str, value: Any) -> Any:
+        nodes = isinstance(value, Mapping) and "_target_" in value
+        return build(value, where=f"data.{key}") if nodes else value
+
+    return Data(**{key: made(key, value) for key, value in config["data"].items()})
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

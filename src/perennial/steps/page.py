@@ -19,6 +19,33 @@ from perennial.steps.lineage import holdouts, number_of
 from perennial.types import EvaluationReport
 
 
+def drawn(
+    report: EvaluationReport,
+    held: Mapping[str, Rows],
+    *,
+    result: Mapping[str, Any],
+    curve: Sequence[Mapping[str, float]],
+    versions: Sequence[Mapping[str, Any]],
+) -> bytes:
+    """The page of a decision.
+
+    Args:
+        report: Both models row by row.
+        held: Holdout to its rows.
+        result: As ``result.json`` keeps it.
+        curve: Validation scores by step.
+        versions: The lineage's course, see `course`.
+    """
+    return render_report(
+        result=result,
+        curve=curve,
+        report=report,
+        features=_flipped_rows(report, held),
+        label_names=report.label_names,
+        versions=versions,
+    ).encode()
+
+
 def page_again(
     version: Version,
     result: Mapping[str, Any],
@@ -39,14 +66,7 @@ def page_again(
     rows = {f"history/{stem}": held for stem, held in holdouts(version).items()}
     if own in rows:
         rows["new"] = rows.pop(own)
-    return render_report(
-        result=result,
-        curve=curve,
-        report=report,
-        features=flipped_rows(report, rows),
-        label_names=report.label_names,
-        versions=versions,
-    ).encode()
+    return drawn(report, rows, result=result, curve=curve, versions=versions)
 
 
 def redrawn(registry: Registry, version: Version, path: str) -> bytes:
@@ -107,15 +127,10 @@ def _scores(metrics: Mapping[str, Any], score: str) -> dict[str, float | None]:
     return {"new": scores.get("new"), "history": scores[held[0]] if held else None}
 
 
-def flipped_rows(
+def _flipped_rows(
     report: EvaluationReport, held: Mapping[str, Rows]
 ) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """Row id to the columns of each row whose score changed.
-
-    Args:
-        report: Both models row by row.
-        held: Holdout to its rows.
-    """
+    """Row id to the columns of each row whose score changed."""
     changed = report.champion.score != report.candidate.score
     found: dict[str, dict[str, npt.NDArray[Any]]] = {}
     for holdout, rows in held.items():

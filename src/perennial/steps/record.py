@@ -24,7 +24,6 @@ from perennial.promotion.gate import decide
 from perennial.promotion.multiplicity import Charge
 from perennial.promotion.policy import Decision
 from perennial.promotion.registry import Version
-from perennial.reporting.html import render_report
 from perennial.reporting.result import PAGE, RESULT, exit_code, json_safe
 from perennial.steps.candidate import Trained, as_json
 from perennial.steps.collect import Parts
@@ -33,7 +32,7 @@ from perennial.steps.history import History
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import Lineage
 from perennial.steps.matrix import grown, measures
-from perennial.steps.page import at, course, flipped_rows
+from perennial.steps.page import at, course, drawn
 from perennial.steps.remember import index_path
 from perennial.steps.settings import Cycle
 from perennial.steps.tell import tell
@@ -211,17 +210,15 @@ def _decided(cycle: Cycle, outcome: Outcome) -> dict[str, Any]:
 
 
 def _page(cycle: Cycle, outcome: Outcome, result: Mapping[str, Any], *, number: int) -> bytes:
-    return render_report(
+    score = cycle.task.score_name
+    earlier = course(cycle.registry, cycle.name, before=number, score=score)
+    return drawn(
+        outcome.report,
+        {name: rows for name, (rows, _) in outcome.held.items()},
         result=result,
         curve=outcome.trained.fit.curve,
-        report=outcome.report,
-        features=_flipped_rows(outcome),
-        label_names=outcome.new.label_names,
-        versions=[
-            *course(cycle.registry, cycle.name, before=number, score=cycle.task.score_name),
-            at(number, result, cycle.task.score_name),
-        ],
-    ).encode()
+        versions=[*earlier, at(number, result, score)],
+    )
 
 
 def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool) -> dict[str, Any]:
@@ -236,16 +233,16 @@ def nothing_new(cycle: Cycle, champion: Version, new: Parts, *, bootstrap: bool)
 
 def failure(cycle_name: str, error: BaseException, *, config_sha256: str | None) -> dict[str, Any]:
     """The result of a cycle that failed."""
-    known = isinstance(error, PerennialError)
-    code = error.exit_code if isinstance(error, PerennialError) else EXIT_FAILED
+    known = error if isinstance(error, PerennialError) else None
+    code = known.exit_code if known else EXIT_FAILED
     assert code in (EXIT_FAILED, EXIT_BAD_DATA)
     return {
         **_blank(cycle_name, "failed", "the cycle did not get to a decision", config_sha256),
         "exit_code": code,
         "error": {
-            "what": error.what if isinstance(error, PerennialError) else str(error),
-            "where": error.where if isinstance(error, PerennialError) else type(error).__name__,
-            "mend": error.mend if known and isinstance(error, PerennialError) else None,
+            "what": known.what if known else str(error),
+            "where": known.where if known else type(error).__name__,
+            "mend": known.mend if known else None,
         },
     }
 
@@ -365,8 +362,3 @@ def _forgetting(name: str, outcome: Outcome) -> dict[str, Any]:
     found = measures(outcome.matrix, outcome.initial)
     # the last one has no number before it is committed
     return {**found, "versions": [f"{name}@{version}" for version in found["versions"]]}
-
-
-def _flipped_rows(outcome: Outcome) -> dict[str, dict[str, Any]]:
-    """Row id to the columns of each row whose verdict changed."""
-    return flipped_rows(outcome.report, {name: rows for name, (rows, _) in outcome.held.items()})
