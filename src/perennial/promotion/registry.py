@@ -25,6 +25,7 @@ from perennial import clock, paths
 from perennial import files as durable
 from perennial.data.forgotten import Forgotten
 from perennial.errors import ConfigError, IntegrityError, NumberTakenError, RegistryError
+from perennial.locks import TakenError
 from perennial.promotion import erasure, schema
 from perennial.promotion.records import (
     CycleRecord,
@@ -588,6 +589,25 @@ class Registry:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def watching(self, name: str) -> Iterator[None]:
+        """Hold a lineage for the one process that follows its source; freed when killed.
+
+        Raises:
+            RegistryError: Another process follows it.
+        """
+        self._refuse_if_read_only()
+        check_name(name, setting="model_name")
+        try:
+            with self._database.alone(f"watch-{name}"):
+                yield
+        except TakenError:
+            raise RegistryError(
+                "Another process watches this lineage.",
+                where=name,
+                mend="leave it to that one, or stop it first",
+            ) from None
 
     def untold(self, name: str) -> list[CycleRecord]:
         """Decided cycles whose work folder is still there, and which no process is at."""
