@@ -26,6 +26,7 @@ from perennial import files as durable
 from perennial import paths
 from perennial.data.forgotten import Forgotten
 from perennial.errors import ConfigError, IntegrityError, NumberTakenError, RegistryError
+from perennial.locks import TakenError
 from perennial.promotion import erasure, schema
 from perennial.promotion.records import (
     CycleRecord,
@@ -586,6 +587,25 @@ class Registry:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def watching(self, name: str) -> Iterator[None]:
+        """Hold a lineage for the one process that follows its source; freed when killed.
+
+        Raises:
+            RegistryError: Another process follows it.
+        """
+        self._refuse_if_read_only()
+        check_name(name, setting="model_name")
+        try:
+            with self._database.alone(f"watch-{name}"):
+                yield
+        except TakenError:
+            raise RegistryError(
+                "Another process watches this lineage.",
+                where=name,
+                mend="leave it to that one, or stop it first",
+            ) from None
 
     def untold(self, name: str) -> list[CycleRecord]:
         """Decided cycles whose work folder is still there, and which no process is at."""

@@ -1,0 +1,1 @@
+"""Knowing when: triggers, drift, performance, and following a source."""
