@@ -69,7 +69,7 @@ def _adwin(delta: float) -> Callable[[float], bool]:
         before = detector.estimation
         detector.update(value)
         # it sees falls as well, and forgets what was before them; those are no alarm
-        return detector.drift_detected and detector.estimation > before
+        return bool(detector.drift_detected and detector.estimation > before)
 
     return rises
 

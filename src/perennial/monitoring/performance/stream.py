@@ -113,8 +113,9 @@ class Scale:
         """One error for each whole block of successive rows (P,)."""
         count = len(score) // block
         blocks = np.maximum(score[: count * block], self.lowest).reshape(count, block)
-        found: npt.NDArray[np.float64] = (self.mean - blocks.mean(axis=1)) / self.deviation
-        return found * np.sqrt(block)
+        off = (self.mean - blocks.mean(axis=1)) * np.sqrt(block)
+        found: npt.NDArray[np.float64] = off / self.deviation
+        return found
 
 
 def ordered(records: Sequence[Record], *, since: datetime | None = None) -> Stream:

@@ -82,9 +82,7 @@ def watch(
     slack = math.sqrt(block) * max(_SLACK, smallest_drop / (2 * measured.deviation))
     points = rows / block
     lives = _lives(held_out, block=block, points=points, seed=seed)
-    found = {
-        kind: _threshold(kind, lives, per_point=rate / points, slack=slack) for kind in KINDS
-    }
+    found = {kind: _threshold(kind, lives, per_point=rate / points, slack=slack) for kind in KINDS}
     return Watch(block, points, slack, found)
 
 
