@@ -1,1 +1,1 @@
-"""Knowing when: triggers, drift, performance, and following a source."""
+"""Knowing when a cycle is due: drift, performance and triggers."""

@@ -39,7 +39,7 @@ class Pace:
                 f"It is to look every {self.every:g} s, and after failures within "
                 f"{self.longest:g} s.",
                 where="--every, --longest-pause",
-                mend="give seconds above 0, and a longest pause that is no shorter",
+                mend="give a longest pause that is no shorter",
             )
 
 

@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from perennial import clock
 from perennial.data.arrivals import listing
 from perennial.errors import EXIT_FAILED, EXIT_SKIPPED, ConfigError, PerennialError
 from perennial.monitoring.watching import ANSWERED, Pace, Watched, look, outcome
@@ -55,15 +56,12 @@ def parse(arguments: Sequence[str]) -> tuple[Pace, list[str]]:
         "What cycles do is set as for perennial train; see perennial train --help.",
         epilog="Stops on Ctrl-C and SIGTERM; killed, it goes on when started again.",
     )
-    parser.add_argument(
-        "--every", type=float, default=60.0, metavar="SECONDS", help="between two looks (60)"
-    )
+    parser.add_argument("--every", default="60s", metavar="SPAN", help="between two looks (60s)")
     parser.add_argument(
         "--longest-pause",
-        type=float,
-        default=3600.0,
-        metavar="SECONDS",
-        help="after failures, each of which doubles the pause (3600)",
+        default="1h",
+        metavar="SPAN",
+        help="after failures, each of which doubles the pause (1h)",
     )
     chosen, settings = parser.parse_known_args(arguments)
     if several := {"-m", "--multirun"} & set(settings):
@@ -72,7 +70,11 @@ def parse(arguments: Sequence[str]) -> tuple[Pace, list[str]]:
             where=several.pop(),
             mend="leave it out; sweeps are for perennial train",
         )
-    return Pace(every=chosen.every, longest=max(chosen.longest_pause, chosen.every)), settings
+    every, longest = (
+        _seconds(chosen.every, "--every"),
+        _seconds(chosen.longest_pause, "--longest-pause"),
+    )
+    return Pace(every=every, longest=longest), settings
 
 
 def follow(
@@ -100,7 +102,7 @@ def follow(
     """
 
     def say(line: str) -> None:
-        stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        stamp = clock.now().strftime("%Y-%m-%d %H:%M:%S")
         console.print(f"{stamp} UTC  {name}: {line}", highlight=False, markup=False, soft_wrap=True)
 
     with registry.watching(name):
@@ -109,6 +111,15 @@ def follow(
             _loop(lambda: listing(source), pace=pace, settings=settings, say=say, console=console)
         except KeyboardInterrupt:
             say("stopped; started again it goes on")
+
+
+def _seconds(text: str, flag: str) -> float:
+    found = clock.span(text)
+    if found is None:
+        raise ConfigError(
+            f"{text!r} is no span of time.", where=flag, mend=f"write it as 30s, {clock.SPANS}"
+        )
+    return found.total_seconds()
 
 
 def _loop(
@@ -122,11 +133,13 @@ def _loop(
     state, told, first = Watched(), "", True
     while True:
         found = listed()
-        state, due = look(state, found, now=time.time())
+        state, due = look(state, found, now=clock.now().timestamp())
         if due:
             asked = _ask(settings, say)
             again = _again(asked.result)
-            state = outcome(state, asked.code, asked=found, now=time.time(), again=again, pace=pace)
+            state = outcome(
+                state, asked.code, asked=found, now=clock.now().timestamp(), again=again, pace=pace
+            )
             line = _told(asked, console, pace=pace, failures=state.failures)
             if line != told:  # a reason to do nothing is said once
                 say(line)
@@ -143,7 +156,7 @@ def _loop(
 
 def _ask(settings: Sequence[str], say: Callable[[str], None]) -> Asked:
     """Run ``perennial train`` to its end, in a process that does not outlive this one."""
-    stamp = datetime.now(UTC).strftime("%Y-%m-%d/%H-%M-%S-%f")
+    stamp = clock.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     folder = Path("outputs", stamp).absolute()
     folder.mkdir(parents=True)
     own = [] if any(one.startswith("trigger=") for one in settings) else ["trigger=continuous"]
@@ -173,7 +186,7 @@ def _ask(settings: Sequence[str], say: Callable[[str], None]) -> Asked:
 
 def _again(result: Mapping[str, Any] | None) -> float | None:
     """When a trigger that was not due will be, as it said."""
-    at = None if result is None else result["trigger"].get("due_at")
+    at = None if result is None else result["trigger"]["evidence"].get("earliest")
     return None if at is None else datetime.fromisoformat(at).timestamp()
 
 
