@@ -33,12 +33,12 @@ class Score:
 
     Attributes:
         mean: Of the rows.
-        interval: Central, at the level that was asked for.
+        interval: Central, at the level that was asked for; None of one row that is not 0 or 1.
         n: Rows.
     """
 
     mean: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     n: int
 
 
@@ -290,13 +290,14 @@ def _score(score: Floats, level: float) -> Score:
     if bool(np.isin(score, (0, 1)).all()):
         return Score(mean, share_bounds(float(score.sum()), n, alpha=alpha), n)
     if n < 2:
-        return Score(mean, (-np.inf, np.inf), n)
+        return Score(mean, None, n)
     bounds = mean_difference(score, np.arange(n), alpha=alpha, threshold=0.0).interval
     return Score(mean, bounds, n)
 
 
 def _plain(score: Score) -> dict[str, Any]:
-    return {"mean": score.mean, "interval": list(score.interval), "n": score.n}
+    interval = None if score.interval is None else list(score.interval)
+    return {"mean": score.mean, "interval": interval, "n": score.n}
 
 
 def _reason(
