@@ -31,7 +31,7 @@ from perennial import (
 from perennial.data import digits
 from perennial.models import reference  # noqa: F401
 from perennial.promotion.registry import Registry
-from perennial.steps import record, settings
+from perennial.steps import page, record, settings
 from perennial.steps.candidate import view
 from perennial.tasks import classification  # noqa: F401
 from perennial.tracking import wandb  # noqa: F401
@@ -144,7 +144,7 @@ def config(
     environment = settings.capture("cpu")
     for module in (record, settings):
         monkeypatch.setattr(module, "capture", lambda device: environment)
-    monkeypatch.setattr(record, "render_report", lambda **parts: "<p>report</p>")
+    monkeypatch.setattr(page, "render_report", lambda **parts: "<p>report</p>")
     monkeypatch.setattr(digits, "digits", functools.cache(digits.digits))
     config = compose(*OVERRIDES)
     for name in ("history", "new"):

@@ -14,7 +14,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,11 @@ import sqlalchemy as sa
 import yaml
 from filelock import FileLock, Timeout
 
+from perennial import clock, paths
 from perennial import files as durable
-from perennial import paths
 from perennial.data.forgotten import Forgotten
 from perennial.errors import ConfigError, IntegrityError, NumberTakenError, RegistryError
+from perennial.locks import TakenError
 from perennial.promotion import erasure, schema
 from perennial.promotion.records import (
     CycleRecord,
@@ -168,6 +168,7 @@ class Registry:
         number: int | None = None,
         trial: bool = False,
         objective: float | None = None,
+        device_seconds: float | None = None,
         decisions: int | None = None,
         erasures: int | None = None,
     ) -> Version:
@@ -187,6 +188,7 @@ class Registry:
             number: The number that the files speak of, from `next_number`; None takes any.
             trial: Whether it is a trial of a sweep.
             objective: The candidate's best score on validation rows.
+            device_seconds: What training took.
             decisions: How many decisions of the lineage there were when this one was charged for
                 them; None does not ask.
             erasures: How many times rows of the lineage had been forgotten when its rows were read;
@@ -253,6 +255,7 @@ class Registry:
                     number=1,
                     trial=trial,
                     objective=objective,
+                    device_seconds=device_seconds,
                 )
             )
             set_alias(connection, name, "candidate", number)
@@ -587,6 +590,25 @@ class Registry:
         finally:
             lock.release()
 
+    @contextmanager
+    def watching(self, name: str) -> Iterator[None]:
+        """Hold a lineage for the one process that follows its source; freed when killed.
+
+        Raises:
+            RegistryError: Another process follows it.
+        """
+        self._refuse_if_read_only()
+        check_name(name, setting="model_name")
+        try:
+            with self._database.alone(f"watch-{name}"):
+                yield
+        except TakenError:
+            raise RegistryError(
+                "Another process watches this lineage.",
+                where=name,
+                mend="leave it to that one, or stop it first",
+            ) from None
+
     def untold(self, name: str) -> list[CycleRecord]:
         """Decided cycles whose work folder is still there, and which no process is at."""
         found = []
@@ -785,4 +807,4 @@ def _yaml(value: dict[str, Any]) -> bytes:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return clock.now().isoformat(timespec="milliseconds")
