@@ -1,5 +1,6 @@
 """Statistics of paired comparisons, as functions of counts and arrays."""
 
+from perennial.statistics.blocks import BlockMean, block_mean
 from perennial.statistics.calibration import calibration_change, expected_calibration_error
 from perennial.statistics.dependence import Counts, design_effect, effective_counts
 from perennial.statistics.means import Difference, cluster_means, mean_difference, welch_below
@@ -18,8 +19,10 @@ from perennial.statistics.ratios import quantile_ratio
 from perennial.statistics.unpaired import unpaired_difference
 
 __all__ = [
+    "BlockMean",
     "Counts",
     "Difference",
+    "block_mean",
     "calibration_change",
     "cluster_means",
     "design_effect",
