@@ -202,6 +202,26 @@ def found_job(config: dict[str, Any]) -> str:
     return champion.id
 
 
+def silent_cycle(config: Mapping[str, Any], *, url: str, promotion: str) -> Cycle:
+    """A cycle that tells nobody, in a registry of its own.
+
+    Args:
+        config: Resolved, as plain values, without registry and tracking.
+        url: Of the registry.
+        promotion: ``gate``, or ``always`` where every candidate is to serve.
+    """
+    from dataclasses import replace
+
+    registry = {"_target_": "perennial.promotion.registry.Registry", "url": url}
+    tracking = {"_target_": "perennial.tracking.wandb.NoTracker"}
+    given = {**config, "registry": registry, "tracking": tracking}
+    _check(given)
+    display = Display(Console(quiet=True))
+    with ExitStack() as stack:
+        cycle = _built(given, folder=Path(), display=display, stack=stack, pinned=False)
+    return replace(cycle, promotion=promotion, report=False)
+
+
 def _check(config: Mapping[str, Any]) -> None:
     from perennial.models.adapter import Adapter
     from perennial.training.optimizer import Grouped
