@@ -9,9 +9,11 @@ from typing import Any
 
 from perennial.masking import plain
 from perennial.methods.base import arrange
+from perennial.monitoring.triggers import Firing
 from perennial.promotion.gate import decide
 from perennial.steps.candidate import train, version_files, view
 from perennial.steps.checkpoint import check_checkpoint
+from perennial.steps.due import fire, keep, not_due, waiting
 from perennial.steps.evidence import gather, score
 from perennial.steps.features import require_selectable
 from perennial.steps.found import found, satisfied
@@ -54,6 +56,8 @@ def run(cycle: Cycle) -> dict[str, Any]:
     cycle = cycle.on(list(lineage_of(cycle.registry, champion).sources.values()))
     if (late := told_late(cycle, bootstrap=bootstrap)) is not None:
         return late
+    if (skipped := waiting(cycle)) is not None:
+        return skipped
 
     material = collect(cycle, champion)
     if not material.has_new:
@@ -62,10 +66,14 @@ def run(cycle: Cycle) -> dict[str, Any]:
     earlier = cycle.registry.cycle(cycle_id)
     if earlier is not None and not cycle.force:
         return told_again(cycle, champion, earlier, bootstrap=bootstrap)
+    fired = fire(cycle, material, cycle_id)
+    if not fired.due:
+        return not_due(cycle, champion, fired, material)
 
     with cycle.registry.working(cycle_id, name=cycle.name):
+        keep(cycle, cycle_id, fired)
         try:
-            outcome = _learn(cycle, material, cycle_id)
+            outcome = _learn(cycle, material, cycle_id, fired)
         except Pruned:
             cycle.registry.remove_work_folder(cycle_id)
             raise
@@ -73,7 +81,7 @@ def run(cycle: Cycle) -> dict[str, Any]:
         return record(cycle, replace(outcome, bootstrap=bootstrap, wall_seconds=seconds))
 
 
-def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
+def _learn(cycle: Cycle, material: Material, cycle_id: str, fired: Firing) -> Outcome:
     """Fit, evaluate and decide; nothing is recorded yet."""
     new, history, champion = material.new, material.history, material.lineage.champion
     charged = material.charge(cycle, cycle_id)
@@ -115,6 +123,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str) -> Outcome:
     evidence = gather(cycle, material, learner, champion=before, candidate=after)
     return Outcome(
         cycle_id=cycle_id,
+        fired=fired,
         name=material.name,
         lineage=material.lineage,
         new=new,

@@ -17,18 +17,24 @@ from rich.console import Console
 from perennial.config import RUN_KEYS, check_node, check_patterns, check_types
 from perennial.errors import EXIT_BAD_DATA, EXIT_SKIPPED, ConfigError, DataError, PerennialError
 from perennial.masking import plain
+from perennial.nested import leaves
 from perennial.reporting.progress import Display
 from perennial.sweeping.pruning import Pruned
 from perennial.sweeping.trial import Trial, read_trial
 
 if TYPE_CHECKING:
+    from perennial.monitoring.triggers import Trigger
     from perennial.notification import Notifier
     from perennial.promotion.registry import Registry
     from perennial.steps.collect import Data
     from perennial.steps.learner import Constructor
     from perennial.steps.settings import Cycle
 
-OWN = {"model": ("freeze", "adapter"), "optimizer": ("layer_decay", "groups", "replace")}
+OWN = {
+    "model": ("freeze", "adapter"),
+    "optimizer": ("layer_decay", "groups", "replace"),
+    "trigger": ("cooldown", "minimum_rows", "budget"),
+}
 
 
 def run_job(
@@ -121,11 +127,15 @@ def _cycle(
     """Run the story, tracked from its start to its end; ``told`` gets what a failure knows too."""
     _check(config)
     from perennial import cycle as story
-    from perennial.steps.record import pruned
+    from perennial.steps.due import waiting
+    from perennial.steps.record import pruned, unasked
 
     with ExitStack() as stack:
         cycle = _built(config, folder=folder, display=display, stack=stack, pinned=pinned)
         cycle.notifier = notifier
+        told["trigger"] = unasked(cycle.trigger.kind)
+        if (skipped := waiting(cycle)) is not None:  # before there is a tracked run of nothing
+            return skipped
         job_type = "trial" if pinned else "retrain"
         with _tracked(cycle, config, folder=folder, job_type=job_type) as status:
             told["tracking"] = cycle.tracker.identity()
@@ -256,6 +266,72 @@ def _check(config: Mapping[str, Any]) -> None:
     _check_data(config)
     for method, node in config["method"].items():
         check_node(node, where=f"method.{method}")
+    if "trigger" in config:  # adopting has none
+        _check_trigger(config["trigger"], where="trigger")
+
+
+def _check_trigger(node: Any, *, where: str) -> None:
+    """A trigger's settings, its limits, and those of the triggers that it combines."""
+    from perennial.monitoring.triggers import Limited
+    from perennial.monitoring.triggers.limits import Budget
+
+    check_node(constructed(node, "trigger"), where=where)
+    limits = own_settings(node, "trigger")
+    check_node(limits, where=where, constructor=Limited)
+    if limits.get("budget") is not None:
+        given = {key: value for key, value in limits["budget"].items() if value is not None}
+        check_node(given, where=f"{where}.budget", constructor=Budget)
+    others = node.get("of", {})
+    if not isinstance(others, Mapping):
+        raise ConfigError(
+            f"{where}.of is {others!r}; it takes names of triggers, each with its settings.",
+            where=f"{where}.of",
+            mend="add one: +trigger@trigger.of.weekly=schedule trigger.of.weekly.every=7d",
+        )
+    for name, one in others.items():
+        _check_trigger(one, where=f"{where}.of.{name}")
+
+
+def checked_trigger(node: Mapping[str, Any], *, where: str) -> Trigger:
+    """A trigger under its limits.
+
+    Args:
+        node: Its settings.
+        where: Their path, for messages.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+    """
+    _check_trigger(node, where=where)
+    return _trigger(node, where=where)
+
+
+def _trigger(node: Mapping[str, Any], *, where: str = "trigger") -> Trigger:
+    """A trigger under its limits; those that it combines are built first, under theirs."""
+    from perennial.monitoring.triggers import Limited
+
+    inner = {key: value for key, value in constructed(node, "trigger").items() if key != "of"}
+    if "of" in node:
+        of = {key: _trigger(one, where=f"{where}.of.{key}") for key, one in node["of"].items()}
+        trigger = build({**inner, "_partial_": True}, where=where)(of=of)
+    else:
+        trigger = build(inner, where=where)
+    return Limited(trigger, **own_settings(node, "trigger"))
+
+
+def _asked(node: Mapping[str, Any] | None, *, pinned: bool, say: Callable[[str], None]) -> Trigger:
+    """What says that the cycle is due: of a trial its sweep, which asks no other trigger."""
+    from perennial.monitoring.triggers import Manual
+
+    if node is None:
+        return Manual()
+    trigger = _trigger(node)
+    if not pinned:
+        return trigger
+    limits = leaves(own_settings(node, "trigger")).values()
+    if trigger.kind != Manual.kind or any(value is not None for value in limits):
+        say("trigger: not asked, nor are its limits; a trial is due when its sweep says so")
+    return Manual()
 
 
 def own_settings(node: Mapping[str, Any], group: str) -> dict[str, Any]:
@@ -343,6 +419,7 @@ def _built(
         checkpoint=None if config["checkpoint"] is None else str(config["checkpoint"]),
         history=str(config["history"]),
         promote=bool(config["promote"]) and not pinned,
+        trigger=_asked(config.get("trigger"), pinned=pinned, say=display.say),
         trial=(read_trial(config.get("trial")) or Trial()) if pinned else None,
         force=bool(config["force"]),
         dry=dry,

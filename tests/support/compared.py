@@ -23,7 +23,7 @@ def make_result(number: int = 2, **changes: Any) -> dict[str, Any]:
         "model_name": "m",
         "champion": {"id": "m@1"},
         "candidate": {"id": f"m@{number}"},
-        "trigger": {"kind": "manual", "reason": "by hand"},
+        "trigger": {"kind": "manual", "due": True, "reason": "by hand", "evidence": {}},
         "task": {"kind": "class", "score": "accuracy", "unit": "points"},
         "metrics": {"champion": before, "candidate": metrics},
         "decision": {"verdict": "rejected", "applied": False, "charge": {"trial": trial}},

@@ -42,7 +42,7 @@ def finished(given: dict[str, Any]) -> dict[str, Any]:
         "validation": {"champion": stood, "candidate": scores, "curve": curve},
         "task": {"unit": "points"},
         "cost": {"wall_seconds": 1.0},
-        "trigger": {"kind": "manual", "reason": "by hand"},
+        "trigger": {"kind": "manual", "due": True, "reason": "by hand", "evidence": {}},
         "error": None,
     }
 
@@ -54,7 +54,12 @@ def skipped(given: dict[str, Any]) -> dict[str, Any]:
         "status": "skipped",
         "candidate": None,
         "validation": None,
-        "trigger": {"kind": "manual", "reason": "no row of data.new is new"},
+        "trigger": {
+            "kind": "manual",
+            "due": True,
+            "reason": "no row of data.new is new",
+            "evidence": {},
+        },
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from perennial.backtest.timeline import Timeline
 from perennial.errors import ConfigError
-from perennial.monitoring.triggers.base import Firing, Situation, Trigger
+from perennial.monitoring.triggers import Firing, Situation, Trigger
 
 NEVER, EVERY, SCRATCH = "never", "every", "scratch"
 

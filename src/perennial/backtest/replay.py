@@ -15,8 +15,8 @@ from perennial.backtest.states import Ran, State, States
 from perennial.backtest.timeline import Past, Timeline
 from perennial.data.source import open_source
 from perennial.errors import DataError
-from perennial.monitoring.triggers.base import Firing, Situation
-from perennial.monitoring.triggers.base import Past as Decided
+from perennial.monitoring.triggers import Firing, Situation
+from perennial.monitoring.triggers import Past as Decided
 from perennial.nested import leaves
 from perennial.steps.found import found
 from perennial.steps.settings import Cycle

@@ -6,17 +6,14 @@ Shapes: N rows.
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from perennial import clock
 from perennial.errors import ConfigError, DataError
 from perennial.types import Booleans
-
-_SPAN = re.compile(r"(\d+)\s*([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def since(time: npt.NDArray[Any], start: Any, *, name: str) -> Booleans:
@@ -84,9 +81,8 @@ def _like(time: npt.NDArray[Any], start: Any) -> Any:
 
 
 def _span(time: npt.NDArray[Any], gap: Any) -> Any:
-    found = _SPAN.fullmatch(str(gap).strip())
-    if time.dtype.kind == "M" and found and int(found[1]):
-        return np.timedelta64(int(found[1]) * _SECONDS[found[2]], "s")
+    if time.dtype.kind == "M" and (length := clock.span(gap)):
+        return np.timedelta64(length)
     if time.dtype.kind in "iuf" and isinstance(gap, int | float) and 0 < gap < math.inf:
         return gap
     raise ConfigError(

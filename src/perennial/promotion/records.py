@@ -78,6 +78,7 @@ class CycleRecord:
         number: 1 for the cycle's own decision, 2, … for those on its stored predictions.
         trial: Whether it was a trial of a sweep, which is no decision of its own.
         objective: The candidate's best score on validation rows, where it was scored.
+        device_seconds: What training took; None for what trained nothing.
     """
 
     cycle_id: str
@@ -92,6 +93,7 @@ class CycleRecord:
     number: int = 1
     trial: bool = False
     objective: float | None = None
+    device_seconds: float | None = None
 
     @property
     def version(self) -> str:
@@ -214,6 +216,7 @@ def to_record(row: sa.Row[Any]) -> CycleRecord:
         number=row.number,
         trial=row.trial,
         objective=row.objective,
+        device_seconds=row.device_seconds,
     )
 
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ import sqlalchemy as sa
 import yaml
 from filelock import FileLock, Timeout
 
+from perennial import clock, paths
 from perennial import files as durable
-from perennial import paths
 from perennial.data.forgotten import Forgotten
 from perennial.errors import ConfigError, IntegrityError, NumberTakenError, RegistryError
 from perennial.promotion import erasure, schema
@@ -168,6 +167,7 @@ class Registry:
         number: int | None = None,
         trial: bool = False,
         objective: float | None = None,
+        device_seconds: float | None = None,
         decisions: int | None = None,
         erasures: int | None = None,
     ) -> Version:
@@ -187,6 +187,7 @@ class Registry:
             number: The number that the files speak of, from `next_number`; None takes any.
             trial: Whether it is a trial of a sweep.
             objective: The candidate's best score on validation rows.
+            device_seconds: What training took.
             decisions: How many decisions of the lineage there were when this one was charged for
                 them; None does not ask.
             erasures: How many times rows of the lineage had been forgotten when its rows were read;
@@ -253,6 +254,7 @@ class Registry:
                     number=1,
                     trial=trial,
                     objective=objective,
+                    device_seconds=device_seconds,
                 )
             )
             set_alias(connection, name, "candidate", number)
@@ -785,4 +787,4 @@ def _yaml(value: dict[str, Any]) -> bytes:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return clock.now().isoformat(timespec="milliseconds")

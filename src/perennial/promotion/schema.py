@@ -80,6 +80,7 @@ cycles = sa.Table(
     sa.Column("decided_at", sa.Text, nullable=False),
     sa.Column("trial", sa.Boolean, nullable=False),
     sa.Column("objective", sa.Float),
+    sa.Column("device_seconds", sa.Float),
     sa.ForeignKeyConstraint(["name", "candidate"], ["versions.name", "versions.number"]),
 )
 # Tombstones: which ids a lineage forgot, as salted hashes; its erasures, without what was erased;

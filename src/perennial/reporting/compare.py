@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
+from perennial import clock
 from perennial.notation import level
 from perennial.reporting.comparison import (
     PARTS,
@@ -58,7 +58,7 @@ def render_comparison(found: Compared, *, names: Mapping[str, str]) -> str:
         costs=_costs(found),
         unread=found.unread,
         notes=found.notes,
-        created=datetime.now(UTC).isoformat(timespec="minutes")[:16].replace("T", " "),
+        created=clock.now().isoformat(timespec="minutes")[:16].replace("T", " "),
         each=EACH,
     )
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
+from perennial import clock
 from perennial.errors import PerennialError, RegistryError
 from perennial.promotion import predictions
 from perennial.promotion.gate import decide
@@ -169,8 +169,13 @@ def result_again(version: Version, again: Again) -> dict[str, Any]:
         **retold(version, before),
         "status": again.decision.verdict,
         "exit_code": exit_code(again.decision.verdict),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "trigger": {"kind": "manual", "reason": "decided again on the stored predictions"},
+        "created": clock.now().isoformat(timespec="seconds"),
+        "trigger": {
+            "kind": "manual",
+            "due": True,
+            "reason": "decided again on the stored predictions",
+            "evidence": {},
+        },
         "decision": decision,
         "report": None,
         "tracking": {"run_id": None, "url": None, "directory": None},

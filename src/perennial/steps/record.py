@@ -7,18 +7,19 @@ import resource
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from perennial import clock
 from perennial.data.learned import ROLES
 from perennial.data.rows import Rows
 from perennial.data.shards import read_index
 from perennial.environment import capture
 from perennial.errors import EXIT_BAD_DATA, EXIT_FAILED, NumberTakenError, PerennialError
 from perennial.evaluation.serving import summary as serving
+from perennial.monitoring.triggers import Firing
 from perennial.promotion import best, predictions
 from perennial.promotion.gate import decide
 from perennial.promotion.multiplicity import Charge
@@ -41,6 +42,7 @@ from perennial.sweeping.pruning import Pruned
 from perennial.types import Booleans, EvaluationReport
 
 SCHEMA_VERSION = 1
+NO_DECISION = "the cycle did not get to a decision"
 ROWS = ("train_rows", "replayed_rows")
 
 
@@ -49,6 +51,7 @@ class Outcome:
     """Everything that `record` needs; see `perennial.cycle`."""
 
     cycle_id: str
+    fired: Firing
     name: str
     lineage: Lineage
     new: Parts
@@ -182,6 +185,7 @@ def _commit(
             how="retrained",
             extra={
                 "cycle_id": outcome.cycle_id,
+                "trigger": result["trigger"],
                 **{name: cost[name] for name in ("optimizer_steps", *ROWS)},
             },
             learner=outcome.learner,
@@ -197,6 +201,7 @@ def _commit(
         erasures=outcome.lineage.forgotten.erasures,
         trial=cycle.trial is not None,
         objective=outcome.objective(cycle.trial.rule if cycle.trial else Rule()),
+        device_seconds=cost["device_seconds"],
     )
 
 
@@ -237,7 +242,7 @@ def failure(cycle_name: str, error: BaseException, *, config_sha256: str | None)
     code = known.exit_code if known else EXIT_FAILED
     assert code in (EXIT_FAILED, EXIT_BAD_DATA)
     return {
-        **_blank(cycle_name, "failed", "the cycle did not get to a decision", config_sha256),
+        **_blank(cycle_name, "failed", NO_DECISION, config_sha256),
         "exit_code": code,
         "error": {
             "what": known.what if known else str(error),
@@ -266,7 +271,15 @@ def _scores(point: Mapping[str, float]) -> dict[str, float]:
 
 def blank(cycle: Cycle, status: str, reason: str) -> dict[str, Any]:
     """A result of which only status and reason are known yet."""
-    return _blank(cycle.name, status, reason, cycle.config_sha256())
+    return {
+        **_blank(cycle.name, status, reason, cycle.config_sha256()),
+        "trigger": unasked(cycle.trigger.kind, reason),
+    }
+
+
+def unasked(kind: str, reason: str = NO_DECISION) -> dict[str, Any]:
+    """What a result says of a trigger that was not asked, or not to the end."""
+    return {"kind": kind, "due": None, "reason": reason, "evidence": {}}
 
 
 def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> dict[str, Any]:
@@ -274,13 +287,13 @@ def _blank(name: str, status: str, reason: str, config_sha256: str | None) -> di
         "schema_version": SCHEMA_VERSION,
         "status": status,
         "exit_code": exit_code(status),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": clock.now().isoformat(timespec="seconds"),
         "cycle_id": None,
         "model_name": name,
         "champion": None,
         "candidate": None,
         "bootstrap": False,
-        "trigger": {"kind": "manual", "reason": reason},
+        "trigger": unasked("manual", reason),
         "task": None,
         "validation": None,
         "metrics": None,
@@ -305,8 +318,9 @@ def _result(cycle: Cycle, outcome: Outcome, *, applied: bool) -> dict[str, Any]:
     used = [(name, value) for name, value in fingerprints if not name.startswith("memory")]
     known = len(outcome.champion.manifest["label_names"])
     return {
-        **blank(cycle, outcome.decision.verdict, "started by hand or by a scheduler"),
+        **blank(cycle, outcome.decision.verdict, ""),
         "cycle_id": outcome.cycle_id,
+        "trigger": outcome.fired.to_dict(),
         "champion": {"id": outcome.champion.id},
         "bootstrap": outcome.bootstrap,
         "task": {

@@ -18,6 +18,7 @@ from perennial.files import digest
 from perennial.masking import plain
 from perennial.methods.base import Method
 from perennial.models.head import Head
+from perennial.monitoring.triggers import Manual, Trigger
 from perennial.notification import Notifier, Silent
 from perennial.promotion.policy import Policy
 from perennial.promotion.registry import Registry, Version
@@ -44,6 +45,7 @@ class Cycle:
         policy: The gate's.
         registry: Where versions live.
         tracker: Logs the run.
+        trigger: Says whether the cycle is due; no part of its identity.
         notifier: Is told the verdict.
         config: The resolved configuration as plain values, without run and tracking: part of the
             cycle's identity.
@@ -82,6 +84,7 @@ class Cycle:
     promote: bool = True
     promotion: str = "gate"
     trial: Trial | None = None
+    trigger: Trigger = field(default_factory=Manual)
     notifier: Notifier = field(default_factory=Silent)
     force: bool = False
     dry: bool = False

@@ -83,13 +83,20 @@ def _write_page(cycle: Cycle, version: Version, told: Mapping[str, Any]) -> str 
 
 def told_late(cycle: Cycle, *, bootstrap: bool) -> dict[str, Any] | None:
     """Tell a cycle of this very command that was decided and then killed; None if there is none."""
+    if (found := untold(cycle)) is None:
+        return None
+    version, record = found
+    cycle.say(f"{version.id} was decided by a run that was stopped before it could tell")
+    return tell(cycle, version, {**retold(version, record), "bootstrap": bootstrap})
+
+
+def untold(cycle: Cycle) -> tuple[Version, CycleRecord] | None:
+    """What this very command decided and was killed before it could tell; None for nothing."""
     for record in cycle.registry.untold(cycle.name):
         version = cycle.registry.version(f"{record.name}@{record.candidate}")
         same = version.manifest["config"] == json.loads(json.dumps(plain(cycle.config)))
-        if not same or RESULT not in version.files or _is_held_back(cycle, record):
-            continue
-        cycle.say(f"{version.id} was decided by a run that was stopped before it could tell")
-        return tell(cycle, version, {**retold(version, record), "bootstrap": bootstrap})
+        if same and RESULT in version.files and not _is_held_back(cycle, record):
+            return version, record
     return None
 
 
@@ -115,9 +122,11 @@ def told_again(
         "exit_code": EXIT_SKIPPED,
         "bootstrap": bootstrap,
         "trigger": {
-            "kind": "manual",
+            "kind": cycle.trigger.kind,
+            "due": None,
             "reason": f"this cycle was decided already ({earlier.verdict}); force=true decides "
             "it again",
+            "evidence": {},
         },
         "champion": {"id": champion.id},
         "metrics": None,
@@ -152,7 +161,7 @@ def _applied(
         cycle.registry.apply(earlier.cycle_id)
     record = cycle.registry.decision(version.name, version.number)
     assert record is not None
-    trigger = {"kind": "manual", "reason": reason}
+    trigger = {"kind": cycle.trigger.kind, "due": True, "reason": reason, "evidence": {}}
     return tell(
         cycle, version, {**retold(version, record), "trigger": trigger, "bootstrap": bootstrap}
     )

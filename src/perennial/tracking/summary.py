@@ -24,6 +24,8 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     values = {
         "cycle/id": result["cycle_id"],
         "cycle/config_sha256": result["config_sha256"],
+        "trigger/kind": result["trigger"]["kind"],
+        "trigger/reason": result["trigger"]["reason"],
         "champion/id": result["champion"]["id"],
         "candidate/id": result["candidate"]["id"],
         "validation/best": validation["candidate"].get("combined"),

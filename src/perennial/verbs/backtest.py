@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from perennial.backtest.account import Prices
     from perennial.backtest.replay import Course, Replay
     from perennial.backtest.timeline import Timeline
-    from perennial.monitoring.triggers.base import Trigger
+    from perennial.monitoring.triggers import Trigger
     from perennial.steps.settings import Cycle
 
 # settings of the verb itself, which are none of its cycles'
@@ -135,20 +136,13 @@ def _prices(config: Mapping[str, Any]) -> Prices:
 
 def _triggers(config: Mapping[str, Any]) -> dict[str, Callable[[], Trigger]]:
     """Name to what builds the trigger that is configured under it."""
-    from perennial.launch import build
-
-    def builder(name: str, node: Any) -> Callable[[], Trigger]:
-        where = f"backtest.triggers.{name}"
-
-        def built() -> Trigger:
-            check_node(node, where=where)
-            trigger: Trigger = build(node, where=where)
-            return trigger
-
-        return built
+    from perennial.launch import checked_trigger
 
     nodes = config["backtest"].get("triggers") or {}
-    return {str(name): builder(str(name), node) for name, node in nodes.items()}
+    return {
+        str(name): partial(checked_trigger, node, where=f"backtest.triggers.{name}")
+        for name, node in nodes.items()
+    }
 
 
 def _told(replay: Replay, courses: Sequence[Course], prices: Prices) -> dict[str, Any]:

@@ -80,7 +80,12 @@ def result(status: str = "promoted") -> dict[str, Any]:
         "champion": {"id": "m@1"} if judged else None,
         "candidate": {"id": "m@2"} if judged else None,
         "bootstrap": False,
-        "trigger": {"kind": "manual", "reason": "nothing new to learn from"},
+        "trigger": {
+            "kind": "manual",
+            "due": True,
+            "reason": "nothing new to learn from",
+            "evidence": {},
+        },
         "task": {"kind": "class", "score": "accuracy", "unit": "points"} if judged else None,
         "validation": None,
         "metrics": {"champion": both, "candidate": both} if judged else None,

@@ -24,7 +24,7 @@ def result(
         "champion": {"id": "m@1"},
         "candidate": {"id": "m@2"},
         "metrics": {"champion": {}, "candidate": {}},
-        "trigger": {"kind": "manual", "reason": "all was decided"},
+        "trigger": {"kind": "manual", "due": True, "reason": "all was decided", "evidence": {}},
         "exit_code": 1 if status == "failed" else 0,
         "decision": {
             "verdict": status,

@@ -17,7 +17,7 @@ RESULT: dict[str, Any] = {
     "champion": {"id": "digits@1"},
     "candidate": {"id": "digits@2"},
     "metrics": {"champion": {}},
-    "trigger": {"kind": "manual", "reason": "by hand"},
+    "trigger": {"kind": "manual", "due": True, "reason": "by hand", "evidence": {}},
     "decision": {
         "verdict": "rejected",
         "applied": False,

@@ -1,0 +1,1 @@
+"""Knowing when a cycle is due: drift, performance and triggers."""

@@ -1,0 +1,20 @@
+"""Why a cycle runs: one class for each ``conf/trigger/*.yaml``."""
+
+from perennial.monitoring.triggers.base import Firing, Past, Situation, Trigger
+from perennial.monitoring.triggers.combined import AllOf, AnyOf
+from perennial.monitoring.triggers.limits import Limited
+from perennial.monitoring.triggers.schedule import Schedule
+from perennial.monitoring.triggers.simple import Continuous, Manual
+
+__all__ = [
+    "AllOf",
+    "AnyOf",
+    "Continuous",
+    "Firing",
+    "Limited",
+    "Manual",
+    "Past",
+    "Schedule",
+    "Situation",
+    "Trigger",
+]
