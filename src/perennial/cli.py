@@ -198,7 +198,7 @@ def backtest() -> None:
     def job(config: DictConfig) -> None:
         from perennial.verbs.backtest import backtest_job
 
-        backtest_job(lambda settings: plain_config(_with(config, settings)))
+        backtest_job(lambda settings: plain_config(with_settings(config, settings)))
 
     if {"-m", "--multirun"} & set(sys.argv[1:]):
         _stop(
@@ -326,7 +326,7 @@ def _quoted(argument: str) -> str:
     return f"policy='{value}'" if key == "policy" and value[:1] not in ("'", '"', "[") else argument
 
 
-def _with(config: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
+def with_settings(config: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
     """A configuration with other settings, by their dotted names.
 
     Raises:

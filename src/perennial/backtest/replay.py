@@ -14,6 +14,7 @@ from perennial.backtest.scoring import Scorer
 from perennial.backtest.states import Ran, State, States
 from perennial.backtest.timeline import Past, Timeline
 from perennial.data.source import open_source
+from perennial.environment import versions
 from perennial.errors import DataError
 from perennial.monitoring.triggers import Firing, Situation
 from perennial.monitoring.triggers import Past as Decided
@@ -218,7 +219,8 @@ class Replay:
 
     def _identity(self, cycle: Cycle, last: int) -> dict[str, Any]:
         """What a cycle's outcome depends on beside the state that it starts from."""
-        return {"config": cycle.config, "rows": self.past.fingerprints(last)}
+        rows = self.past.fingerprints(last)
+        return {"config": cycle.config, "rows": rows, "libraries": versions()}
 
     def _history(self, first: int, cycle: Cycle) -> datasets.Dataset | None:
         """What is configured as history to the first of a cycle's windows.

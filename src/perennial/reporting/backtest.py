@@ -100,8 +100,8 @@ def sentence(told: Mapping[str, Any]) -> str:
     windows = f"{len(told['windows'])} windows"
     if found["by"] == "money":
         return (
-            f"Take {own['policy']}: over these {windows} it is worth "
-            f"{own['money']['net']:,.2f} more than never retraining, all counted costs paid."
+            f"Take {own['policy']}: over these {windows} it came out {own['money']['net']:,.2f} above "
+            "never retraining, counted costs paid."
         )
     if own["policy"] == "never":
         return f"Take never: no policy gains over it in these {windows}."
