@@ -10,6 +10,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 from perennial.backtest.series import PROMOTIONS
 from perennial.data.rows import Rows
@@ -140,7 +141,7 @@ class Past:
                 mend="give data.history, the rows before the first window",
             )
         base = open_source(data.history, name="history", csv=data.csv())
-        source = _read(data, base)
+        source = _read(data, base, "history")
         read, self.classes = source.rows, len(source.label_names)
         self.base = Period(base, _fingerprint(read))
         self.windows: dict[int, Period] = {}
@@ -148,7 +149,7 @@ class Past:
         for window in timeline.windows:
             data, where = cycle_at(window).data, f"data.new, {timeline.key}={window}"
             rows = _opened(data, where, window)
-            read = _read(data, rows).rows
+            read = _read(data, rows, "new").rows
             if data.id_column is not None:
                 own = np.flatnonzero(~np.isin(read.id, met))
                 rows, read = rows.select(own), read.take(own)
@@ -203,8 +204,8 @@ def _empty(window: int, where: str) -> DataError:
     )
 
 
-def _read(data: Data, source: datasets.Dataset) -> SourceRows:
-    return data.read(source, name="history", label_names=None, holds_out=False)
+def _read(data: Data, source: datasets.Dataset, name: str) -> SourceRows:
+    return data.read(source, name=name, label_names=None, holds_out=False)
 
 
 def _fingerprint(rows: Rows) -> str:
@@ -212,11 +213,23 @@ def _fingerprint(rows: Rows) -> str:
 
 
 def _joined(parts: list[datasets.Dataset]) -> datasets.Dataset:
-    try:
+    """Sources one after another; whole numbers beside others become numbers of the wider kind."""
+    names = set(parts[0].column_names)
+    odd = [sorted(names ^ set(part.column_names)) for part in parts]
+    if lacking := next((columns[0] for columns in odd if columns), None):
+        raise _different(f"not all have {lacking!r}")
+    if all(part.features == parts[0].features for part in parts):
         return datasets.concatenate_datasets(parts)
-    except ValueError as error:
-        raise DataError(
-            f"Windows do not have the same columns: {first_line(error)}",
-            where="data.history, data.new",
-            mend="give every window's source the columns and kinds of the others",
-        ) from error
+    tables = [part.with_format("arrow")[:] for part in parts]
+    try:
+        return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
+    except pa.ArrowException as error:
+        raise _different(first_line(error)) from error
+
+
+def _different(how: str) -> DataError:
+    return DataError(
+        f"Windows do not have the same columns: {how}.",
+        where="data.history, data.new",
+        mend="give every window's source the columns and kinds of the others",
+    )

@@ -99,9 +99,10 @@ def sentence(told: Mapping[str, Any]) -> str:
     own, best = (account(told, found[which]) for which in ("policy", "best"))
     windows = f"{len(told['windows'])} windows"
     if found["by"] == "money":
+        net = f"{own['money']['net']:,.2f}"
         return (
-            f"Take {own['policy']}: over these {windows} it came out {own['money']['net']:,.2f} above "
-            "never retraining, counted costs paid."
+            f"Take {own['policy']}: over these {windows} it came out {net} above never retraining, "
+            "counted costs paid."
         )
     if own["policy"] == "never":
         return f"Take never: no policy gains over it in these {windows}."
