@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from perennial import clock
+from datetime import timedelta
+
 from perennial.errors import require_setting
 from perennial.monitoring.triggers.base import Firing, Situation
 from perennial.monitoring.triggers.schedule import require_span
 
-_YEAR = clock.span("365d")
+_YEAR = timedelta(days=365.25)
 
 
 class Performance:
@@ -40,7 +41,6 @@ class Performance:
         rate, drop = false_alarms_per_year, smallest_drop
         require_setting(rate > 0, "trigger.false_alarms_per_year", rate, "above 0")
         require_setting(drop >= 0, "trigger.smallest_drop", drop, "at least 0")
-        assert _YEAR is not None
         self._windows = _YEAR / require_span(every, where="trigger.every")
         self._rate = rate
         self._drop = drop
