@@ -179,6 +179,7 @@ def test_a_clock_that_was_turned_back_is_refused(trigger: Trigger) -> None:
     with pytest.raises(ConfigError):
         trigger.ask(at(later, ago(days=2)))  # also where the newest is not the last in order
     assert due(Manual(), later)
+    trigger.ask(at(ago(seconds=0)))
 
 
 def test_a_cooldown_holds_back_until_it_is_over() -> None:
