@@ -330,7 +330,7 @@ def _refuse(base: Mapping[str, Any], settings: Any, *, launcher: str) -> None:
 def by_hand(words: Sequence[str]) -> list[str]:
     """A command's overrides without its trigger: what a sweep chose is due.
 
-    >>> by_hand(["seed=1", "trigger=any", "+trigger@trigger.of.a=schedule", "trigger.of.a.every=7d"])
+    >>> by_hand(["seed=1", "trigger=any", "+trigger@trigger.of.a=schedule", "trigger.cooldown=2d"])
     ['seed=1', 'trigger=manual']
     """
     others = [word for word in words if not re.match(r"[+~]*trigger[.=@]", word)]
