@@ -198,5 +198,6 @@ def scale(held_out: HeldOut) -> Scale | None:
         return Scale(share, float(np.sqrt(share * (1 - share))), 0.0)
     lowest = float(np.quantile(score, _TAIL))
     drawn = np.maximum(score, lowest)
-    deviation = float(drawn.std(ddof=1)) if len(score) > 1 else 0.0
-    return Scale(float(drawn.mean()), deviation, lowest) if deviation > 0 else None
+    if drawn.min() == drawn.max():
+        return None
+    return Scale(float(drawn.mean()), float(drawn.std(ddof=1)), lowest)
