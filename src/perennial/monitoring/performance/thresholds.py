@@ -83,9 +83,19 @@ def watch(
     block = max(1, min(math.ceil(rows / _POINTS), len(held_out) // _BEFORE[0]))
     slack = math.sqrt(block) * max(_SLACK, smallest_drop / (2 * measured.deviation))
     points = rows / block
+    scores = np.asarray(held_out.score, dtype=np.float64).tobytes()
+    found = _thresholds(scores, block, points, slack, rate, seed)
+    return Watch(block, points, slack, dict(zip(KINDS, found, strict=True)))
+
+
+@lru_cache(maxsize=32)
+def _thresholds(
+    scores: bytes, block: int, points: float, slack: float, rate: float, seed: int
+) -> tuple[float, ...]:
+    """Of each detector; a backtest asks for those of one version window after window."""
+    held_out = HeldOut(np.frombuffer(scores, dtype=np.float64))
     lives = _lives(held_out, block=block, points=points, seed=seed)
-    found = {kind: _threshold(kind, lives, per_point=rate / points, slack=slack) for kind in KINDS}
-    return Watch(block, points, slack, found)
+    return tuple(_threshold(kind, lives, per_point=rate / points, slack=slack) for kind in KINDS)
 
 
 def points_before(held_out: HeldOut, measured: Scale, block: int) -> npt.NDArray[np.float64]:
