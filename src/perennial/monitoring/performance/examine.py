@@ -309,11 +309,11 @@ def _reason(
     unrealised: str,
 ) -> str:
     if alarms:
-        last = alarms[-1]
-        at = f", {last.since}" if last.since is not None else ""
+        first = alarms[0]
+        at = f", {first.since}" if first.since is not None else ""
         return (
-            f"{name} fell from {last.before:.3f} to {last.after:.3f}, since row "
-            f"{last.since_row_id}{at}, as {last.detector} saw"
+            f"{name} fell from {first.before:.3f} to {first.after:.3f}, since row "
+            f"{first.since_row_id}{at}, as {first.detector} saw"
         )
     if low:
         one = low[0]
