@@ -12,7 +12,7 @@ import pytest
 from perennial.errors import RegistryError
 from perennial.promotion.registry import Registry, Version
 from perennial.promotion.windows import Content
-from support.postgres import BINARIES, server, url  # noqa: F401
+from support.postgres import BINARIES
 
 DATABASES = ["sqlite", "remote files", "postgresql"]
 
