@@ -310,6 +310,7 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
             "optimizer_steps": first.fit.optimizer_steps,
             "train_rows": first.fit.train_rows,
             "replayed_rows": first.fit.replayed_rows,
+            "device_seconds": first.fit.device_seconds,
         }
         return _register(
             cycle, learner, parts, folder, how="bootstrap", extra=trained, left=first.methods
@@ -380,6 +381,7 @@ def _register(
         methods=methods,
         folder=folder,
         ties=cycle.data.ties,
+        reference_rows=cycle.data.reference_rows,
         logits=stored_dtype(arrange(cycle.methods())) if len(parts.train) else None,
     )
     if not len(parts.holdout):
