@@ -60,11 +60,14 @@ def test_the_rhythm_is_that_of_times_else_of_recording_else_asked_for() -> None:
     b = window("b", time=days[4:], day=30)
     found = rhythm([a, b], windows_per_year=None)
     assert found.windows == pytest.approx(2 * 365.25 / 7), "two windows in seven days"
-    assert found.rows == pytest.approx(4 * found.windows)
+    assert found.rows == pytest.approx(4 * 365.25 / 3), "four scored rows in three days"
+    assert rhythm([a, b], windows_per_year=12) == type(found)(12, found.rows)
     c, d = window("a", time=None), window("b", time=np.arange(4), day=7)
     found = rhythm([c, d], windows_per_year=None)
     assert found.windows == pytest.approx(365.25 / 7)
     assert found.rows == 0
+    scored = window("c", time=None, day=14, score=[1] * 4)
+    assert rhythm([c, d, scored], windows_per_year=12).rows == 48
     assert rhythm([c], windows_per_year=12).windows == 12
     with pytest.raises(ConfigError, match=r"windows_per_year"):
         rhythm([c], windows_per_year=None)
