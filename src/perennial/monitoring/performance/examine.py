@@ -162,9 +162,9 @@ def examine_performance(
     require_setting(smallest_drop >= 0, "trigger.smallest_drop", smallest_drop, "at least 0")
     require_setting(
         windows_per_year is None or windows_per_year > 0,
-        "trigger.windows_per_year",
+        "trigger.every",
         windows_per_year,
-        "above 0",
+        "a time, so that there are more than 0 windows a year",
     )
     newest = _newest_of(records)
     every = stream.ordered(records)

@@ -167,8 +167,9 @@ def rhythm(records: Sequence[Record], *, windows_per_year: float | None) -> Rhyt
     if windows is None:
         raise ConfigError(
             "How often windows come is not known: there is one window, and its rows have no dates.",
-            where="trigger.windows_per_year",
-            mend="set it (52 for weekly windows), or name a column of dates in data.time_column",
+            where="trigger.every",
+            mend="give the time between windows, trigger.every=7d say, or name a column of dates in "
+            "data.time_column",
         )
     scored = np.concatenate([record.is_scored for record in records])
     if days is not None and (span := np.ptp(days[scored]) if scored.any() else 0.0):

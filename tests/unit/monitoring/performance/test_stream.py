@@ -69,7 +69,7 @@ def test_the_rhythm_is_that_of_times_else_of_recording_else_asked_for() -> None:
     scored = window("c", time=None, day=14, score=[1] * 4)
     assert rhythm([c, d, scored], windows_per_year=12).rows == 48
     assert rhythm([c], windows_per_year=12).windows == 12
-    with pytest.raises(ConfigError, match=r"windows_per_year"):
+    with pytest.raises(ConfigError, match=r"trigger\.every"):
         rhythm([c], windows_per_year=None)
 
 
