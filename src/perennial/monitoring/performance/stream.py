@@ -168,7 +168,7 @@ def rhythm(records: Sequence[Record], *, windows_per_year: float | None) -> Rhyt
         raise ConfigError(
             "How often windows come is not known: there is one window, and its rows have no dates.",
             where="trigger.every",
-            mend="give the time between windows, trigger.every=7d say, or name a column of dates in "
+            mend="give the time between windows, trigger.every=7d say, or a column of dates as "
             "data.time_column",
         )
     scored = np.concatenate([record.is_scored for record in records])
