@@ -85,8 +85,7 @@ def test_while_nothing_changes_there_is_no_alarm() -> None:
     assert (found.scored, found.waiting) == (1500, 300)
     assert found.now is not None
     assert found.now.n == 1000
-    assert found.ahead is not None
-    assert found.ahead.windows == pytest.approx(52.2, abs=0.1)
+    assert found.rhythm.windows == pytest.approx(52.2, abs=0.1)
     assert [one.how for one in found.estimated] == [
         estimated.CALIBRATED, estimated.THRESHOLD, estimated.AREA,
     ]  # fmt: skip
