@@ -139,12 +139,19 @@ def test_only_versions_that_may_serve_keep_windows_and_those_a_bound(tmp_path: P
     third = commit(registry, 2)
     for day, window in enumerate("cdef"):
         keep(registry, third, window, now=NOW + day * DAY)
-    assert drop_outgrown(registry, "a", bound=100) == 3
+    assert drop_outgrown(registry, "a", rows=100) == 3
     assert [(one.number, one.window) for one in registry.windows("a")] == [
         (2, "b"), (3, "e"), (3, "f"),
     ]  # fmt: skip
     large = Window("a", 3, "w", 1, 10**9, "")
-    assert outgrown([large], {3}, bound=1) == [], "the newest stays, however large"
+    bounds = {"most_rows": 1, "most": 1}
+    assert outgrown([large], {3}, **bounds) == [], "the newest stays, however large"
+    assert outgrown([large, large], {3}, **bounds) == [large]
+    small = replace(large, rows=1)
+    found = outgrown([small, large, small], {3}, most_rows=10, most=9)
+    assert found == [large, small], "a stream has no holes"
+    assert drop_outgrown(registry, "a", windows=1) == 1
+    assert [one.window for one in registry.windows("a")] == ["b", "f"]
 
 
 def test_a_version_knows_how_it_did_when_it_was_decided_on(tmp_path: Path) -> None:
