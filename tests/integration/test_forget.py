@@ -35,6 +35,7 @@ COMMON = (
     "data=files", "data.label=animal", "model_name=animals", "model.inputs=4", "model.classes=3",
     "data.features=[x0,x1,x2,x3]", "data.id_column=rid", "data.group_column=user",
     "trainer.max_steps=6", "trainer.validate_every=3", "data.memory.capacity=200", "method=der",
+    "data.reference_rows=100",
     "gate.retention.margin=0.5", "gate.retention.total=0.5",
 )  # fmt: skip
 
