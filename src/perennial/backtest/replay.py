@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import datasets
@@ -125,8 +126,11 @@ class Replay:
     def follow(self, cadence: Cadence) -> Course:
         """One policy from the first window to the last.
 
+        Rows that a cycle cannot use leave things as they are, as they would have: the cycle has
+        failed, and the next one that is due has them as well.
+
         Raises:
-            PerennialError: A cycle cannot run; what ran before it is kept.
+            PerennialError: Something else is wrong; what ran before it is kept.
         """
         state = self._found(self.timeline.first - 1)
         steps: list[Step] = []
@@ -142,7 +146,7 @@ class Replay:
                 if firing.due and last > state.learned:
                     state, retraining = self._retrain(cadence, state, last)
                     bought.update(range(retraining.first, retraining.last + 1))
-                    decided.append(_decided(situation, retraining))
+                    decided += _decided(situation, retraining)
             labels = sum(self.past.rows(one, one) for one in bought - known)
             self._say(_line(cadence, window, score, firing, retraining))
             steps.append(Step(window, score, firing, retraining, labels))
@@ -162,9 +166,13 @@ class Replay:
     def _retrain(self, cadence: Cadence, state: State, last: int) -> tuple[State, Retraining]:
         """The state after a cycle on all labelled rows that the serving version has not learned."""
         first = self.timeline.first if cadence.scratch else state.learned + 1
-        reached = self._found(last) if cadence.scratch else self._cycle(state, first, last)
-        rows = self.past.rows(first, last)
-        return reached, Retraining(first=first, last=last, rows=rows, ran=reached.ran)
+        told = partial(Retraining, first=first, last=last, rows=self.past.rows(first, last))
+        try:
+            reached = self._found(last) if cadence.scratch else self._cycle(state, first, last)
+        except DataError as error:  # the scheduled command would exit so, and what serves stays
+            failed = Ran(verdict="failed", applied=False, serving=state.serving, reason=error.what)
+            return state, told(ran=failed)
+        return reached, told(ran=reached.ran)
 
     def _found(self, until: int) -> State:
         """A lineage whose first version is trained on everything up to a window's end."""
@@ -253,9 +261,12 @@ def _ran(result: Mapping[str, Any], first: int, last: int) -> Ran:
     )
 
 
-def _decided(situation: Situation, retraining: Retraining) -> Decided:
+def _decided(situation: Situation, retraining: Retraining) -> list[Decided]:
+    """The cycle as triggers know it; none where it failed before a decision."""
     ran = retraining.ran
-    return Decided(situation.now, ran.verdict, ran.applied, ran.device_seconds)
+    if ran.verdict == "failed":
+        return []
+    return [Decided(situation.now, ran.verdict, ran.applied, ran.device_seconds)]
 
 
 def _line(
@@ -268,5 +279,6 @@ def _line(
     """What a window came to under a policy."""
     told = f"{cadence.name}, window {window}: {score:.4f}"
     if retraining is not None:
-        return f"{told}; {retraining.ran.verdict}"
+        ran = retraining.ran
+        return f"{told}; {ran.verdict}{': ' if ran.reason else ''}{ran.reason or ''}"
     return f"{told}; no labelled row yet" if firing is not None and firing.due else told

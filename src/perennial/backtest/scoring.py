@@ -50,7 +50,8 @@ class Scorer:
         task = cycle_at(timeline.first).task
         self.metric = timeline.metric or str(task.score_name)
         self.higher_is_better = self.metric not in _LOWER
-        if self.metric[:1].isupper():
+        self._is_class = self.metric[:1].isupper()
+        if self._is_class:
             with _told_here():
                 built = build_metric(self.metric, {}, classes=past.classes, kind=task.target_kind)
             self.higher_is_better = bool(built.higher_is_better)
@@ -69,11 +70,14 @@ class Scorer:
     def _scored(self, state: State, window: int) -> float:
         predictions, rows, names, task = self.predicted(state, window)
         value = self._value(predictions, rows.label, names, task)
-        if not math.isfinite(value):
+        # of one class an area is 0, whatever the model says
+        one = self._is_class and task.target_kind == "class" and len(np.unique(rows.label)) == 1
+        if one or not math.isfinite(value):
             raise EvaluationError(
-                f"{self.metric} is no finite number on the {len(rows):,} rows of window {window}.",
+                f"{self.metric} says nothing on the {len(rows):,} rows of window {window}"
+                + (", which are of one class." if one else ": it is no finite number."),
                 where=WHERE,
-                mend="take another metric, or windows with rows of every class",
+                mend="take another metric, or longer windows",
             )
         return value
 
@@ -81,7 +85,7 @@ class Scorer:
         self, predictions: Predictions, label: Any, names: Sequence[str], task: Task
     ) -> float:
         kind, classes = task.target_kind, len(names)
-        if self.metric[:1].isupper():
+        if self._is_class:
             with _told_here():
                 return point(
                     self.metric, predictions=predictions, label=label, classes=classes, kind=kind

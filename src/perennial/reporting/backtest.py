@@ -134,12 +134,25 @@ def against(told: Mapping[str, Any]) -> list[str]:
         ]
         if named:
             lines.append(f"{words} {', '.join(named)} a window.")
+    lines += _failures(told)
     if open_:
         lines.append(f"Cannot be told apart from {_listed(open_)}.")
     if "never" in open_:
         lines.append(
             "So these windows do not show that retraining pays; more or larger ones might."
         )
+    return lines
+
+
+def _failures(told: Mapping[str, Any]) -> list[str]:
+    """One line for each policy whose cycles could not use their rows."""
+    lines = []
+    for one in told["policies"]:
+        failed = [s for s in one["windows"] if s["cycle"] and s["cycle"]["verdict"] == "failed"]
+        if failed:
+            at = ", ".join(str(step["window"]) for step in failed)
+            reason = failed[0]["cycle"]["reason"]
+            lines.append(f"{one['policy']}: the cycle after {at} failed. {reason}")
     return lines
 
 
