@@ -36,6 +36,7 @@ USAGE = """perennial: retrain deployed PyTorch models without forgetting
 
   perennial init [FOLDER]                  a small project of your own that runs at once
   perennial train [overrides]              one retraining cycle, the same as python train.py
+  perennial watch [overrides]              follow data.new, a cycle whenever enough has arrived
   perennial adopt checkpoint=PATH ...      the model that serves today becomes the champion
   perennial evaluate [data.new=PATH] ...   score the champion on any data set, without training
   perennial data check [data.new=PATH] ... validate and describe data, without training
@@ -58,6 +59,7 @@ def main() -> None:
     verbs = {
         "init": init,
         "train": train,
+        "watch": watch,
         "adopt": adopt,
         "evaluate": evaluate,
         "decide": decide,
@@ -116,6 +118,34 @@ def train() -> None:
 
     _run(_hydra("train", job), "train")
     raise SystemExit(max(codes, default=0))
+
+
+def watch() -> None:
+    """``perennial watch``: follow ``data.new``, and run one cycle at a time."""
+    try:
+        from perennial.verbs.watch import follow, parse
+
+        pace, settings = parse(sys.argv[1:])
+    except PerennialError as error:
+        _stop(error)
+
+    def job(config: DictConfig) -> None:
+        from rich.console import Console
+
+        from perennial.launch import build
+
+        given = plain_config(config)
+        follow(
+            registry=build(given["registry"], where="registry"),
+            name=str(given["model_name"]),
+            source=given["data"]["new"],
+            pace=pace,
+            settings=settings,
+            console=Console(soft_wrap=False),
+        )
+
+    sys.argv[1:] = [*settings, "hydra.run.dir=.", "hydra.output_subdir=null"]
+    _run(_hydra("train", job), "train")
 
 
 def evaluate() -> None:

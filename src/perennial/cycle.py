@@ -145,6 +145,7 @@ def _learn(cycle: Cycle, material: Material, cycle_id: str, fired: Firing) -> Ou
             methods=candidate.methods,
             folder=cycle.work_folder(cycle_id),
             ties=cycle.data.ties,
+            reference_rows=cycle.data.reference_rows,
             lineage=material.lineage,
             given=material.given,
             history=candidate.history,

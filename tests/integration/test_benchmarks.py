@@ -1,9 +1,12 @@
-"""What the retention benchmark is made of, against its definition."""
+"""What the benchmarks of retention and recovery are made of, against their definitions."""
 
 from __future__ import annotations
 
 import functools
+import itertools
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -19,15 +23,19 @@ import contestants
 import films
 import frontier
 import protocols
+import recovery
 import retention
 
 from perennial.backtest import backtest
 from perennial.data.memory import Memory
+from perennial.methods.baselines import Scratch
 from perennial.models.checkpoint import read_safetensors
 from perennial.models.reference import MLP
+from perennial.paths import CONF_DIR
 from perennial.promotion.registry import Registry
 from perennial.steps.collect import Data
 from perennial.training.settings import Training
+from perennial.types import Batch, StepContext
 from support.remembered import stored
 
 
@@ -229,3 +237,133 @@ def test_baselines_of_ratings_count_what_a_user_had_rated_when(tmp_path: Path) -
     found = films.baselines(str(tmp_path / "ratings.dat"), 2)
     assert found["last week"] == found["all"] == 0.5, "film 20 is the twenty-first"
     assert found["last week, unrated"] == 1.0, "until film 00 is out of the way"
+
+
+def test_evaluations_are_each_a_tenth_later_and_the_last_step_is_one() -> None:
+    found = recovery.moments(1000)
+    assert found[:8] == [5, 6, 7, 8, 9, 10, 11, 12]
+    assert found[-1] == 1000
+    assert all(a < b <= 1.1 * a + 1 for a, b in itertools.pairwise(found))
+
+
+def test_a_goal_is_reached_where_both_holdouts_are_at_it_at_once() -> None:
+    pairs = [(0.9, 0.1), (0.8, 0.7), (0.5, 0.9), (0.9, 0.7), (1.0, 1.0)]
+    points = [recovery.Point(step, 0.0, *pair) for step, pair in enumerate(pairs)]
+    assert recovery.reached(points, {"history": 0.9, "new": 0.7}) == points[3]
+    assert recovery.reached(points[:3], {"history": 0.9, "new": 0.7}) is None
+
+
+def test_evaluation_costs_no_time() -> None:
+    now = [0.0]
+
+    def logits(model: torch.nn.Module, data: Any) -> torch.Tensor:
+        assert not model.training
+        now[0] += 100  # an evaluation is slow
+        return F.one_hot((data[1] + data[0]) % 3, 3).float()
+
+    right, wrong = torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 0, 1])
+    label = torch.tensor([0, 1, 2, 0])
+    watch = recovery.Watch(
+        moments=[2, 4],
+        held={"history": (right, label), "new": (wrong, label)},
+        goal={"history": 0.8, "new": 0.2},
+        clock=lambda: now[0],
+    )
+    now[0] = 50  # before training
+    watch.prepare(None)  # type: ignore[arg-type]
+    model = torch.nn.Linear(1, 1)
+    for taken in range(4):
+        now[0] += 1
+        watch.after_step(
+            StepContext(
+                batch=Batch(data=None, ids=np.array(["a"]), is_new=np.array([True])),
+                model=model,
+                parameters={},
+                global_step=taken,
+                logits_of=logits,
+            )
+        )
+    assert [(p.step, p.seconds, p.history, p.new) for p in watch.points] == [
+        (2, 2.0, 0.75, 0.25),
+        (4, 4.0, 0.75, 0.25),
+    ]
+    assert model.training
+
+
+def test_training_ends_at_the_goal_and_its_points_are_the_versions_scores() -> None:
+    drift = replace(recovery.DRIFTS["digits"], steps=60)
+    windows = drift.windows(3)
+    kept: list[Any] = []
+    real = recovery.backtest
+
+    def watched(*args: Any, **settings: Any) -> Any:
+        kept.append(real(*args, **settings))
+        return kept[0]
+
+    arguments: dict[str, Any] = {"methods": lambda: [Scratch()], "lr": 0.003, "seed": 3}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recovery, "backtest", watched)
+        points = recovery.trained(drift, windows, steps=60, **arguments)
+    assert [point.step for point in points] == recovery.moments(60)
+    assert [points[-1].history, points[-1].new] == kept[0].matrix[-1].tolist()
+    assert [window.optimizer_steps for window in kept[0].windows] == [1, 60]
+    low = {"history": points[8].history, "new": 0.0}
+    first = recovery.reached(points, low)
+    short = recovery.trained(drift, windows, steps=60, goal=low, **arguments)
+    assert first is not None
+    assert short[-1].step == first.step < 60
+
+
+def test_images_of_a_drift_are_inverted_and_held_out(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for part, rows in (("train", 40), ("t10k", 20)):
+        images = generator.integers(0, 256, (rows, 4, 4)).astype(np.uint8)
+        head = bytes([0, 0, 8, 3]) + np.array([rows, 4, 4], ">u4").tobytes()
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(head + images.tobytes())
+        head = bytes([0, 0, 8, 1]) + np.array([rows], ">u4").tobytes()
+        labels = (np.arange(rows) % 10).astype(np.uint8)
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(head + labels.tobytes())
+    windows = recovery.fashion(str(tmp_path), (20, 10, 8), 1)
+    history, new = map(columns, windows)
+    held = history["split"] == "holdout"
+    assert (held.sum(), (~held).sum(), (new["split"] == "train").sum()) == (8, 20, 10)
+    assert (new["image"][10:] == 255 - history["image"][20:]).all()
+    assert (new["label"][10:] == history["label"][20:]).all()
+    assert not set(history["group"][:20]) & set(new["group"][:10])
+    inputs, label = recovery.held_out(windows)["new"]
+    assert inputs.shape == (8, 1, 4, 4)
+    assert np.allclose(inputs.numpy(), new["image"][10:] / 255)
+    assert label.tolist() == new["label"][10:].tolist()
+
+
+def test_the_default_that_recovers_is_the_configured_one() -> None:
+    found = {
+        name: OmegaConf.load(CONF_DIR / f"{name}.yaml")
+        for name in ("method/replay", "method/ewc", "optimizer/adamw", "trainer/default")
+    }
+    assert found["method/replay"].replay.new_fraction == recovery.NEW_FRACTION
+    assert found["method/ewc"].ewc.strength is None
+    assert found["optimizer/adamw"].lr == recovery.DEFAULT_RATE
+    assert found["optimizer/adamw"].weight_decay == recovery.WEIGHT_DECAY
+    assert found["trainer/default"].max_steps == recovery.DRIFTS["digits"].steps
+    assert found["trainer/default"].batch_size == recovery.DRIFTS["digits"].batch
+
+
+def test_recovery_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "recovery.json"
+    monkeypatch.setattr(
+        sys, "argv", ["recovery.py", "--drift", "digits", "--reduced", "--json", str(path)]
+    )
+    with pytest.raises(SystemExit):
+        recovery.main()
+    record = json.loads(path.read_text())
+    (row,), (bar,) = record["rows"], record["bars"]
+    assert row["scratch"]["rows"] == 64 * row["scratch"]["step"]
+    assert row["scratch"]["step"] <= 50
+    assert bar["value"] == pytest.approx(row["default"]["rows"] / row["scratch"]["rows"])
+    assert bar["passed"] == (bar["value"] <= 0.2)
+    best = max(row["ends"].values(), key=lambda end: end["history"] + end["new"])
+    for part, goal in row["goal"].items():
+        assert goal == pytest.approx(best[part] - 0.005)
+        if row["reached"]:
+            assert row["default"][part] >= goal

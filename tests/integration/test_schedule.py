@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 
 from support.pages import Block, blocks
 
@@ -82,6 +83,48 @@ def test_slurm(site: Path, code: int) -> None:
     submitted, called = calls(site)
     assert submitted == "sbatch --wait retrain.sh data/week_42.parquet"
     assert called.endswith("experiment=churn data.new=data/week_42.parquet")
+
+
+def job() -> dict[str, Any]:
+    settings: dict[str, Any] = yaml.safe_load(block("retrain.yaml\n").text)
+    assert (settings["kind"], settings["spec"]["concurrencyPolicy"]) == ("CronJob", "Forbid")
+    found: dict[str, Any] = settings["spec"]["jobTemplate"]["spec"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [(0, "done"), (10, "done"), (20, "failed"), (21, "done"), (30, "failed"), (1, "again")],
+)
+def test_kubernetes(site: Path, code: int, state: str) -> None:
+    pod = job()["template"]["spec"]
+    assert pod["restartPolicy"] == "Never"  # what Kubernetes wants beside a pod failure policy
+    (container,) = pod["containers"]
+    assert container["command"] == ["bash", "-c"]
+    ended, _ = shell(site, container["args"][0], code)
+    (rule, _) = job()["podFailurePolicy"]["rules"]
+    fatal = rule["onExitCodes"]
+    assert (rule["action"], fatal["operator"]) == ("FailJob", "In")
+    assert fatal["containerName"] == container["name"]
+    assert state == ("done" if ended == 0 else "failed" if ended in fatal["values"] else "again")
+    (called,) = calls(site)
+    assert called.endswith("experiment=churn data.new=data notify=webhook")
+
+
+def test_a_pod_that_is_moved_hands_the_signal_on(site: Path) -> None:
+    (site / ".venv/bin/perennial").write_text(
+        "#!/bin/bash\ntrap 'echo stopped >> \"$SITE/calls\"; exit 1' TERM\n"
+        'echo started >> "$SITE/calls"\nwhile true; do /bin/sleep 0.05; done\n'
+    )
+    path = f"{site / '.venv' / 'bin'}:{os.environ['PATH']}"
+    script = job()["template"]["spec"]["containers"][0]["args"][0]
+    environment = {**os.environ, "PATH": path, "SITE": str(site)}
+    pod = subprocess.Popen(["bash", "-c", script], cwd=site, env=environment)
+    while not (site / "calls").exists():
+        assert pod.poll() is None
+    pod.terminate()
+    assert pod.wait(timeout=60) == 1
+    assert calls(site) == ["started", "stopped"]
 
 
 class Operator:

@@ -20,8 +20,9 @@ from rich.console import Console
 
 from hydra_plugins.perennial_sweeper._plain import command
 from hydra_plugins.perennial_sweeper._reading import first, for_trials, quoted, read
-from hydra_plugins.perennial_sweeper.process import OUTPUT, arguments, die_with_parent
+from hydra_plugins.perennial_sweeper.process import OUTPUT, arguments
 from perennial.errors import EXIT_SKIPPED, ConfigError, PerennialError, first_line
+from perennial.processes import die_with_parent
 from perennial.sweeping.pruning import Limits
 from perennial.sweeping.space import Value, check_space, describe, overrides, shown
 from perennial.sweeping.storage import alone, check_storage, sqlite

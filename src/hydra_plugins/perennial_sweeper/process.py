@@ -6,10 +6,8 @@ rank executes the command line again, a sweep and all; a job that is a run of it
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,14 +22,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hydra_plugins.perennial_sweeper._reading import quoted
+from perennial.processes import die_with_parent, stop
 from perennial.sweeping.trial import TRIAL, Trial
 
 OUTPUT = "output.txt"
-GRACE = 30.0
 # of Hydra, what a job on its own must not be told
 _NOT_A_JOBS = ("hydra.sweep", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")
 _ALSO_NOT = ("hydra.mode", "hydra.run.dir")
-_PR_SET_PDEATHSIG = 1
 
 
 ConfigStore.instance().store(
@@ -157,19 +154,6 @@ def run_all(
         stop(list(running))
 
 
-def stop(running: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End processes as a scheduler would, and after half a minute by force."""
-    for one in running:
-        one.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + GRACE
-    for one in running:
-        try:
-            one.wait(max(deadline - time.monotonic(), 0.1))
-        except subprocess.TimeoutExpired:
-            one.kill()
-            one.wait()
-
-
 def devices() -> list[str]:
     """CUDA devices that a job may be given, as CUDA_VISIBLE_DEVICES names them."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -181,13 +165,3 @@ def devices() -> list[str]:
     asked = subprocess.run([program, "-L"], capture_output=True, text=True, check=False)  # noqa: S603
     count = sum(line.startswith("GPU ") for line in asked.stdout.splitlines())
     return [str(number) for number in range(count)]
-
-
-def die_with_parent() -> None:
-    """Have Linux kill this process when the one that started it is gone, however it went."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-# loaded here: nothing may be imported between fork and exec
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -39,6 +39,8 @@ class Rows:
             none, `OWN` for the version that the rows are kept with, which has no number before it
             is committed. None as ``logits`` is.
         slices: Slice column to each row's value (N,), empty text where it is not known.
+        time: When each row was (N,), as `perennial.data.columns.to_times` reads it; None where no
+            column tells, and of rows that come from a file.
     """
 
     features: Mapping[str, npt.NDArray[Any]]
@@ -49,6 +51,7 @@ class Rows:
     logits: Floats | None = None
     logits_version: Integers | None = None
     slices: Mapping[str, Strings] = field(default_factory=dict)
+    time: npt.NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -64,6 +67,7 @@ class Rows:
             logits=None if self.logits is None else self.logits[index],
             logits_version=None if self.logits_version is None else self.logits_version[index],
             slices={name: column[index] for name, column in self.slices.items()},
+            time=None if self.time is None else self.time[index],
         )
 
 
@@ -87,7 +91,15 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         for name in ("logits", "logits_version"):
             merged[name] = np.concatenate([getattr(part, name) for part in parts])
     features = {name: joined([part.features[name] for part in parts]) for name in names}
-    return Rows(features=features, **merged, slices=sliced(parts))
+    return Rows(features=features, **merged, slices=sliced(parts), time=_times(parts))
+
+
+def _times(parts: Sequence[Rows]) -> npt.NDArray[Any] | None:
+    """Times of several parts, in order, where all of them have one of one form."""
+    found = [part.time for part in parts if part.time is not None]
+    if len(found) < len(parts) or len({values.dtype.kind for values in found}) > 1:
+        return None
+    return np.concatenate(found)
 
 
 def joined_labels(labels: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -183,6 +183,7 @@ def read_rows(
         slices={
             column: to_slices(table[column], where=_where(name, column)) for column in slice_columns
         },
+        time=time,
     )
     return SourceRows(
         rows=rows,
@@ -250,10 +251,10 @@ def _reader(
         return to_images
     if preprocess is None:
         return to_numpy
-    return _READERS[preprocess.kind(column, _nature(arrow) if kind is None else nature(kind))]
+    return READERS[preprocess.kind(column, _nature(arrow) if kind is None else nature(kind))]
 
 
-_READERS: dict[str, Callable[..., npt.NDArray[Any]]] = {
+READERS: dict[str, Callable[..., npt.NDArray[Any]]] = {
     "fixed": to_numpy,
     "number": to_numbers,
     "category": to_categories,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sqlalchemy import exc
 
 from perennial import files
 from perennial.errors import ConfigError, RegistryError, StorageError
+from perennial.locks import held_file, held_session
 
 SCHEMA_VERSION = 1
 
@@ -83,8 +84,20 @@ cycles = sa.Table(
     sa.Column("device_seconds", sa.Float),
     sa.ForeignKeyConstraint(["name", "candidate"], ["versions.name", "versions.number"]),
 )
+# What versions predicted for windows of rows, until their labels come: one file a window.
+windows = sa.Table(
+    "windows",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("window", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False, index=True),
+    sa.ForeignKeyConstraint(["name", "number"], ["versions.name", "versions.number"]),
+)
 # Tombstones: which ids a lineage forgot, as salted hashes; its erasures, without what was erased;
-# and the files that they replaced, until these are deleted.
+# and the files that they or labels replaced, until these are deleted.
 forgotten = sa.Table(
     "forgotten",
     metadata,
@@ -171,6 +184,27 @@ class Database:
                 self._create(connection)
             self._check(connection, lock=True)
             yield connection
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Hold a lock by this name, among all that use this database.
+
+        Raises:
+            TakenError: Another process holds it.
+        """
+        with ExitStack() as stack:
+            if self.sqlite_file is None:
+                own = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+                with self._translated():
+                    stack.enter_context(held_session(own, name))
+            else:
+                path = self.sqlite_file.with_name(f"{self.sqlite_file.name}.{name}.lock")
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(held_file(path))
+                except OSError as error:
+                    raise files.storage_error(error, path) from error
+            yield
 
     def identity(self) -> str:
         """The registry's own id, given when its tables are created."""

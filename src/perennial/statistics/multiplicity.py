@@ -16,6 +16,25 @@ def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return adjusted
 
 
+def benjamini_hochberg(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """P-values adjusted for the false discovery rate by Benjamini and Hochberg's step-up.
+
+    See Journal of the Royal Statistical Society B 57, 1995.
+    The smallest of them is Simes' p-value of the hypothesis that nothing is there at all.
+
+    Args:
+        p_values: (..., M); each row of M is a family.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, axis=-1, kind="stable")
+    ranks = np.arange(1, p.shape[-1] + 1)
+    scaled = np.take_along_axis(p, order, axis=-1) * p.shape[-1] / ranks
+    stepped = np.minimum.accumulate(scaled[..., ::-1], axis=-1)[..., ::-1]
+    adjusted = np.empty_like(p)
+    np.put_along_axis(adjusted, order, np.minimum(stepped, 1.0), axis=-1)
+    return adjusted
+
+
 def holm_levels(p_values: npt.ArrayLike, *, alpha: float) -> npt.NDArray[np.float64]:
     """Level at which Holm's procedure tests each hypothesis.
 

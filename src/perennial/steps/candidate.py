@@ -20,6 +20,7 @@ from perennial.data.rows import Rows, concatenate
 from perennial.data.store import write_rows
 from perennial.methods.base import Method, arrange, check_capabilities
 from perennial.models.checkpoint import read_safetensors, to_bytes, version_weights
+from perennial.monitoring.reference import sample, write
 from perennial.notation import level
 from perennial.promotion.registry import Version
 from perennial.steps.collect import Parts
@@ -236,6 +237,7 @@ def version_files(
     methods: Mapping[str, Mapping[str, Tensor]],
     folder: Path,
     ties: Ties,
+    reference_rows: int,
     lineage: Lineage | None = None,
     given: Given | None = None,
     history: Rows | None = None,
@@ -251,6 +253,7 @@ def version_files(
         methods: Method state.
         folder: Work folder; Arrow files are written there first.
         ties: What ties rows to held-out ones, which are not remembered.
+        reference_rows: How many of this cycle's rows are kept to tell drift by.
         lineage: What the champion and others have met, or None for the first version.
         given: The user's own test set that joins the holdouts, or None.
         history: What was replayed, with logits for remembered rows that have none yet.
@@ -290,6 +293,16 @@ def version_files(
         )
     path = f"holdout/{cycle}.arrow"
     kept[path] = _holdout_file(folder, path, parts.holdout, parts.seen)
+    reference = sample(
+        {"train": parts.train, "holdout": parts.holdout},
+        capacity=reference_rows,
+        seed=memory.seed,
+        schema=parts.schema,
+        preprocess=learner.preprocess,
+        cycle=cycle,
+    )
+    if reference is not None:
+        kept |= write(reference, folder)
     return kept | _rows_file(folder, cycle, {kind: getattr(parts, kind) for kind in ROLES})
 
 

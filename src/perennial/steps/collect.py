@@ -29,6 +29,7 @@ from perennial.data.source import SourceRows, check_schema, open_source, read_ro
 from perennial.data.split import assign_roles
 from perennial.data.tables import Csv, check_csv
 from perennial.errors import ConfigError, DataError
+from perennial.monitoring.reference import check_capacity
 from perennial.steps.lineage import Lineage
 from perennial.tasks.base import Task
 from perennial.types import Booleans
@@ -66,6 +67,8 @@ class Data:
         augment: Changes the inputs of training batches on the device, by chance; what is stored,
             validated, judged or estimated from is as it came.
         memory: Keeps a bounded sample of history with each version.
+        reference_rows: Rows of each cycle that its version carries to tell drift by, a sample of
+            those that it trained on and held out.
         sampling: ``passes`` visits every new row once an epoch; ``replacement`` draws each on its
             own.
         placement: Where training rows lie: ``host``, ``device``, or ``auto``, which takes the
@@ -103,6 +106,7 @@ class Data:
     sampling: str = "passes"
     placement: str = "auto"
     new_classes: str = "refuse"
+    reference_rows: int = 10_000
     preprocess: Preprocessor | None = None
     augment: Augmentation | None = None
     kind: str = field(default="class", init=False)
@@ -119,6 +123,7 @@ class Data:
                 object.__setattr__(self, name, (given,))
         check_csv(self.columns, self.delimiter)
         check_placement(self.placement)
+        check_capacity(self.reference_rows)
         for name in ("holdout_from", "gap"):
             if getattr(self, name) is not None and self.time_column is None:
                 raise ConfigError(

@@ -15,7 +15,8 @@ from perennial.data.columns import SEPARATOR, TEXT
 from perennial.data.preprocess import Preprocessor
 from perennial.data.rows import Rows
 from perennial.data.targets import IGNORED
-from perennial.statistics.shift import categorical_shift, numerical_shift
+from perennial.statistics.categories import category_shift
+from perennial.statistics.numbers import number_shift
 
 Column = npt.NDArray[Any]
 
@@ -78,7 +79,8 @@ def describe_target(
         of the total have it), ``quantiles`` and ``histogram`` (``edges`` K + 1 and ``counts`` K,
         the same edges for both) of a number, ``items`` and ``head`` (how many there are, and the
         share of the total that falls to the ten most frequent) of an item; and ``shift``, as
-        `perennial.statistics.shift` measures it, empty where nothing is compared.
+        `perennial.statistics.numbers` and ``categories`` measure it, empty where nothing is
+        compared.
     """
     parts = {"new": rows.label}
     if history is not None and len(history):
@@ -89,7 +91,7 @@ def describe_target(
         found |= {name: _numbers(values, edges) for name, values in parts.items()}
         if "history" in parts:
             old, new = (parts[n].astype(np.float64) for n in ("history", "new"))
-            found["shift"] = numerical_shift(old, new)
+            found["shift"] = number_shift(old, new)
         return found
     counts = {name: _target_counts(values, names, kind) for name, values in parts.items()}
     for name, values in parts.items():
@@ -100,7 +102,7 @@ def describe_target(
             own = {"items": len(most), "head": sum(most[:HEAD]) / total}
         found[name] = {"total": total, **(own if kind != "none" else {})}
     if kind != "none" and "history" in counts and any(counts["new"].values()):
-        found["shift"] = categorical_shift(counts["history"], counts["new"])
+        found["shift"] = category_shift(counts["history"], counts["new"])
     return found
 
 
@@ -157,15 +159,15 @@ def _range(values: Column, long: bool) -> str:
 
 def _shift(old: Column, new: Column, long: bool) -> dict[str, float]:
     if long:
-        lengths = numerical_shift(*(np.strings.str_len(part).astype(float) for part in (old, new)))
-        words = categorical_shift(_words(old), _words(new)) if _words(new) else {"unseen": 0.0}
+        lengths = number_shift(*(np.strings.str_len(part).astype(float) for part in (old, new)))
+        words = category_shift(_words(old), _words(new)) if _words(new) else {"unseen": 0.0}
         return {**lengths, "unseen": words["unseen"]}
     if old.dtype == TEXT:
-        return categorical_shift(_counts(old), _counts(new))
+        return category_shift(_counts(old), _counts(new))
     before, after = _per_row(old), _per_row(new)
     if np.isnan(before).all() or np.isnan(after).all():
         return {}
-    return numerical_shift(before, after)
+    return number_shift(before, after)
 
 
 def _per_row(values: Column) -> Column:

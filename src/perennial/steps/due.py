@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from perennial import clock
 from perennial.data.learned import ROLES
 from perennial.files import write_json
-from perennial.monitoring.triggers import Firing, Past, Situation
+from perennial.monitoring.triggers import Firing, Manual, Past, Situation
 from perennial.promotion.registry import CycleRecord, Version
 from perennial.steps.material import Material
 from perennial.steps.record import blank
@@ -47,14 +48,10 @@ def fire(cycle: Cycle, material: Material, cycle_id: str) -> Firing:
         ConfigError: The clock reads a time before the lineage's last cycle.
         DataError: The rows, or what the champion carries of its own, cannot be looked at.
     """
-    kept = cycle.work_folder(cycle_id) / FIRED
-    if kept.is_file():
-        return Firing(**json.loads(kept.read_text()))
-    situation = _situation(cycle, material)
-    early = cycle.trigger.early(situation)
-    if early is not None and early.due:
-        return early
-    return _overruled(cycle) or early or cycle.trigger.ask(situation)
+    fired = _fired(cycle, material, cycle.work_folder(cycle_id) / FIRED)
+    if fired.due and fired.kind != Manual.kind:
+        cycle.say(f"Due ({fired.kind}): {fired.reason}")
+    return fired
 
 
 def keep(cycle: Cycle, cycle_id: str, fired: Firing) -> None:
@@ -75,7 +72,7 @@ def not_due(
     """
     seen = material and {"rows": len(material.new.train), "sha256": material.new.fingerprint}
     return {
-        **blank(cycle, "skipped", f"not due: {fired.reason}"),
+        **blank(cycle, "skipped", fired.reason),
         "champion": {"id": champion.id},
         "trigger": fired.to_dict(),
         "data": seen and {"new": seen, "history": None, "memory": None},
@@ -105,6 +102,16 @@ def past(records: Sequence[CycleRecord]) -> list[Past]:
         for own in decided.values()
     ]
     return sorted(found, key=lambda one: one.decided_at)
+
+
+def _fired(cycle: Cycle, material: Material, kept: Path) -> Firing:
+    if kept.is_file():
+        return Firing(**json.loads(kept.read_text()))
+    situation = _situation(cycle, material)
+    early = cycle.trigger.early(situation)
+    if early is not None and early.due:
+        return early
+    return _overruled(cycle) or early or cycle.trigger.ask(situation)
 
 
 def _situation(cycle: Cycle, material: Material | None = None) -> Situation:

@@ -381,6 +381,7 @@ def _register(
         methods=methods,
         folder=folder,
         ties=cycle.data.ties,
+        reference_rows=cycle.data.reference_rows,
         logits=stored_dtype(arrange(cycle.methods())) if len(parts.train) else None,
     )
     if not len(parts.holdout):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from perennial.data.learned import ROLES
 from perennial.data.memory import Shard
 from perennial.data.shards import Index, read_index, write_index
 from perennial.data.store import keep_rows, read_rows_file, row_ids
+from perennial.monitoring import reference
 from perennial.promotion import best, predictions
 from perennial.promotion.registry import Version
 from perennial.steps.remember import index_path, shard_path
@@ -28,13 +30,15 @@ from perennial.types import Booleans
 
 _SHARD = re.compile(r"memory/(train|validation)/[0-9a-f]{16}\.arrow")
 _INDEX = re.compile(r"memory/(train|validation)\.arrow")
+_GONE = ""
 # a copy of a row without an id of its own, as `perennial.steps.judge.distinct` names it
 _COPY = re.compile(r"([0-9a-f]{32})#\d+")
 
 
 def is_rows(path: str) -> bool:
     """Whether a path inside a version is a file of rows with ids."""
-    return path.startswith(("rows/", "holdout/")) or _SHARD.fullmatch(path) is not None
+    of_a_set = path.startswith(("rows/", "holdout/")) or path == reference.ROWS
+    return of_a_set or _SHARD.fullmatch(path) is not None
 
 
 class Rewriter:
@@ -78,7 +82,9 @@ class Rewriter:
                 found[path] = new
         for path in [path for path in version.files if _INDEX.fullmatch(path)]:
             found |= self._memory(version, path)
-        return found
+        if reference.FACTS in version.files:
+            found |= self._reference(version, found)
+        return {path: sha256 for path, sha256 in found.items() if sha256 != _GONE}
 
     def roles(self, versions: Sequence[Version]) -> dict[str, int]:
         """In which roles the rows were met, each row once."""
@@ -147,6 +153,35 @@ class Rewriter:
         )
         inside = {shard_path(kind, new): new for new in known}
         return inside | {path: self._stored(target, digest)}
+
+    def _reference(self, version: Version, found: Mapping[str, str]) -> dict[str, str]:
+        """What is known of all of a cycle's rows, of those of its sample once one of them is gone.
+
+        The others are not there any more to count again.
+        """
+        if reference.ROWS not in found:
+            return {reference.FACTS: _GONE}
+        rows, facts = (version.open(path) for path in (reference.ROWS, reference.FACTS))
+        kept = reference.read(rows, facts, version=version.id)
+        index = f"rows/{kept.cycle}.arrow"
+        stays = self._kept[version.files[index]]
+        sha256 = version.files[reference.FACTS]
+        if stays.all():
+            return {reference.FACTS: sha256}
+        role = read_rows_file(version.open(index))[1]["role"][stays]
+        left = self._kept[version.files[reference.ROWS]]
+        total = {one: int((role == one).sum()) for one in kept.total}
+        kept = replace(
+            kept,
+            rows=kept.rows.take(left),
+            role=kept.role[left],
+            order=kept.order[left],
+            total=total,
+        )
+        target = self._folder / sha256
+        content = reference.facts(reference.summarised(kept))
+        digest = durable.write_bytes(target, content)
+        return {reference.FACTS: self._stored(target, digest)}
 
     def _living(self, index: Index) -> Booleans:
         found = np.zeros(len(index.place), dtype=bool)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from perennial.errors import RegistryError, first_line
+from perennial.locks import TakenError, held_file, held_session
 from perennial.masking import MASK, mask_text
 
 BACKENDS = ("sqlite", "postgresql")
@@ -53,36 +51,27 @@ def alone(url: str, name: str) -> Iterator[Callable[[], None]]:
         RegistryError: Another process is at it, or the storage cannot be used.
     """
     parsed = _parsed(url)
-    if parsed.get_backend_name() == "sqlite":
-        path = Path(parsed.database).absolute()
-        lock = FileLock(path.with_name(f"{path.name}.{name}.lock"), timeout=0)
-        try:
-            with reached(url):
-                lock.acquire()
-        except RegistryError as error:
-            if isinstance(error.__cause__, Timeout):
-                raise _taken(name) from None
-            raise
-        try:
-            yield lambda: None
-        finally:
-            lock.release()
-        return
-    with reached(url):
-        connection = _engine(url).connect()
     try:
-        key = int.from_bytes(hashlib.sha256(f"sweep/{name}".encode()).digest()[:8], signed=True)
-        with reached(url):
-            if not _ask(connection, f"SELECT pg_try_advisory_lock({key})"):
-                raise _taken(name)
-
-        def held() -> None:
+        with ExitStack() as stack:
+            check: Callable[[], None] = lambda: None  # noqa: E731
             with reached(url):
-                _ask(connection, "SELECT 1")
+                if parsed.get_backend_name() == "sqlite":
+                    path = Path(parsed.database).absolute()
+                    stack.enter_context(held_file(path.with_name(f"{path.name}.{name}.lock")))
+                else:
+                    check = stack.enter_context(held_session(_engine(url), f"sweep/{name}"))
 
-        yield held
-    finally:
-        connection.close()
+            def held() -> None:
+                with reached(url):
+                    check()
+
+            yield held
+    except TakenError:
+        raise RegistryError(
+            "Another process is at this very sweep.",
+            where=f"study {name}",
+            mend="wait until it has ended, or stop it",
+        ) from None
 
 
 @contextmanager
@@ -137,20 +126,6 @@ def _engine(url: str) -> Any:
     import sqlalchemy as sa
 
     return sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
-
-
-def _ask(connection: Any, statement: str) -> Any:
-    import sqlalchemy as sa
-
-    return connection.scalar(sa.text(statement))
-
-
-def _taken(name: str) -> RegistryError:
-    return RegistryError(
-        "Another process is at this very sweep.",
-        where=f"study {name}",
-        mend="wait until it has ended, or stop it",
-    )
 
 
 def _without_password(text: str, url: str) -> str:

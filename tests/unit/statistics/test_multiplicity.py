@@ -1,9 +1,10 @@
-"""Holm's adjustment."""
+"""Holm's adjustment, and Benjamini and Hochberg's."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from perennial import statistics
@@ -35,3 +36,12 @@ def test_levels_of_a_family_by_hand() -> None:
     np.testing.assert_allclose(levels, [0.05 / 4, 0.05 / 3, 0.05 / 3, 0.05 / 3])
     np.testing.assert_allclose(statistics.holm_levels([0.02, 0.001], alpha=0.05), [0.05, 0.025])
     assert len(statistics.holm_levels([], alpha=0.05)) == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_false_discovery_rate_is_scipys(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    p_values = np.round(draw.uniform(size=(3, int(draw.integers(1, 9)))) ** 3, 2)
+    found = statistics.benjamini_hochberg(p_values)
+    for row, expected in zip(found, p_values, strict=True):
+        np.testing.assert_allclose(row, stats.false_discovery_control(expected), rtol=1e-12)
