@@ -145,15 +145,22 @@ def against(told: Mapping[str, Any]) -> list[str]:
 
 
 def _failures(told: Mapping[str, Any]) -> list[str]:
-    """One line for each policy whose cycles could not use their rows."""
+    """Cycles that could not use their rows, and triggers that could not look at them."""
     lines = []
     for one in told["policies"]:
-        failed = [s for s in one["windows"] if s["cycle"] and s["cycle"]["verdict"] == "failed"]
+        steps = one["windows"]
+        failed = [s for s in steps if s["cycle"] and s["cycle"]["verdict"] == "failed"]
+        blind = [s for s in steps if s["trigger"] and s["trigger"]["evidence"].get("failed")]
         if failed:
-            at = ", ".join(str(step["window"]) for step in failed)
             reason = failed[0]["cycle"]["reason"]
-            lines.append(f"{one['policy']}: the cycle after {at} failed. {reason}")
+            lines.append(f"{one['policy']}: the cycle after {_after(failed)} failed. {reason}")
+        if blind:
+            lines.append(f"{one['policy']}, after {_after(blind)}: {blind[0]['trigger']['reason']}")
     return lines
+
+
+def _after(steps: Sequence[Mapping[str, Any]]) -> str:
+    return _listed([str(step["window"]) for step in steps])
 
 
 def footnote(told: Mapping[str, Any]) -> str:
