@@ -126,7 +126,8 @@ def forget(registry: Registry, made: Plan) -> tuple[Erasure | None, int, int]:
             before=made.before,
             after=made.after,
         )
-    return done, registry.finish_erasures(), unfinished
+    # what a killed process left half-written may hold the rows too
+    return done, registry.sweep(), unfinished
 
 
 def _found(versions: list[Version], query: Query) -> tuple[frozenset[str], int]:
