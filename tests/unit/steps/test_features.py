@@ -57,8 +57,12 @@ class Grows(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x @ self.items.T
 
-    def grow_outputs(self, count: int, generator: torch.Generator) -> None:
+    def grow_outputs(self, outputs: int, *, generator: torch.Generator) -> None:
         raise AssertionError("nothing grows here")
+
+    @property
+    def outputs(self) -> int:
+        return len(self.items)
 
 
 def test_a_model_that_grows_by_itself_is_refused_where_memory_herds() -> None:
