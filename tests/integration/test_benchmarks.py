@@ -205,6 +205,43 @@ def test_a_count_of_nothing_is_refused(
     )
 
 
+def test_a_share_of_the_rows_is_of_each_class_in_training_and_test_alike() -> None:
+    given = source(600, classes=6, test=True)
+    found = protocols.thinned(given, 0.2)
+    assert np.bincount(found.label).tolist() == [20] * 6
+    assert found.test is not None
+    assert np.bincount(found.label[found.test]).tolist() == [4] * 6
+    first = np.flatnonzero((given.label == 2) & ~given.test)[:16]
+    kept = found.features["image"][(found.label == 2) & ~found.test]
+    assert np.array_equal(kept, given.features["image"][first])
+    assert protocols.thinned(source(60), 1.0).test is None
+    assert np.array_equal(protocols.thinned(given, 1.0).label, given.label)
+
+
+@pytest.mark.parametrize("text", ["0", "1.5", "-1", "much", "nan"])
+def test_a_share_of_nothing_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        retention.parsed(["--fraction", text])
+    assert f"{text!r} is no share, above 0 and up to 1" in capsys.readouterr().err
+
+
+def test_retention_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "retention.json"
+    line = "--reduced --scenario domain --method replay ewc --knob ewc=30 --json"
+    monkeypatch.setattr(sys, "argv", ["retention.py", *line.split(), str(path)])
+    with pytest.raises(SystemExit) as ended:
+        retention.main()
+    assert ended.value.code == 0
+    record = json.loads(path.read_text())
+    assert record["bars"] == [], "the reference was measured with more steps"
+    assert [(row["method"], row["knob"]) for row in record["rows"]] == [("replay", 0), ("ewc", 30)]
+    for row in record["rows"]:
+        assert (row["seed"], row["optimizer_steps"], len(row["matrix"])) == (0, 50, 5)
+    # 64 new rows a step, and from the second context on as many remembered ones
+    assert [row["replayed_rows"] for row in record["rows"]] == [40 * 64, 0]
+    assert [row["train_rows"] for row in record["rows"]] == [50 * 64 + 40 * 64, 50 * 64]
+
+
 @pytest.mark.parametrize("each", ["3", "10", "20"])
 def test_classes_that_do_not_divide_into_contexts_are_refused(each: str) -> None:
     with pytest.raises(SystemExit, match=f"{each} does not divide the 10 classes.*1, 2, 5"):
