@@ -34,6 +34,7 @@ class SeenClasses(Categorical):
     """The softmax over the first classes alone: the density of the loss below."""
 
     def __init__(self, seen: int) -> None:
+        super().__init__()
         self.seen = seen
 
     def _masked(self, outputs: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import contestants
 import films
 import frontier
+import intents
 import protocols
 import recovery
 import retention
@@ -114,6 +116,24 @@ def test_the_loss_is_over_the_classes_seen_so_far() -> None:
     assert logits.grad is not None
     assert (logits.grad[:4, 4:] == 0).all()
     assert (task.predictions(torch.eye(6)) == torch.arange(6)).all()
+
+
+def test_the_density_of_the_classes_seen_is_that_of_the_loss() -> None:
+    logits = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
+    label = torch.tensor([0, 1, 2, 3, 1])
+    task = protocols.SeenSoFar(seen=4)
+    task.per_example_loss(logits, (torch.zeros(5, 1), label)).sum().backward()
+    assert logits.grad is not None
+    density, fixed = task.likelihood, logits.detach()
+    torch.testing.assert_close(density.gradient(fixed, label), -logits.grad)
+    p = fixed[:, :4].softmax(dim=1)
+    terms = torch.stack(list(density.expectation(fixed)))
+    expected = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    torch.testing.assert_close(
+        torch.einsum("kbi,kbj->bij", terms, terms), F.pad(expected, (0, 2, 0, 2))
+    )
+    ids = np.array([str(number) for number in range(5)])
+    assert density.draw(fixed, ids, 0).max() < 4
 
 
 def test_one_optimizer_goes_through_all_contexts(tmp_path: Path) -> None:
@@ -227,7 +247,7 @@ def test_a_share_of_nothing_is_refused(text: str, capsys: pytest.CaptureFixture[
 
 def test_retention_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "retention.json"
-    line = "--reduced --scenario domain --method replay ewc --knob ewc=30 --json"
+    line = "--reduced --scenario class --method replay ewc --knob ewc=30 --json"
     monkeypatch.setattr(sys, "argv", ["retention.py", *line.split(), str(path)])
     with pytest.raises(SystemExit) as ended:
         retention.main()
@@ -404,3 +424,34 @@ def test_recovery_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert goal == pytest.approx(best[part] - 0.005)
         if row["reached"]:
             assert row["default"][part] >= goal
+
+
+def test_all_intents_are_the_experiment() -> None:
+    config = OmegaConf.load(CONF_DIR / "experiment" / "intents.yaml")
+    given = dict(one.split("=") for one in intents.sizes(intents.INTENTS, intents.ROWS))
+    assert (given.pop("per_domain"), given.pop("per_intent")) == ("15", "100"), "all there are"
+    for key, value in given.items():
+        assert OmegaConf.select(config, key) == int(value), key
+    assert config.trainer.batch_size == intents.BATCH
+    assert config.method.replay.new_fraction == intents.NEW_FRACTION
+    fewer = dict(one.split("=") for one in intents.sizes(2, 40))
+    assert [int(value) for value in fewer.values()] == [2, 40, 10, 40, 25, 25]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("PERENNIAL_DATA" not in os.environ, reason="PERENNIAL_DATA is not set")
+def test_intents_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "intents.json"
+    monkeypatch.setenv("PERENNIAL_HOME", "put back afterwards")
+    monkeypatch.setattr(sys, "argv", ["intents.py", "--reduced", "--json", str(path)])
+    with pytest.raises(SystemExit) as ended:
+        intents.main()
+    assert ended.value.code == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["method"] for row in rows] == ["none", "replay", "default", "joint"]
+    assert {row["champion"] for row in rows} == {"intents@1"}, "no candidate was promoted"
+    assert len({(row["history_champion"], row["optimizer_steps"]) for row in rows}) == 1
+    # half of a batch, as much as there is of history, and where a pass over the new rows ends more
+    shares = [row["replayed_rows"] / row["train_rows"] for row in rows]
+    assert shares[0] == 0
+    assert 0.5 < shares[1] == shares[2] == shares[3] < 0.75
