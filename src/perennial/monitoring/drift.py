@@ -9,12 +9,12 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import stats
 
 from perennial.errors import DataError, require_setting
 from perennial.monitoring.calibration import (
@@ -126,10 +126,10 @@ class Examiner:
         sampler = Sampler(JOINT_ROWS, self.calibration.seed)
         rows = 0
         with ThreadPoolExecutor(self._workers) as threads:
+            each = threads.map if self._workers > 1 else map
             for chunk in window:
                 rows += len(chunk)
-                work = [(chunk, name, stream) for name, stream in streams.items()]
-                list(threads.map(lambda one: self._add(*one), work))
+                list(each(partial(self._add, chunk), streams, streams.values()))
                 if self._vectors or self._predicted:
                     sampler.add(chunk)
         if rows < LEAST_ROWS:
@@ -244,7 +244,6 @@ class Examiner:
             )
             for i, (of, one) in enumerate(measured)
         )
-        size = len(self.reference) * count / (len(self.reference) + count)
         return Findings(
             alarm=bool((alarm_q <= threshold).any()),
             overall=float(alarm_q.min()),
@@ -256,9 +255,6 @@ class Examiner:
             joint_rows=joint,
             reference_rows=len(self.reference),
             version=self.reference.version,
-            resolution=float(
-                stats.kstwo.isf(max(threshold / len(measured), 1e-300), max(round(size), 1))
-            ),
             notes=tuple(notes),
         )
 
