@@ -205,7 +205,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     part = 50 if chosen.reduced else 1
-    counts = {"stationary": 1000 // part, "season": max(20 // part, 2), "shift": max(60 // part, 6)}
+    counts = {"stationary": 1000 // part, "season": max(20 // part, 2), "shift": max(40 // part, 6)}
     with ProcessPoolExecutor(chosen.workers) as pool:
         still = list(pool.map(stationary, range(counts["stationary"]), chunksize=5))
         classified = list(
