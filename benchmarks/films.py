@@ -74,14 +74,14 @@ def recommended(model: Any, path: str, week: int, length: int) -> float:
     return hits(lists, rows["next_item"])
 
 
-def composed(*overrides: str) -> dict[str, Any]:
-    """``experiment=films`` with overrides, as plain values."""
+def composed(experiment: str, *overrides: str) -> dict[str, Any]:
+    """An experiment with overrides, as plain values."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     from perennial.paths import CONF_DIR
 
-    given = ["experiment=films", "trainer.accelerator=cpu", *overrides]
+    given = [f"experiment={experiment}", "trainer.accelerator=cpu", *overrides]
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR.absolute())):
         config: Any = OmegaConf.to_container(compose("train", given), resolve=True)
     return dict(config)
@@ -105,7 +105,7 @@ def series(
     for week in range(first, last + 1):
         # the first model learns all weeks before it
         steps = ("trainer.max_steps=150",) if week == first else ()
-        config = composed(f"week={week}", *steps, *overrides)
+        config = composed("films", f"week={week}", *steps, *overrides)
         row: dict[str, Any] = {"week": week, "status": "not run"}
         if week > first:
             champion = perennial.load(f"{config['model_name']}@champion")

@@ -20,6 +20,7 @@ from scipy.ndimage import rotate
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from perennial.data.published import located
 from perennial.data.source import open_source, read_rows
 from perennial.tasks.classification import Classification
 from perennial.tasks.likelihood import Categorical
@@ -33,6 +34,7 @@ class SeenClasses(Categorical):
     """The softmax over the first classes alone: the density of the loss below."""
 
     def __init__(self, seen: int) -> None:
+        super().__init__()
         self.seen = seen
 
     def _masked(self, outputs: Tensor) -> Tensor:
@@ -116,11 +118,33 @@ def load(path: str, label: str = "label") -> Source:
         bundled = load_digits()
         pixels = (bundled.images / 16).astype(np.float32)
         return Source(features={"image": pixels}, label=bundled.target, test=None)
-    opened = open_source(path, name="source")
+    opened = open_source(located(path), name="source")
     split = "split" if "split" in opened.column_names else None
     read = read_rows(opened, name="source", label=label, split_column=split)
     test = None if read.declared_role is None else np.isin(read.declared_role, ("test", "holdout"))
     return Source(features=read.rows.features, label=np.asarray(read.rows.label), test=test)
+
+
+def thinned(source: Source, fraction: float) -> Source:
+    """The first rows of each class, of training and test rows alike.
+
+    Args:
+        source: N rows.
+        fraction: Share of them, in (0, 1].
+    """
+    test = np.zeros(len(source.label), dtype=bool) if source.test is None else source.test
+    kept = [
+        rows[: max(1, round(fraction * len(rows)))]
+        for one in np.unique(source.label)
+        for part in (False, True)
+        if len(rows := np.flatnonzero((source.label == one) & (test == part)))
+    ]
+    at = np.sort(np.concatenate(kept))
+    return Source(
+        features={name: values[at] for name, values in source.features.items()},
+        label=source.label[at],
+        test=None if source.test is None else source.test[at],
+    )
 
 
 def series(
@@ -166,7 +190,7 @@ def series(
         chosen = rows & kept
         first = number * per_context if scenario == "class" else 0
         windows.append(
-            _dataset(
+            dataset(
                 {name: values[chosen] for name, values in features.items()},
                 label=first + position[chosen],
                 split=np.where(test[chosen], "test", "train"),
@@ -226,7 +250,8 @@ _PROTOCOLS: dict[str, Callable[[Source, int, int, int], list[Part]]] = {
 PROTOCOLS = tuple(_PROTOCOLS)
 
 
-def _dataset(features: Mapping[str, Array], **columns: Array) -> datasets.Dataset:
+def dataset(features: Mapping[str, Array], **columns: Array) -> datasets.Dataset:
+    """Columns (N, ...) as a built data set."""
     arrays = {name: _nested(values) for name, values in {**features, **columns}.items()}
     return datasets.Dataset(datasets.table.InMemoryTable(pa.table(arrays)))
 

@@ -1,10 +1,11 @@
-"""Every command: init, train, adopt, evaluate, decide, compare, data, forget and registry.
+"""Every command: init, train, adopt, evaluate, decide, backtest, compare, data, forget, registry.
 
 Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg job`` answer at once.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import signal
@@ -40,6 +41,7 @@ USAGE = """perennial: retrain deployed PyTorch models without forgetting
   perennial evaluate [data.new=PATH] ...   score the champion on any data set, without training
   perennial data check [data.new=PATH] ... validate and describe data, without training
   perennial decide REF [gate=...] ...      decide again on a version's stored predictions
+  perennial backtest [policy=...] ...      how often to retrain: policies replayed over a past
   perennial compare [RUNS] ...             runs, sweeps and versions side by side
   perennial forget NAME ids=... ...        rows leave memory, holdouts and stored predictions
   perennial registry list                  lineages and their versions
@@ -61,6 +63,7 @@ def main() -> None:
         "adopt": adopt,
         "evaluate": evaluate,
         "decide": decide,
+        "backtest": backtest,
         "compare": compare,
         "data": data,
         "forget": forget,
@@ -219,6 +222,27 @@ def adopt() -> None:
     _run(_hydra("adopt", job), "adopt")
 
 
+def backtest() -> None:
+    """``perennial backtest``: replay a past under several policies of retraining."""
+
+    def job(config: DictConfig) -> None:
+        from perennial.verbs.backtest import backtest_job
+
+        backtest_job(lambda settings: plain_config(with_settings(config, settings)))
+
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        _stop(
+            ConfigError(
+                "perennial backtest runs all policies by itself.",
+                where="-m",
+                mend="leave out -m, and name them with commas: policy=never,every:1,every:4",
+            )
+        )
+    # commas would be several runs to Hydra, and are several policies here
+    sys.argv[1:] = [_quoted(one) for one in _with_json(sys.argv[1:])]
+    _run(_hydra("backtest", job), "backtest")
+
+
 def compare() -> None:
     """``perennial compare``: runs, sweeps and versions side by side."""
     from perennial.verbs.compare import compare_verb
@@ -324,6 +348,34 @@ def _secrets(config: DictConfig) -> list[str]:
 def _with_json(arguments: Iterable[str]) -> list[str]:
     """``--json`` as the setting that it is to Hydra."""
     return ["json=-" if argument == "--json" else argument for argument in arguments]
+
+
+def _quoted(argument: str) -> str:
+    """``policy=a,b`` as one text to Hydra."""
+    key, _, value = argument.partition("=")
+    return f"policy='{value}'" if key == "policy" and value[:1] not in ("'", '"', "[") else argument
+
+
+def with_settings(config: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
+    """A configuration with other settings, by their dotted names.
+
+    Raises:
+        ConfigError: It has no such setting.
+    """
+    found = copy.deepcopy(config)
+    for key, value in settings.items():
+        values = OmegaConf.to_container(found, resolve=False)
+        assert isinstance(values, dict)
+        known = flatten({str(name): value for name, value in values.items()})
+        if key not in known:
+            close = nearest(key, known)
+            raise ConfigError(
+                f"There is no setting {key!r} that a backtest could change.",
+                where="backtest.key, backtest.founding",
+                mend=f"did you mean {close}?" if close else "see all settings with --cfg job",
+            )
+        OmegaConf.update(found, key, value)
+    return found
 
 
 def _own_folders(arguments: Sequence[str]) -> list[Path]:

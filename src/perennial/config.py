@@ -19,7 +19,7 @@ from perennial.paths import CONF_DIR
 # settings that change nothing about a cycle itself
 RUN_KEYS = (
     *("registry", "tracking", "notify", "promote", "force", "exit_zero", "dry", "debug"),
-    *("sweep", "trial", "trigger"),
+    *("sweep", "trial", "trigger", "backtest"),
 )
 
 

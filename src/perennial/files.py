@@ -64,6 +64,19 @@ def write_json(path: Path, value: Any) -> str:
     return write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+def rename(source: Path, target: Path) -> None:
+    """Give a folder that is whole its name, durably.
+
+    Raises:
+        StorageError: It cannot be renamed; it is as it was before.
+    """
+    try:
+        source.rename(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise storage_error(error, target) from error
+
+
 def hash_stream(file: BinaryIO) -> str:
     """SHA-256 of an open file from its position to its end, in hex."""
     digest = hashlib.sha256()

@@ -212,6 +212,26 @@ def found_job(config: dict[str, Any]) -> str:
     return champion.id
 
 
+def silent_cycle(config: Mapping[str, Any], *, url: str, promotion: str) -> Cycle:
+    """A cycle that tells nobody, in a registry of its own.
+
+    Args:
+        config: Resolved, as plain values, without registry and tracking.
+        url: Of the registry.
+        promotion: ``gate``, or ``always`` where every candidate is to serve.
+    """
+    from dataclasses import replace
+
+    registry = {"_target_": "perennial.promotion.registry.Registry", "url": url}
+    tracking = {"_target_": "perennial.tracking.wandb.NoTracker"}
+    given = {**config, "registry": registry, "tracking": tracking}
+    _check(given)
+    display = Display(Console(quiet=True))
+    with ExitStack() as stack:
+        cycle = _built(given, folder=Path(), display=display, stack=stack, pinned=False)
+    return replace(cycle, promotion=promotion, report=False)
+
+
 def _check(config: Mapping[str, Any]) -> None:
     from perennial.models.adapter import Adapter
     from perennial.training.optimizer import Grouped
@@ -270,6 +290,20 @@ def _check_trigger(node: Any, *, where: str) -> None:
         )
     for name, one in others.items():
         _check_trigger(one, where=f"{where}.of.{name}")
+
+
+def checked_trigger(node: Mapping[str, Any], *, where: str) -> Trigger:
+    """A trigger under its limits.
+
+    Args:
+        node: Its settings.
+        where: Their path, for messages.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+    """
+    _check_trigger(node, where=where)
+    return _trigger(node, where=where)
 
 
 def _trigger(node: Mapping[str, Any], *, where: str = "trigger") -> Trigger:

@@ -1,9 +1,13 @@
-"""What the retention benchmark is made of, against its definition."""
+"""What the benchmarks of retention and recovery are made of, against their definitions."""
 
 from __future__ import annotations
 
 import functools
+import itertools
+import json
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +16,29 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import contestants
 import films
 import frontier
+import intents
+import performance_alarms
 import protocols
+import recovery
 import retention
 
 from perennial.backtest import backtest
 from perennial.data.memory import Memory
+from perennial.methods.baselines import Scratch
 from perennial.models.checkpoint import read_safetensors
 from perennial.models.reference import MLP
+from perennial.paths import CONF_DIR
 from perennial.promotion.registry import Registry
 from perennial.steps.collect import Data
 from perennial.training.settings import Training
+from perennial.types import Batch, StepContext
 from support.remembered import stored
 
 
@@ -106,6 +117,24 @@ def test_the_loss_is_over_the_classes_seen_so_far() -> None:
     assert logits.grad is not None
     assert (logits.grad[:4, 4:] == 0).all()
     assert (task.predictions(torch.eye(6)) == torch.arange(6)).all()
+
+
+def test_the_density_of_the_classes_seen_is_that_of_the_loss() -> None:
+    logits = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
+    label = torch.tensor([0, 1, 2, 3, 1])
+    task = protocols.SeenSoFar(seen=4)
+    task.per_example_loss(logits, (torch.zeros(5, 1), label)).sum().backward()
+    assert logits.grad is not None
+    density, fixed = task.likelihood, logits.detach()
+    torch.testing.assert_close(density.gradient(fixed, label), -logits.grad)
+    p = fixed[:, :4].softmax(dim=1)
+    terms = torch.stack(list(density.expectation(fixed)))
+    expected = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    torch.testing.assert_close(
+        torch.einsum("kbi,kbj->bij", terms, terms), F.pad(expected, (0, 2, 0, 2))
+    )
+    ids = np.array([str(number) for number in range(5)])
+    assert density.draw(fixed, ids, 0).max() < 4
 
 
 def test_one_optimizer_goes_through_all_contexts(tmp_path: Path) -> None:
@@ -197,6 +226,43 @@ def test_a_count_of_nothing_is_refused(
     )
 
 
+def test_a_share_of_the_rows_is_of_each_class_in_training_and_test_alike() -> None:
+    given = source(600, classes=6, test=True)
+    found = protocols.thinned(given, 0.2)
+    assert np.bincount(found.label).tolist() == [20] * 6
+    assert found.test is not None
+    assert np.bincount(found.label[found.test]).tolist() == [4] * 6
+    first = np.flatnonzero((given.label == 2) & ~given.test)[:16]
+    kept = found.features["image"][(found.label == 2) & ~found.test]
+    assert np.array_equal(kept, given.features["image"][first])
+    assert protocols.thinned(source(60), 1.0).test is None
+    assert np.array_equal(protocols.thinned(given, 1.0).label, given.label)
+
+
+@pytest.mark.parametrize("text", ["0", "1.5", "-1", "much", "nan"])
+def test_a_share_of_nothing_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        retention.parsed(["--fraction", text])
+    assert f"{text!r} is no share, above 0 and up to 1" in capsys.readouterr().err
+
+
+def test_retention_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "retention.json"
+    line = "--reduced --scenario class --method replay ewc --knob ewc=30 --json"
+    monkeypatch.setattr(sys, "argv", ["retention.py", *line.split(), str(path)])
+    with pytest.raises(SystemExit) as ended:
+        retention.main()
+    assert ended.value.code == 0
+    record = json.loads(path.read_text())
+    assert record["bars"] == [], "the reference was measured with more steps"
+    assert [(row["method"], row["knob"]) for row in record["rows"]] == [("replay", 0), ("ewc", 30)]
+    for row in record["rows"]:
+        assert (row["seed"], row["optimizer_steps"], len(row["matrix"])) == (0, 50, 5)
+    # 64 new rows a step, and from the second context on as many remembered ones
+    assert [row["replayed_rows"] for row in record["rows"]] == [40 * 64, 0]
+    assert [row["train_rows"] for row in record["rows"]] == [50 * 64 + 40 * 64, 50 * 64]
+
+
 @pytest.mark.parametrize("each", ["3", "10", "20"])
 def test_classes_that_do_not_divide_into_contexts_are_refused(each: str) -> None:
     with pytest.raises(SystemExit, match=f"{each} does not divide the 10 classes.*1, 2, 5"):
@@ -229,3 +295,181 @@ def test_baselines_of_ratings_count_what_a_user_had_rated_when(tmp_path: Path) -
     found = films.baselines(str(tmp_path / "ratings.dat"), 2)
     assert found["last week"] == found["all"] == 0.5, "film 20 is the twenty-first"
     assert found["last week, unrated"] == 1.0, "until film 00 is out of the way"
+
+
+def test_evaluations_are_each_a_tenth_later_and_the_last_step_is_one() -> None:
+    found = recovery.moments(1000)
+    assert found[:8] == [5, 6, 7, 8, 9, 10, 11, 12]
+    assert found[-1] == 1000
+    assert all(a < b <= 1.1 * a + 1 for a, b in itertools.pairwise(found))
+
+
+def test_a_goal_is_reached_where_both_holdouts_are_at_it_at_once() -> None:
+    pairs = [(0.9, 0.1), (0.8, 0.7), (0.5, 0.9), (0.9, 0.7), (1.0, 1.0)]
+    points = [recovery.Point(step, 0.0, *pair) for step, pair in enumerate(pairs)]
+    assert recovery.reached(points, {"history": 0.9, "new": 0.7}) == points[3]
+    assert recovery.reached(points[:3], {"history": 0.9, "new": 0.7}) is None
+
+
+def test_evaluation_costs_no_time() -> None:
+    now = [0.0]
+
+    def logits(model: torch.nn.Module, data: Any) -> torch.Tensor:
+        assert not model.training
+        now[0] += 100  # an evaluation is slow
+        return F.one_hot((data[1] + data[0]) % 3, 3).float()
+
+    right, wrong = torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 0, 1])
+    label = torch.tensor([0, 1, 2, 0])
+    watch = recovery.Watch(
+        moments=[2, 4],
+        held={"history": (right, label), "new": (wrong, label)},
+        goal={"history": 0.8, "new": 0.2},
+        clock=lambda: now[0],
+    )
+    now[0] = 50  # before training
+    watch.prepare(None)  # type: ignore[arg-type]
+    model = torch.nn.Linear(1, 1)
+    for taken in range(4):
+        now[0] += 1
+        watch.after_step(
+            StepContext(
+                batch=Batch(data=None, ids=np.array(["a"]), is_new=np.array([True])),
+                model=model,
+                parameters={},
+                global_step=taken,
+                logits_of=logits,
+            )
+        )
+    assert [(p.step, p.seconds, p.history, p.new) for p in watch.points] == [
+        (2, 2.0, 0.75, 0.25),
+        (4, 4.0, 0.75, 0.25),
+    ]
+    assert model.training
+
+
+def test_training_ends_at_the_goal_and_its_points_are_the_versions_scores() -> None:
+    drift = replace(recovery.DRIFTS["digits"], steps=60)
+    windows = drift.windows(3)
+    kept: list[Any] = []
+    real = recovery.backtest
+
+    def watched(*args: Any, **settings: Any) -> Any:
+        kept.append(real(*args, **settings))
+        return kept[0]
+
+    arguments: dict[str, Any] = {"methods": lambda: [Scratch()], "lr": 0.003, "seed": 3}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recovery, "backtest", watched)
+        points = recovery.trained(drift, windows, steps=60, **arguments)
+    assert [point.step for point in points] == recovery.moments(60)
+    assert [points[-1].history, points[-1].new] == kept[0].matrix[-1].tolist()
+    assert [window.optimizer_steps for window in kept[0].windows] == [1, 60]
+    low = {"history": points[8].history, "new": 0.0}
+    first = recovery.reached(points, low)
+    short = recovery.trained(drift, windows, steps=60, goal=low, **arguments)
+    assert first is not None
+    assert short[-1].step == first.step < 60
+
+
+def test_images_of_a_drift_are_inverted_and_held_out(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for part, rows in (("train", 40), ("t10k", 20)):
+        images = generator.integers(0, 256, (rows, 4, 4)).astype(np.uint8)
+        head = bytes([0, 0, 8, 3]) + np.array([rows, 4, 4], ">u4").tobytes()
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(head + images.tobytes())
+        head = bytes([0, 0, 8, 1]) + np.array([rows], ">u4").tobytes()
+        labels = (np.arange(rows) % 10).astype(np.uint8)
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(head + labels.tobytes())
+    windows = recovery.fashion(str(tmp_path), (20, 10, 8), 1)
+    history, new = map(columns, windows)
+    held = history["split"] == "holdout"
+    assert (held.sum(), (~held).sum(), (new["split"] == "train").sum()) == (8, 20, 10)
+    assert (new["image"][10:] == 255 - history["image"][20:]).all()
+    assert (new["label"][10:] == history["label"][20:]).all()
+    assert not set(history["group"][:20]) & set(new["group"][:10])
+    inputs, label = recovery.held_out(windows)["new"]
+    assert inputs.shape == (8, 1, 4, 4)
+    assert np.allclose(inputs.numpy(), new["image"][10:] / 255)
+    assert label.tolist() == new["label"][10:].tolist()
+
+
+def test_the_default_that_recovers_is_the_configured_one() -> None:
+    found = {
+        name: OmegaConf.load(CONF_DIR / f"{name}.yaml")
+        for name in ("method/replay", "method/ewc", "optimizer/adamw", "trainer/default")
+    }
+    assert found["method/replay"].replay.new_fraction == recovery.NEW_FRACTION
+    assert found["method/ewc"].ewc.strength is None
+    assert found["optimizer/adamw"].lr == recovery.DEFAULT_RATE
+    assert found["optimizer/adamw"].weight_decay == recovery.WEIGHT_DECAY
+    assert found["trainer/default"].max_steps == recovery.DRIFTS["digits"].steps
+    assert found["trainer/default"].batch_size == recovery.DRIFTS["digits"].batch
+
+
+def test_recovery_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "recovery.json"
+    monkeypatch.setattr(
+        sys, "argv", ["recovery.py", "--drift", "digits", "--reduced", "--json", str(path)]
+    )
+    with pytest.raises(SystemExit):
+        recovery.main()
+    record = json.loads(path.read_text())
+    (row,), (bar,) = record["rows"], record["bars"]
+    assert row["scratch"]["rows"] == 64 * row["scratch"]["step"]
+    assert row["scratch"]["step"] <= 50
+    assert bar["value"] == pytest.approx(row["default"]["rows"] / row["scratch"]["rows"])
+    assert bar["passed"] == (bar["value"] <= 0.2)
+    best = max(row["ends"].values(), key=lambda end: end["history"] + end["new"])
+    for part, goal in row["goal"].items():
+        assert goal == pytest.approx(best[part] - 0.005)
+        if row["reached"]:
+            assert row["default"][part] >= goal
+
+
+@pytest.mark.slow
+def test_performance_alarms_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "alarms.json"
+    monkeypatch.setattr(sys, "argv", ["performance_alarms.py", "--reduced", "--json", str(path)])
+    with pytest.raises(SystemExit):
+        performance_alarms.main()
+    record = json.loads(path.read_text())
+    (watched, unlabelled), (realised, estimated) = record["rows"], record["bars"]
+    both = watched["false_alarms"]["ADWIN"] + watched["false_alarms"]["Page–Hinkley"]
+    assert realised["value"] == pytest.approx(both / watched["allowed"])
+    assert watched["delay"]["either"] < watched["delay"]["river's own ADWIN"]
+    assert watched["delay"]["either"] <= watched["slow_delay"]["either"] < 400
+    assert estimated["value"] == pytest.approx(unlabelled["alarms"]["none"] / 0.05)
+    assert unlabelled["alarms"]["harder inputs"] > 0.9
+    assert unlabelled["alarms"]["labels alone"] < 0.3
+
+
+def test_all_intents_are_the_experiment() -> None:
+    config = OmegaConf.load(CONF_DIR / "experiment" / "intents.yaml")
+    given = dict(one.split("=") for one in intents.sizes(intents.INTENTS, intents.ROWS))
+    assert (given.pop("per_domain"), given.pop("per_intent")) == ("15", "100"), "all there are"
+    for key, value in given.items():
+        assert OmegaConf.select(config, key) == int(value), key
+    assert config.trainer.batch_size == intents.BATCH
+    assert config.method.replay.new_fraction == intents.NEW_FRACTION
+    fewer = dict(one.split("=") for one in intents.sizes(2, 40))
+    assert [int(value) for value in fewer.values()] == [2, 40, 10, 40, 25, 25]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("PERENNIAL_DATA" not in os.environ, reason="PERENNIAL_DATA is not set")
+def test_intents_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "intents.json"
+    monkeypatch.setenv("PERENNIAL_HOME", "put back afterwards")
+    monkeypatch.setattr(sys, "argv", ["intents.py", "--reduced", "--json", str(path)])
+    with pytest.raises(SystemExit) as ended:
+        intents.main()
+    assert ended.value.code == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["method"] for row in rows] == ["none", "replay", "default", "joint"]
+    assert {row["champion"] for row in rows} == {"intents@1"}, "no candidate was promoted"
+    assert len({(row["history_champion"], row["optimizer_steps"]) for row in rows}) == 1
+    # half of a batch, as much as there is of history, and where a pass over the new rows ends more
+    shares = [row["replayed_rows"] / row["train_rows"] for row in rows]
+    assert shares[0] == 0
+    assert 0.5 < shares[1] == shares[2] == shares[3] < 0.75

@@ -5,50 +5,31 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from perennial import cycle as story
 from perennial.data.query import Query
 from perennial.data.store import read_rows_file
 from perennial.errors import ConfigError, RegistryError
+from perennial.monitoring.performance import read
 from perennial.promotion import erasure, predictions
 from perennial.promotion.registry import Registry
 from perennial.promotion.store import LocalStore
 from perennial.steps.forget import forget, plan
 from perennial.steps.page import redrawn
+from perennial.steps.predicted import keep_predictions
 from perennial.steps.remember import remembered
+from perennial.types import Predictions
+from support.animals import COMMON, NAMES, frame, traces
 from support.remembered import stored
 
 Run = Callable[..., dict[str, Any]]
-NAMES = ("cat", "dog", "eel")
-COMMON = (
-    "data=files", "data.label=animal", "model_name=animals", "model.inputs=4", "model.classes=3",
-    "data.features=[x0,x1,x2,x3]", "data.id_column=rid", "data.group_column=user",
-    "trainer.max_steps=6", "trainer.validate_every=3", "data.memory.capacity=200", "method=der",
-    "data.reference_rows=100",
-    "gate.retention.margin=0.5", "gate.retention.total=0.5",
-)  # fmt: skip
-
-
-def frame(rows: int, *, seed: int, users: int = 60) -> pd.DataFrame:
-    generator = np.random.default_rng(seed)
-    label = generator.integers(0, 3, size=rows)
-    values = generator.normal(size=(rows, 4)).astype(np.float32)
-    values[:, 0] += 4 * label
-    return pd.DataFrame(
-        {
-            **{f"x{i}": values[:, i] for i in range(4)},
-            "animal": np.array(NAMES)[label],
-            "rid": [f"row-{seed}-{i:05}-" for i in range(rows)],
-            "user": [f"user-{number:03}-" for number in generator.integers(0, users, size=rows)],
-        }
-    )
 
 
 @pytest.fixture
@@ -70,23 +51,33 @@ def lineage(
     )
     settings = (*COMMON, f"data.history={sources[0]}")
     assert run(*settings, f"data.new={sources[1]}")["status"] == "promoted"
+    watch(opened(home), sources[1])
     return lambda *extra: run(*settings, f"data.new={sources[2]}", *extra)
+
+
+def watch(registry: Registry, source: str) -> None:
+    """Record predictions of the champion for a file's rows, and for one row a window of its own."""
+    version, table = registry.version("animals@2"), pd.read_parquet(source)
+    ids, user = table.rid.to_numpy(str), table.user.to_numpy(str)
+    for window, part in (("many", ids), ("one", ids[user == "user-011-"][:1])):
+        keep_predictions(
+            registry,
+            version,
+            window=window,
+            ids=part,
+            found=Predictions(np.zeros(len(part), int), np.ones(len(part)), np.zeros(len(part))),
+            time=None,
+            now=datetime.now(UTC),
+            where="data.new",
+        )
+
+
+def predicted(registry: Registry) -> set[str]:
+    return {one for w in registry.windows("animals") for one in read(w.open()).id.tolist()}
 
 
 def opened(home: Path) -> Registry:
     return Registry(url=f"sqlite:///{home / 'registry.db'}")
-
-
-def traces(home: Path, words: list[str]) -> list[str]:
-    """Files of a registry that hold any of the words, Parquet files decoded."""
-    found = []
-    for path in [path for path in home.rglob("*") if path.is_file()]:
-        content = path.read_bytes()
-        if content[:4] == b"PAR1":
-            content = str(pq.read_table(path).to_pylist()).encode()
-        if any(word.encode() in content for word in words):
-            found.append(str(path))
-    return found
 
 
 def test_forgotten_rows_are_nowhere_and_stay_away(
@@ -120,6 +111,9 @@ def test_forgotten_rows_are_nowhere_and_stay_away(
     second = plan(registry, "animals", Query("ids", ids=frozenset(ids)), dry=False)
     assert second.known == {one}
     forget(registry, second)
+    left_out = set(in_two[1].rid) & {*made.known, one}
+    assert predicted(registry) == set(in_two[1].rid) - left_out
+    assert made.predictions == (401, 401 - len(made.known & set(in_two[1].rid)))
 
     assert traces(home, [user, *ids]) == []
     after = registry.version("animals@2")
@@ -178,6 +172,8 @@ def test_killed_anywhere_the_same_command_finishes(
     registry = opened(reference)
     forget(registry, plan(registry, "animals", query, dry=False))
     expected = registry.version("animals@2").files
+    table = frame(400, seed=1)
+    theirs = set(table.rid[table.user == user])
     stops = 0
     for owner, name in points:
         own = getattr(owner, name)
@@ -208,9 +204,12 @@ def test_killed_anywhere_the_same_command_finishes(
                     whole = registry.version(version.id)
                     for path in whole.files:
                         whole.open(path)
+                predicted(registry)
                 forget(registry, plan(registry, "animals", query, dry=False))
                 assert registry.version("animals@2").files == expected
                 assert traces(copy, [user]) == []
+                assert not predicted(registry) & theirs
+                assert [one.window for one in registry.windows("animals")] == ["many"]
                 assert len(registry.erasures("animals")) == 1
                 shutil.rmtree(copy)
     assert stops >= 14

@@ -10,9 +10,11 @@ from __future__ import annotations
 import functools
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,10 @@ import jinja2  # noqa: F401
 import pytest
 import sklearn.datasets  # noqa: F401
 import torch
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from perennial import (
+    clock,
     cycle,  # noqa: F401
-    files,
     launch,
 )
 from perennial.data import digits
@@ -35,6 +35,7 @@ from perennial.steps import page, record, settings
 from perennial.steps.candidate import view
 from perennial.tasks import classification  # noqa: F401
 from perennial.tracking import wandb  # noqa: F401
+from support.killed import Points, wait
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,35 +51,6 @@ OVERRIDES = (
     "trainer.resume_seconds=0",
     "trainer.batch_size=32",
 )
-
-
-class Points:
-    """Counts Perennial's own writes, syncs, renames and database calls; kills at one of them."""
-
-    def __init__(self, kill_at: int | None) -> None:
-        self.kill_at = kill_at
-        self.count = 0
-
-    def install(self) -> None:
-        for name in ("replace", "fsync"):
-            original = getattr(os, name)
-            setattr(files.os, name, self._counted(original))
-        original_open = open
-        files.open = self._counted(original_open)  # type: ignore[attr-defined]
-        event.listen(Engine, "before_cursor_execute", self._hit)
-        event.listen(Engine, "commit", self._hit)
-
-    def _counted(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self._hit()
-            return original(*args, **kwargs)
-
-        return call
-
-    def _hit(self, *_: Any, **__: Any) -> None:
-        self.count += 1
-        if self.count == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def in_fork(config: dict[str, Any], folder: Path, kill_at: int | None = None) -> int:
@@ -101,12 +73,6 @@ def in_fork(config: dict[str, Any], folder: Path, kill_at: int | None = None) ->
         code = result["exit_code"]
     finally:
         os._exit(code)
-
-
-def wait(child: int) -> int | None:
-    """Exit code, or None where the process was killed."""
-    _, status = os.waitpid(child, 0)
-    return None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 def check_and_finish(config: dict[str, Any], folder: Path, *, finished: bool) -> None:
@@ -137,9 +103,9 @@ def config_url(folder: Path) -> str:
 
 
 @pytest.fixture
-def config(
+def composed(
     compose: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
+) -> Callable[..., dict[str, Any]]:
     # most of such a short cycle, and none of it writes, renames or asks the database
     environment = settings.capture("cpu")
     for module in (record, settings):
@@ -150,12 +116,17 @@ def config(
     for name in ("history", "new"):
         arguments = {k: v for k, v in config["data"][name].items() if k != "_target_"}
         digits.digits(**arguments)
-    return config
+    return functools.partial(compose, *OVERRIDES)
+
+
+@pytest.fixture
+def config(composed: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return composed()
 
 
 def placed(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     folder.mkdir()
-    return {**config, "registry": {**config["registry"], "url": config_url(folder)}}
+    return again(config, folder)
 
 
 @pytest.fixture
@@ -194,3 +165,50 @@ def test_killed_at_random_moments(config: dict[str, Any], tmp_path: Path) -> Non
         killed += code is None
         check_and_finish(here, folder, finished=code is not None)
     assert killed >= 10
+
+
+TRIGGER = (
+    "trigger=all",
+    "+trigger@trigger.of.weekly=schedule",
+    "trigger.of.weekly.every=7d",
+    "+trigger@trigger.of.rows=continuous",
+    "trigger.cooldown=1d",
+    "trigger.budget.cycles=1",
+    "trigger.budget.period=7d",
+)
+START = datetime(2026, 11, 26, tzinfo=UTC)
+
+
+def test_a_cycle_that_was_due_and_killed_goes_on_under_its_trigger(
+    composed: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    def at(config: dict[str, Any], folder: Path, kill_at: int | None = None, **span: float) -> Any:
+        with clock.read_from(lambda: START + timedelta(**span)):
+            return wait(in_fork(config, folder, kill_at))
+
+    config, before = composed("seed=1", *TRIGGER), tmp_path / "before"
+    assert at(placed(composed(), before), before) in (0, 20, 21)
+    counting = tmp_path / "counting"
+    shutil.copytree(before, counting)
+    assert at(again(config, counting), counting, days=30) in (0, 20, 21)
+    points = int((counting / "count").read_text())
+    assert points > 30
+    for point in range(1, points + 1, 7):
+        folder = tmp_path / f"at-{point}"
+        shutil.copytree(before, folder)
+        here = again(config, folder)
+        assert at(here, folder, kill_at=point, days=30) is None, point
+        # whether it was decided or not, the next call tells a verdict and not that nothing is due
+        last = point + 4 > points
+        assert at(here, folder, days=30, hours=1) in ((0, 20, 21, 10) if last else (0, 20, 21)), (
+            point
+        )
+        records = Registry(url=config_url(folder)).cycles("digits")
+        assert [one.number for one in records if one.champion is not None] == [1, 1], point
+        assert not list((folder / "home" / "cycles").glob("*")), point
+        assert at(here, folder, days=30, hours=2) == 10, point
+
+
+def again(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A configuration for a folder that has a registry."""
+    return {**config, "registry": {**config["registry"], "url": config_url(folder)}}

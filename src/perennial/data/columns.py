@@ -320,6 +320,11 @@ def is_list(kind: pa.DataType) -> bool:
     )
 
 
+def is_bytes(values: Column) -> bool:
+    """Whether a column (N,) holds bytes; one without rows does where it holds objects."""
+    return values.dtype.kind == "O" and (not len(values) or isinstance(values[0], bytes))
+
+
 def _uniform_length(array: pa.Array, rows: int, where: str) -> int:
     if pa.types.is_fixed_size_list(array.type):
         lengths = np.full(min(len(array), 1), array.type.list_size)

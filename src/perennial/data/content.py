@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,8 +17,26 @@ from perennial.types import Strings
 _HASH_CHUNK_BYTES = 1 << 24
 
 
+class Sliced(Protocol):
+    """A column (N, ...) of which parts can be had; an array is one."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its values."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, ...)."""
+        ...
+
+    def __getitem__(self, part: slice, /) -> Column:
+        """Some of its rows."""
+        ...
+
+
 def content_hashes(
-    features: Mapping[str, Column], label_names: Strings, *, owners: Strings | None = None
+    features: Mapping[str, Sliced], label_names: Strings, *, owners: Strings | None = None
 ) -> Strings:
     """Content hashes (N,) of rows: BLAKE2b with 128 bits, as 32 hex digits.
 

@@ -15,6 +15,7 @@ import torch
 
 from perennial.data.augment import Augmentation, augmented
 from perennial.data.form import to_data
+from perennial.data.lengths import WINDOW, grouped
 from perennial.data.mixing import SAMPLINGS, batches_per_epoch, draw, of_rank
 from perennial.data.permutation import Index
 from perennial.data.placement import check_placement, free_bytes, on_device, require_batch
@@ -49,7 +50,8 @@ class TrainLoader:
 
     It yields ``Batch.data`` so that a module and its hooks see the form they were written for;
     `current` holds the whole `Batch` until the next one, `place` its epoch and position; `watch`
-    is told how long each batch took. Sized, so that Lightning does not prefetch and `current` is
+    is told how long each batch took. In ``passes``, texts of like length share batches: see
+    `perennial.data.lengths`. Sized, so that Lightning does not prefetch and `current` is
     always the step's own.
 
     Args:
@@ -85,14 +87,34 @@ class TrainLoader:
         self.current: Batch | None = None
         self.place = (0, 0)
         self.watch = Stopwatch()
+        self._kept: tuple[tuple[int, ...], list[tuple[Index, Index]]] = ((), [])
 
     def __len__(self) -> int:
         return batches_per_epoch(self.pools.counts[0], self.new_per_batch * self.ranks)
 
     def rows(self, epoch: int, position: int) -> tuple[Index, Index]:
         """Positions of this rank's rows in each pool, a pure function of place, rank and seed."""
+        if not self.pools.lengths or self.sampling != "passes":
+            drawn = self._drawn(epoch, position)
+        else:
+            window, place = divmod(position, WINDOW)
+            drawn = self._window(epoch, window)[place]
+        return of_rank(drawn, rank=self.rank, ranks=self.ranks)
+
+    def _window(self, epoch: int, window: int) -> list[tuple[Index, Index]]:
+        """The batches of all ranks in a window, drawn where they are not those of the last one."""
+        key = (self.seed, 3, epoch, window)
+        if self._kept[0] != (*key, self.ranks):
+            first = window * WINDOW
+            places = range(first, min(first + WINDOW, len(self)))
+            drawn = [self._drawn(epoch, place) for place in places]
+            self._kept = (*key, self.ranks), grouped(drawn, self.pools.lengths, key=key)
+        return self._kept[1]
+
+    def _drawn(self, epoch: int, position: int) -> tuple[Index, Index]:
+        """Positions in each pool of the batch of all ranks."""
         new_rows, history_rows = self.pools.counts
-        drawn = draw(
+        return draw(
             seed=self.seed,
             epoch=epoch,
             batch=position,
@@ -102,7 +124,6 @@ class TrainLoader:
             replayed_per_batch=self.replayed_per_batch * self.ranks,
             sampling=self.sampling,
         )
-        return of_rank(drawn, rank=self.rank, ranks=self.ranks)
 
     def batch(self, epoch: int, position: int) -> Batch:
         """The batch at a place."""

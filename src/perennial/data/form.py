@@ -5,7 +5,7 @@ Shapes: B rows of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,28 +13,28 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from perennial.data.lengths import cut_at, even_cuts, lengths
 from perennial.data.rows import Rows
 from perennial.errors import ConfigError
 
 FORMS = ("tuple", "dict")
 MASK = "attention_mask"
-# most lengths that texts of one column are cut at
-LENGTHS = 8
 
 
-def to_data(rows: Rows, *, form: str, label: str | None) -> Any:
+def to_data(rows: Rows, *, form: str, label: str | None, cuts: Sequence[int] = ()) -> Any:
     """Rows to a batch in a module's own form.
 
     Columns of one number per row become one float32 tensor (B, F), in the order of the columns;
     uint8 columns of three and more dimensions a row are images and become float32 in [0, 1]; other
     floats become float32, whole numbers int64. Texts (B, L), which have an ``attention_mask``, are
-    cut behind the longest of the batch, at one of `LENGTHS` lengths, since what is masked for all
-    rows only costs time. Targets come last, numbers as float32, others int64.
+    cut behind the longest of the batch, at one of a few lengths, since what is masked for all rows
+    only costs time. Targets come last, numbers as float32, others int64.
 
     Args:
         rows: B rows.
         form: ``tuple`` gives (inputs, ..., targets), ``dict`` gives tensors by column name.
         label: Key of the targets in a dict; None where there are none beside the inputs.
+        cuts: Lengths at which texts are cut; empty for `perennial.data.lengths.even_cuts`.
 
     Raises:
         ConfigError: The form is neither.
@@ -44,7 +44,7 @@ def to_data(rows: Rows, *, form: str, label: str | None) -> Any:
     cut = None
     if is_cut(rows, label=label) and len(rows):
         mask = rows.features[MASK]
-        cut = cut_at(int(lengths(mask).max()), int(mask.shape[-1]))
+        cut = cut_at(int(lengths(mask).max()), cuts or even_cuts(int(mask.shape[-1])))
     return formed(features, target, form=form, label=label, cut=cut)
 
 
@@ -90,24 +90,6 @@ def is_cut(rows: Rows, *, label: str | None) -> bool:
     """
     mask = rows.features.get(MASK)
     return mask is not None and mask.ndim == 2 and label is not None and rows.label.ndim == 1
-
-
-def lengths(mask: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    """Positions (N,) up to the last one that counts of each row of a mask (N, L), at least 1."""
-    used = mask.astype(bool)
-    last = used.shape[1] - np.argmax(used[:, ::-1], axis=1)
-    return np.where(used.any(axis=1), last, 1).astype(np.int32)
-
-
-def cut_at(longest: int, width: int) -> int:
-    """Where texts of ``width`` positions are cut, of which the longest needs ``longest``.
-
-    Examples:
-        >>> cut_at(9, 128), cut_at(17, 128), cut_at(128, 128), cut_at(3, 4)
-        (16, 32, 128, 3)
-    """
-    step = -(-width // LENGTHS)
-    return min(-(-longest // step) * step, width)
 
 
 def to_tensor(column: npt.NDArray[Any]) -> Tensor:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from perennial.data.form import MASK, cut_at, formed, is_cut, lengths, to_tensor
+from perennial.data.form import MASK, formed, is_cut, to_tensor
+from perennial.data.lengths import best_cuts, cut_at, lengths
 from perennial.data.permutation import Index
 from perennial.data.rows import Rows, same_logits, same_width
 from perennial.data.spill import read_at_random
@@ -40,6 +41,7 @@ class Pools:
     Attributes:
         counts: Rows of either.
         lengths: For each pool the length of each row's text (N,); empty where there are none.
+        cuts: Lengths at which texts are cut, in order; empty where there are none.
         bytes: Of all columns.
         row_bytes: Of one row as a batch holds it, in float32 or int64.
     """
@@ -58,7 +60,7 @@ class Pools:
         cuts = is_cut(new, label=label)
         self.lengths = [lengths(part.features[MASK]) for part in parts] if cuts else []
         self._positions = self._used = 0
-        self._width = new.features[MASK].shape[1] if cuts else 0
+        self.cuts = best_cuts(self.lengths) if self.lengths else ()
         self.bytes = sum(column.nbytes for part in self._columns for column in part.values())
         self.row_bytes = sum(
             (4 if column.dtype.kind == "f" or column.ndim >= 4 else 8) * math.prod(column.shape[1:])
@@ -96,7 +98,7 @@ class Pools:
         if not self.lengths:
             return None
         drawn = [own[at] for own, at in zip(self.lengths, index, strict=True) if len(at)]
-        cut = cut_at(max(int(one.max()) for one in drawn), self._width)
+        cut = cut_at(max(int(one.max()) for one in drawn), self.cuts)
         self._positions += cut * sum(map(len, drawn))
         self._used += sum(int(one.sum()) for one in drawn)
         return cut

@@ -133,6 +133,29 @@ def measure(
     )
 
 
+def point(
+    name: str, *, predictions: Predictions, label: npt.NDArray[Any], classes: int, kind: str
+) -> float:
+    """A metric over all rows, fed as `measure` feeds it; NaN where the rows give no number.
+
+    Args:
+        name: Class name.
+        predictions: Of one model (N, ...).
+        label: Targets (N, ...).
+        classes: C; 0 for a task without classes.
+        kind: What the targets are.
+
+    Raises:
+        ConfigError: As `build_metric`, or it does not take the predictions.
+    """
+    metric = build_metric(name, {}, classes=classes, kind=kind)
+    with warnings.catch_warnings():
+        # of what is absent from the rows: a class, a positive example
+        warnings.simplefilter("ignore")
+        target = torch.from_numpy(np.ascontiguousarray(label))
+        return _first_value(metric, name, predictions, target)[1]
+
+
 def build_metric(
     name: str, arguments: Mapping[str, Any], *, classes: int, kind: str = "class"
 ) -> Metric:

@@ -18,7 +18,9 @@ import sqlalchemy as sa
 
 from perennial.data.forgotten import Forgotten, hashed
 from perennial.errors import RegistryError
+from perennial.promotion import windows
 from perennial.promotion.schema import erasures, forgotten, removals, version_files
+from perennial.promotion.schema import windows as window_files
 
 Files = Mapping[int, Mapping[str, str]]
 _BATCH = 500
@@ -87,6 +89,8 @@ def record(
     counts: Mapping[str, Any],
     before: Files,
     after: Files,
+    recorded: windows.Hashes,
+    reduced: Mapping[tuple[int, str], str | None],
     now: str,
 ) -> Erasure:
     """Point a lineage's versions to files without the rows; see `Registry.erase`.
@@ -94,7 +98,8 @@ def record(
     Raises:
         RegistryError: The lineage's versions are no longer those that were looked at.
     """
-    if _files_of(connection, name) != {number: dict(one) for number, one in before.items()}:
+    as_seen = _files_of(connection, name) == {number: dict(one) for number, one in before.items()}
+    if not as_seen or not windows.rewrite(connection, name, recorded, reduced):
         raise RegistryError(
             f"Another run committed to {name} meanwhile: nothing was forgotten.",
             where=name,
@@ -120,18 +125,16 @@ def record(
     new = {digest for one in after.values() for digest in one.values()}
     for number, files in after.items():
         _replace(connection, name, number, before[number], files)
-    listed = set(connection.scalars(sa.select(removals.c.sha256)))
-    if gone := sorted(old - new - listed):
-        connection.execute(removals.insert(), [{"sha256": digest} for digest in gone])
+    windows.remove_later(connection, old - new)
     return done
 
 
 def unused(connection: sa.Connection) -> list[str]:
-    """Files that an erasure replaced and that no version of any lineage refers to."""
-    used = sa.select(version_files.c.sha256)
-    return list(
-        connection.scalars(sa.select(removals.c.sha256).where(~removals.c.sha256.in_(used)))
-    )
+    """Files that were replaced and that no version and no window of any lineage refers to."""
+    listed = sa.select(removals.c.sha256)
+    for table in (version_files, window_files):
+        listed = listed.where(~removals.c.sha256.in_(sa.select(table.c.sha256)))
+    return list(connection.scalars(listed))
 
 
 def clear(connection: sa.Connection) -> None:

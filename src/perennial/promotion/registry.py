@@ -27,6 +27,7 @@ from perennial.data.forgotten import Forgotten
 from perennial.errors import ConfigError, IntegrityError, NumberTakenError, RegistryError
 from perennial.locks import TakenError
 from perennial.promotion import erasure, schema
+from perennial.promotion import windows as predicted
 from perennial.promotion.records import (
     CycleRecord,
     Version,
@@ -450,6 +451,8 @@ class Registry:
         counts: Mapping[str, Any],
         before: Mapping[int, Mapping[str, str]],
         after: Mapping[int, Mapping[str, str]],
+        recorded: predicted.Hashes,
+        reduced: Mapping[tuple[int, str], str | None],
     ) -> erasure.Erasure:
         """Let versions go on without some of their rows, and never meet these again.
 
@@ -460,9 +463,12 @@ class Registry:
             counts: Plain numbers for the record.
             before: Version number to its files, path to SHA-256, as they were looked at.
             after: The same without the rows; each file was staged.
+            recorded: The lineage's recorded windows, as they were looked at.
+            reduced: Those that change, to files without the rows, staged too; None where none is
+                left.
 
         Raises:
-            RegistryError: The versions are no longer those that were looked at.
+            RegistryError: Versions or windows are no longer those that were looked at.
         """
         self._refuse_if_read_only()
         numbers = {version.number: version for version in self.versions(name)}
@@ -482,15 +488,17 @@ class Registry:
                 counts=counts,
                 before=before,
                 after=named,
+                recorded=recorded,
+                reduced=reduced,
                 now=_now(),
             )
-            self._refuse_if_swept(
-                {path: sha for one in named.values() for path, sha in one.items()}
-            )
+            used = {path: sha for one in named.values() for path, sha in one.items()}
+            of_windows = {window: sha for (_, window), sha in reduced.items() if sha is not None}
+            self._refuse_if_swept(used | of_windows)
         return done
 
     def finish_erasures(self) -> int:
-        """Delete the files that erasures replaced and no version refers to; returns how many."""
+        """Delete files that were replaced and that nothing refers to; returns how many."""
         self._refuse_if_read_only()
         with self._database.read() as connection:
             if connection is None:
@@ -502,6 +510,44 @@ class Registry:
                 self._store.remove(digest)
             erasure.clear(connection)
         return len(gone)
+
+    def windows(self, name: str, number: int | None = None) -> list[predicted.Window]:
+        """Windows whose predictions were recorded, of a lineage or of one version, oldest first."""
+        with self._database.read() as connection:
+            if connection is None:
+                return []
+            return predicted.listed(
+                connection, name, number, lambda digest, what: self._store.fetch(digest, what=what)
+            )
+
+    def keep_windows(
+        self, version: Version, contents: Mapping[str, predicted.Content], *, erasures: int
+    ) -> None:
+        """Record what a version predicted for windows of rows, or labels that came: all or nothing.
+
+        Args:
+            version: That predicted.
+            contents: Fingerprint of each window's rows to what it is to hold; what it holds already
+                changes nothing.
+            erasures: How many times rows of the lineage had been forgotten when these were read.
+
+        Raises:
+            RegistryError: Another process wrote to one of them, or rows were forgotten, meanwhile.
+        """
+        self._refuse_if_read_only()
+        hashes = {window: self._store.put(one.content) for window, one in contents.items()}
+        with self._database.write() as connection:
+            erasure.refuse_erased(connection, version.name, erasures)
+            predicted.keep(connection, version.name, version.number, contents, hashes)
+            self._refuse_if_swept(hashes)
+
+    def drop_windows(self, gone: Collection[predicted.Window]) -> int:
+        """Keep windows no longer; a sweep deletes their files. Returns how many there were."""
+        self._refuse_if_read_only()
+        if not gone:
+            return 0
+        with self._database.write() as connection:
+            return predicted.drop(connection, gone)
 
     def remove_copies(self, name: str) -> int:
         """Remove a lineage's exported folders and unfinished work; returns how much work there was.
@@ -642,7 +688,8 @@ class Registry:
                 return removed
         # Under the writers' lock: a commit checks its blobs under the same lock.
         with self._database.write() as connection:
-            used = set(connection.scalars(sa.select(version_files.c.sha256).distinct()))
+            tables = (version_files, schema.windows)
+            used = {sha for one in tables for sha in connection.scalars(sa.select(one.c.sha256))}
             return removed + self._store.remove_unless(
                 used, older_than=time.time() - _ORPHAN_SECONDS
             )

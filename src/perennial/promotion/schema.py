@@ -84,8 +84,20 @@ cycles = sa.Table(
     sa.Column("device_seconds", sa.Float),
     sa.ForeignKeyConstraint(["name", "candidate"], ["versions.name", "versions.number"]),
 )
+# What versions predicted for windows of rows, until their labels come: one file a window.
+windows = sa.Table(
+    "windows",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("window", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False, index=True),
+    sa.ForeignKeyConstraint(["name", "number"], ["versions.name", "versions.number"]),
+)
 # Tombstones: which ids a lineage forgot, as salted hashes; its erasures, without what was erased;
-# and the files that they replaced, until these are deleted.
+# and the files that they or labels replaced, until these are deleted.
 forgotten = sa.Table(
     "forgotten",
     metadata,

@@ -1,5 +1,6 @@
 """Statistics of paired comparisons and of shifts, as functions of counts and arrays."""
 
+from perennial.statistics.blocks import BlockMean, block_mean
 from perennial.statistics.calibration import calibration_change, expected_calibration_error
 from perennial.statistics.categories import (
     Categories,
@@ -28,12 +29,14 @@ from perennial.statistics.tail import tail_threshold
 from perennial.statistics.unpaired import unpaired_difference
 
 __all__ = [
+    "BlockMean",
     "Categories",
     "Counts",
     "Difference",
     "NumberReference",
     "Numbers",
     "benjamini_hochberg",
+    "block_mean",
     "calibration_change",
     "category_shift",
     "chi_square",

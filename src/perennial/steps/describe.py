@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perennial.data.columns import SEPARATOR, TEXT
+from perennial.data.images import seen
 from perennial.data.preprocess import Preprocessor
 from perennial.data.rows import Rows
 from perennial.data.targets import IGNORED
@@ -45,10 +46,11 @@ def describe_columns(
         texts.
     """
     found = []
-    for name, values in rows.features.items():
+    before = None if history is None or not len(history) else seen(history)
+    for name, values in seen(rows).items():
         text = values.dtype == TEXT
         long = text and preprocess is not None and preprocess.kind(name, "text") in _LONG
-        old = None if history is None or not len(history) else history.features[name]
+        old = None if before is None else before[name]
         found.append(
             {
                 "name": name,

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from perennial import clock
 from perennial.data.learned import ROLES
 from perennial.files import write_json
-from perennial.monitoring.triggers import Firing, Past, Situation
+from perennial.monitoring.triggers import Firing, Manual, Past, Situation
 from perennial.promotion.registry import CycleRecord, Version
+from perennial.reporting.result import json_safe
 from perennial.steps.material import Material
 from perennial.steps.record import blank
 from perennial.steps.settings import Cycle
 from perennial.steps.tell import untold
+from perennial.steps.watched import Watched
 
 FIRED = "trigger.json"
 
@@ -47,14 +51,10 @@ def fire(cycle: Cycle, material: Material, cycle_id: str) -> Firing:
         ConfigError: The clock reads a time before the lineage's last cycle.
         DataError: The rows, or what the champion carries of its own, cannot be looked at.
     """
-    kept = cycle.work_folder(cycle_id) / FIRED
-    if kept.is_file():
-        return Firing(**json.loads(kept.read_text()))
-    situation = _situation(cycle, material)
-    early = cycle.trigger.early(situation)
-    if early is not None and early.due:
-        return early
-    return _overruled(cycle) or early or cycle.trigger.ask(situation)
+    fired = _fired(cycle, material, cycle.work_folder(cycle_id) / FIRED)
+    if fired.due and fired.kind != Manual.kind:
+        cycle.say(f"Due ({fired.kind}): {fired.reason}")
+    return fired
 
 
 def keep(cycle: Cycle, cycle_id: str, fired: Firing) -> None:
@@ -75,7 +75,7 @@ def not_due(
     """
     seen = material and {"rows": len(material.new.train), "sha256": material.new.fingerprint}
     return {
-        **blank(cycle, "skipped", f"not due: {fired.reason}"),
+        **blank(cycle, "skipped", fired.reason),
         "champion": {"id": champion.id},
         "trigger": fired.to_dict(),
         "data": seen and {"new": seen, "history": None, "memory": None},
@@ -107,12 +107,33 @@ def past(records: Sequence[CycleRecord]) -> list[Past]:
     return sorted(found, key=lambda one: one.decided_at)
 
 
+def _fired(cycle: Cycle, material: Material, kept: Path) -> Firing:
+    if kept.is_file():
+        return Firing(**json.loads(kept.read_text()))
+    situation = _situation(cycle, material)
+    early = cycle.trigger.early(situation)
+    if early is not None and early.due:
+        return early
+    fired = _overruled(cycle) or early or cycle.trigger.ask(situation)
+    return replace(fired, evidence=json_safe(fired.evidence))
+
+
 def _situation(cycle: Cycle, material: Material | None = None) -> Situation:
     cycles = past(cycle.registry.cycles(cycle.name))
     if material is None:
         return Situation(now=clock.now(), cycles=cycles)
     rows = sum(len(getattr(material.new, kind)) for kind in ROLES)
-    return Situation(now=clock.now(), cycles=cycles, rows=rows)
+    watched = Watched(cycle, material)
+    return Situation(
+        now=clock.now(),
+        cycles=cycles,
+        rows=rows,
+        reference=watched.reference,
+        window=watched.window,
+        represent=watched.represent,
+        errors=watched.errors,
+        device=cycle.training.device(),
+    )
 
 
 def _overruled(cycle: Cycle) -> Firing | None:

@@ -13,9 +13,11 @@ import numpy as np
 from perennial.data.query import Named, Query, matching, unknown_column
 from perennial.data.store import read_rows_file
 from perennial.errors import RegistryError
+from perennial.monitoring.performance import record as predictions
 from perennial.promotion.erasure import Erasure
 from perennial.promotion.manifest import check_manifest
 from perennial.promotion.registry import Registry, Version
+from perennial.promotion.windows import Window
 from perennial.reporting.result import PAGE
 from perennial.steps.keep import KINDS
 from perennial.steps.lineage import learned_rows
@@ -39,6 +41,9 @@ class Plan:
         counts: Plain numbers for the record.
         holdouts: Of the champion, cycle to rows before and after.
         memory: Of the champion, part to rows before and after.
+        recorded: Version number and window to the file of its recorded predictions.
+        reduced: The same without the rows, where that changes; None where no row is left.
+        predictions: Rows in these before and after.
     """
 
     name: str
@@ -52,6 +57,9 @@ class Plan:
     counts: Mapping[str, Any]
     holdouts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     memory: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    recorded: Mapping[tuple[int, str], str] = field(default_factory=dict)
+    reduced: Mapping[tuple[int, str], str | None] = field(default_factory=dict)
+    predictions: tuple[int, int] = (0, 0)
 
 
 def plan(registry: Registry, name: str, query: Query, *, dry: bool) -> Plan:
@@ -76,14 +84,16 @@ def plan(registry: Registry, name: str, query: Query, *, dry: bool) -> Plan:
         )
     for version in versions:
         check_manifest(version)
-    known, unseen = _found(versions, query)
+    windows = registry.windows(name)
+    known, unseen = _found(versions, windows, query)
     serving = registry.aliases(name).get("champion")
     champion = next((one for one in versions if one.number == serving), versions[-1])
     before = {version.number: version.files for version in versions}
+    recorded = {(one.number, one.window): one.sha256 for one in windows}
     ids = query.ids | known
     if not known:
         counts: dict[str, Any] = {"ids": len(ids), "rows": 0, "versions": 0}
-        return Plan(name, query, ids, known, {}, unseen, before, {}, counts)
+        return Plan(name, query, ids, known, {}, unseen, before, {}, counts, recorded=recorded)
     tied = _tied(versions, known)
     with tempfile.TemporaryDirectory(prefix="perennial-forget-") as folder:
         rewriter = Rewriter(known, tied, Path(folder), None if dry else registry.stage)
@@ -93,6 +103,7 @@ def plan(registry: Registry, name: str, query: Query, *, dry: bool) -> Plan:
         memory = {kind: rewriter.memory(champion, kind) for kind in KINDS}
     if not dry:
         _redraw(registry, versions, after)
+    reduced, predicted = _without(registry, windows, known, dry=dry)
     counts = {
         "ids": len(ids),
         "rows": len(known),
@@ -100,8 +111,24 @@ def plan(registry: Registry, name: str, query: Query, *, dry: bool) -> Plan:
         "versions": sum(before[number] != files for number, files in after.items()),
         "memory": {kind: list(pair) for kind, pair in memory.items()},
         "holdouts": {stem: list(pair) for stem, pair in holdouts.items()},
+        "predictions": list(predicted),
     }
-    return Plan(name, query, ids, known, roles, unseen, before, after, counts, holdouts, memory)
+    return Plan(
+        name,
+        query,
+        ids,
+        known,
+        roles,
+        unseen,
+        before,
+        after,
+        counts,
+        holdouts,
+        memory,
+        recorded,
+        reduced,
+        predicted,
+    )
 
 
 def forget(registry: Registry, made: Plan) -> tuple[Erasure | None, int, int]:
@@ -125,11 +152,16 @@ def forget(registry: Registry, made: Plan) -> tuple[Erasure | None, int, int]:
             counts=made.counts,
             before=made.before,
             after=made.after,
+            recorded=made.recorded,
+            reduced=made.reduced,
         )
-    return done, registry.finish_erasures(), unfinished
+    # what a killed process left half-written may hold the rows too
+    return done, registry.sweep(), unfinished
 
 
-def _found(versions: list[Version], query: Query) -> tuple[frozenset[str], int]:
+def _found(
+    versions: list[Version], windows: list[Window], query: Query
+) -> tuple[frozenset[str], int]:
     """Ids of the rows that a query names, and how many rows could not be looked at."""
     found: set[str] = set()
     looked: set[str] = set()
@@ -150,9 +182,42 @@ def _found(versions: list[Version], query: Query) -> tuple[frozenset[str], int]:
             if mask is not None:
                 looked |= set(rows.id.tolist())
                 found |= set(rows.id[mask].tolist())
+    by_id = _asked(query, {_named(version).id for version in versions})
+    for window in windows:
+        kept = set(predictions.read(window.open()).id.tolist())
+        there |= kept
+        if by_id is not None:
+            looked |= kept
+            found |= kept & by_id
     if query.kind == "where" and query.column not in columns:
         raise unknown_column(query, list(columns))
     return frozenset(found), len(there - looked)
+
+
+def _asked(query: Query, id_columns: set[str | None]) -> frozenset[str] | None:
+    """Ids that a query names, of rows that are kept without any other column; None for none."""
+    if query.kind != "where":
+        return query.ids
+    return frozenset({query.value}) if query.column in id_columns else None
+
+
+def _without(
+    registry: Registry, windows: list[Window], ids: frozenset[str], *, dry: bool
+) -> tuple[dict[tuple[int, str], str | None], tuple[int, int]]:
+    """Recorded predictions without the rows: window to its new file, and rows before and after."""
+    found: dict[tuple[int, str], str | None] = {}
+    before = after = 0
+    for window in windows:
+        record = predictions.read(window.open())
+        keep = ~np.isin(record.id, sorted(ids))
+        before, after = before + len(keep), after + int(keep.sum())
+        if not keep.all():
+            new = None
+            if keep.any():
+                content = predictions.to_bytes(record.take(keep))
+                new = window.sha256 if dry else registry.stage(content)
+            found[window.number, window.window] = new
+    return found, (before, after)
 
 
 def _named(version: Version) -> Named:

@@ -310,6 +310,7 @@ def _bootstrap(cycle: Cycle, learner: Learner, parts: Parts) -> Version:
             "optimizer_steps": first.fit.optimizer_steps,
             "train_rows": first.fit.train_rows,
             "replayed_rows": first.fit.replayed_rows,
+            "device_seconds": first.fit.device_seconds,
         }
         return _register(
             cycle, learner, parts, folder, how="bootstrap", extra=trained, left=first.methods

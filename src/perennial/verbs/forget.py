@@ -87,6 +87,9 @@ def told(made: Plan) -> list[str]:
             lines.append(f"  memory, {kind}: {before} rows, {after} from now on")
     for stem, (before, after) in made.holdouts.items():
         lines.append(f"  holdout of {stem}: {before} rows, {after} from now on")
+    before, after = made.predictions
+    if before != after:
+        lines.append(f"  recorded predictions: {before} rows, {after} from now on")
     if made.holdouts:
         lines.append(
             "  later decisions rest on the smaller holdouts, with less power; earlier ones stand "

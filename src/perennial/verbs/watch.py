@@ -133,7 +133,7 @@ def _loop(
     state, told, first = Watched(), "", True
     while True:
         found = listed()
-        state, due = look(state, found, now=clock.now().timestamp())
+        state, due = look(state, found, now=_now())
         if due:
             asked = _ask(settings, say)
             again = _again(asked.result)
@@ -141,15 +141,15 @@ def _loop(
                 state, asked.code, asked=found, now=clock.now().timestamp(), again=again, pace=pace
             )
             line = _told(asked, console, pace=pace, failures=state.failures)
-            if line != told:  # a reason to do nothing is said once
-                say(line)
-            told = line if asked.code == EXIT_SKIPPED else ""
             if first and asked.code == EXIT_FAILED:
                 raise PerennialError(
                     "The first cycle failed, and would fail again.",
                     where=from_here(asked.folder / OUTPUT),
                     mend="mend what it says, then start the watch again",
                 )
+            if line != told:  # a reason to do nothing is said once
+                say(line)
+            told = line if asked.code == EXIT_SKIPPED else ""
             first = False
         time.sleep(pace.every)
 
@@ -182,6 +182,10 @@ def _ask(settings: Sequence[str], say: Callable[[str], None]) -> Asked:
     if code == EXIT_SKIPPED:
         shutil.rmtree(folder)  # nothing was done, and most looks end so
     return Asked(code, folder, told)
+
+
+def _now() -> float:
+    return clock.now().timestamp()
 
 
 def _again(result: Mapping[str, Any] | None) -> float | None:

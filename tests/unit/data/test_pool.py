@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from perennial.data.datamodule import CycleData, TrainLoader
-from perennial.data.form import cut_at, lengths, to_data
+from perennial.data.form import to_data
 from perennial.data.mixing import draw, of_rank
 from perennial.data.pool import Pools
 from perennial.data.rows import Rows, concatenate
@@ -69,23 +69,11 @@ def test_a_gathered_batch_is_that_of_rows_joined(kind: str, form: str, placed: b
         at, old = generator.integers(0, 11, 3), generator.integers(0, 17, count)
         batch = pools.batch(at, old)
         joined = concatenate([new.take(at), history.take(old)])
-        same(batch.data, to_data(joined, form=form, label="y"))
+        same(batch.data, to_data(joined, form=form, label="y", cuts=pools.cuts))
         assert batch.ids.tolist() == joined.id.tolist()
         assert batch.is_new.tolist() == [True] * 3 + [False] * count
         assert batch.logits is not None
         assert np.array_equal(batch.logits.numpy(), joined.logits, equal_nan=True)
-
-
-def test_lengths_are_those_of_a_loop_and_cuts_take_few_values() -> None:
-    mask = np.random.default_rng(0).integers(0, 2, (200, 9))
-    mask[:3] = 0
-    expected = [max([i + 1 for i, v in enumerate(row) if v], default=1) for row in mask]
-    assert lengths(mask).tolist() == expected
-    for width in (1, 5, 64, 100, 128):
-        cuts = {cut_at(longest, width) for longest in range(1, width + 1)}
-        assert len(cuts) <= 8
-        assert max(cuts) == width
-        assert all(cut_at(longest, width) >= longest for longest in range(1, width + 1))
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

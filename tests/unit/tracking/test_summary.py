@@ -14,6 +14,7 @@ def result(**more: Any) -> dict[str, Any]:
     return {
         "cycle_id": "c",
         "config_sha256": "s",
+        "trigger": {"kind": "schedule", "due": True, "reason": "a week is over", "evidence": {}},
         "champion": {"id": "m@1"},
         "candidate": {"id": "m@2"},
         "task": {"score": "accuracy"},
@@ -43,6 +44,7 @@ def test_scores_have_one_name_for_every_task() -> None:
     assert (found["retention/champion"], found["retention/candidate"]) == (0.9, 0.7)
     assert found["metrics/candidate/history/accuracy"] == 0.7
     assert found["decision/trial"] is True
+    assert (found["trigger/kind"], found["trigger/reason"]) == ("schedule", "a week is over")
     assert found["decision/decision_number"] == 2
     assert found["cost/profile/data"] == 0.25
     assert "cost/profile" not in found

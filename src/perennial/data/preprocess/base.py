@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perennial.data.columns import TEXT
+from perennial.data.images import seen
 from perennial.data.rows import Rows
 from perennial.errors import ConfigError, RegistryError
 
@@ -126,10 +127,13 @@ def fitted(
 
 
 def applied(preprocess: Preprocessor | None, rows: Rows) -> Rows:
-    """Rows with model inputs in the place of their raw columns."""
-    if preprocess is None:
-        return rows
-    return replace(rows, features=preprocess.apply(rows.features))
+    """Rows with model inputs in the place of their raw columns.
+
+    Raises:
+        DataError: An encoded image cannot be read.
+    """
+    features = seen(rows)
+    return replace(rows, features=features if preprocess is None else preprocess.apply(features))
 
 
 def nature(kind: str) -> str:
