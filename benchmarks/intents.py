@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from films import composed
 from harness import finish
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from retention import count
+
+from perennial.paths import CONF_DIR
 
 # the experiment's share of new rows is replay's alone; all of history is what joint means
 METHODS = {
@@ -31,6 +34,14 @@ METHODS = {
 }
 BATCH, NEW_FRACTION, PASSES = 64, 0.5, 2
 DOMAINS, INTENTS, ROWS, TENTH = 5, 15, 100, 10  # of each half; of a domain; of an intent
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """``experiment=intents`` with overrides, as plain values."""
+    given = ["experiment=intents", "trainer.accelerator=cpu", *overrides]
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR.absolute())):
+        config: Any = OmegaConf.to_container(compose("train", given), resolve=True)
+    return dict(config)
 
 
 def sizes(per_domain: int, per_intent: int) -> list[str]:
@@ -73,7 +84,7 @@ def retrained(
         given = [f"seed={seed}", *unjudged, *METHODS[name], *overrides]
         run = folder / name
         run.mkdir()
-        result, _ = run_job(composed("intents", *given), folder=run, multirun=False)
+        result, _ = run_job(composed(*given), folder=run, multirun=False)
         if result["error"]:
             raise SystemExit(result["error"]["what"])
         scores = {
