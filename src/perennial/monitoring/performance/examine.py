@@ -202,8 +202,8 @@ def examine_performance(
     low = [
         one for one in estimates if one.is_low and not answered and newest.is_scored.mean() < 0.5
     ]
-    now = _score(every.score[-_NEWEST:], level) if len(every) else None
-    then = _score(held_out.score, level)
+    now = mean_score(every.score[-_NEWEST:], level) if len(every) else None
+    then = mean_score(held_out.score, level)
     name = held_out.score_name
     return Performance(
         alarm=bool(alarms or low),
@@ -285,7 +285,13 @@ def _alarm(
     )
 
 
-def _score(score: Floats, level: float) -> Score:
+def mean_score(score: Floats, level: float) -> Score:
+    """The mean of scores (N,) with its interval.
+
+    Args:
+        score: At least one.
+        level: Of the interval, in (0, 1).
+    """
     n, mean, alpha = len(score), float(score.mean()), (1 - level) / 2
     if bool(np.isin(score, (0, 1)).all()):
         return Score(mean, share_bounds(float(score.sum()), n, alpha=alpha), n)
