@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import contestants
 import films
 import frontier
+import performance_alarms
 import protocols
 import recovery
 import retention
@@ -367,3 +368,20 @@ def test_recovery_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert goal == pytest.approx(best[part] - 0.005)
         if row["reached"]:
             assert row["default"][part] >= goal
+
+
+@pytest.mark.slow
+def test_performance_alarms_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "alarms.json"
+    monkeypatch.setattr(sys, "argv", ["performance_alarms.py", "--reduced", "--json", str(path)])
+    with pytest.raises(SystemExit):
+        performance_alarms.main()
+    record = json.loads(path.read_text())
+    (watched, unlabelled), (realised, estimated) = record["rows"], record["bars"]
+    both = watched["false_alarms"]["ADWIN"] + watched["false_alarms"]["Page–Hinkley"]
+    assert realised["value"] == pytest.approx(both / watched["allowed"])
+    assert watched["delay"]["either"] < watched["delay"]["river's own ADWIN"]
+    assert watched["delay"]["either"] <= watched["slow_delay"]["either"] < 400
+    assert estimated["value"] == pytest.approx(unlabelled["alarms"]["none"] / 0.05)
+    assert unlabelled["alarms"]["harder inputs"] > 0.9
+    assert unlabelled["alarms"]["labels alone"] < 0.3

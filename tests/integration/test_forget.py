@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from perennial import cycle as story
 from perennial.data.query import Query
 from perennial.data.store import read_rows_file
 from perennial.errors import ConfigError, RegistryError
+from perennial.monitoring.performance import read
 from perennial.promotion import erasure, predictions
 from perennial.promotion.registry import Registry
 from perennial.promotion.store import LocalStore
 from perennial.steps.forget import forget, plan
 from perennial.steps.page import redrawn
+from perennial.steps.predicted import keep_predictions
 from perennial.steps.remember import remembered
+from perennial.types import Predictions
 from support.remembered import stored
 
 Run = Callable[..., dict[str, Any]]
@@ -31,6 +35,7 @@ COMMON = (
     "data=files", "data.label=animal", "model_name=animals", "model.inputs=4", "model.classes=3",
     "data.features=[x0,x1,x2,x3]", "data.id_column=rid", "data.group_column=user",
     "trainer.max_steps=6", "trainer.validate_every=3", "data.memory.capacity=200", "method=der",
+    "data.reference_rows=100",
     "gate.retention.margin=0.5", "gate.retention.total=0.5",
 )  # fmt: skip
 
@@ -69,7 +74,29 @@ def lineage(
     )
     settings = (*COMMON, f"data.history={sources[0]}")
     assert run(*settings, f"data.new={sources[1]}")["status"] == "promoted"
+    watch(opened(home), sources[1])
     return lambda *extra: run(*settings, f"data.new={sources[2]}", *extra)
+
+
+def watch(registry: Registry, source: str) -> None:
+    """Record predictions of the champion for a file's rows, and for one row a window of its own."""
+    version, table = registry.version("animals@2"), pd.read_parquet(source)
+    ids, user = table.rid.to_numpy(str), table.user.to_numpy(str)
+    for window, part in (("many", ids), ("one", ids[user == "user-011-"][:1])):
+        keep_predictions(
+            registry,
+            version,
+            window=window,
+            ids=part,
+            found=Predictions(np.zeros(len(part), int), np.ones(len(part)), np.zeros(len(part))),
+            time=None,
+            now=datetime.now(UTC),
+            where="data.new",
+        )
+
+
+def predicted(registry: Registry) -> set[str]:
+    return {one for w in registry.windows("animals") for one in read(w.open()).id.tolist()}
 
 
 def opened(home: Path) -> Registry:
@@ -119,6 +146,9 @@ def test_forgotten_rows_are_nowhere_and_stay_away(
     second = plan(registry, "animals", Query("ids", ids=frozenset(ids)), dry=False)
     assert second.known == {one}
     forget(registry, second)
+    left_out = set(in_two[1].rid) & {*made.known, one}
+    assert predicted(registry) == set(in_two[1].rid) - left_out
+    assert made.predictions == (401, 401 - len(made.known & set(in_two[1].rid)))
 
     assert traces(home, [user, *ids]) == []
     after = registry.version("animals@2")
@@ -177,6 +207,8 @@ def test_killed_anywhere_the_same_command_finishes(
     registry = opened(reference)
     forget(registry, plan(registry, "animals", query, dry=False))
     expected = registry.version("animals@2").files
+    table = frame(400, seed=1)
+    theirs = set(table.rid[table.user == user])
     stops = 0
     for owner, name in points:
         own = getattr(owner, name)
@@ -207,9 +239,12 @@ def test_killed_anywhere_the_same_command_finishes(
                     whole = registry.version(version.id)
                     for path in whole.files:
                         whole.open(path)
+                predicted(registry)
                 forget(registry, plan(registry, "animals", query, dry=False))
                 assert registry.version("animals@2").files == expected
                 assert traces(copy, [user]) == []
+                assert not predicted(registry) & theirs
+                assert [one.window for one in registry.windows("animals")] == ["many"]
                 assert len(registry.erasures("animals")) == 1
                 shutil.rmtree(copy)
     assert stops >= 14

@@ -21,6 +21,8 @@ from perennial.monitoring.triggers import Firing, Situation
 from perennial.paths import CONF_DIR
 from perennial.promotion.registry import Registry
 from perennial.reporting.result import schema
+from perennial.steps import watched
+from perennial.steps.predicted import recorded_of
 
 Run = Callable[..., dict[str, Any]]
 START = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -36,6 +38,11 @@ def after(**span: float) -> Iterator[None]:
         yield
 
 
+def schema_of(result: dict[str, Any]) -> None:
+    """The written result is as its schema has it."""
+    jsonschema.validate(json.loads((Path(result["folder"]) / "result.json").read_text()), schema())
+
+
 def decided(home: Path) -> int:
     registry = Registry(url=f"sqlite:///{home / 'registry.db'}")
     return sum(one.champion is not None for one in registry.cycles("digits"))
@@ -48,7 +55,8 @@ def lineage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patched, after():
         patched.setenv("PERENNIAL_HOME", str(home))
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR.absolute())):
-            composed = compose("train", ["tracking=none", "trainer.accelerator=cpu", *SHORT])
+            learned = ("trainer.max_steps=100", "trainer.validate_every=100")
+            composed = compose("train", ["tracking=none", "trainer.accelerator=cpu", *learned])
         result, _ = run_job(plain_config(composed), folder=folder, multirun=False)
     assert result["bootstrap"]
     assert result["trigger"]["reason"] == "started by hand or by a scheduler"
@@ -100,7 +108,7 @@ def test_a_schedule_that_has_come_runs_once_and_leaves_its_reason(run: Run, home
     reason = "the last cycle was decided on 2026-11-26 12:00 UTC, and the next was due on "
     assert result["trigger"]["due"] is True
     assert result["trigger"]["reason"].startswith(reason)
-    jsonschema.validate(json.loads((Path(result["folder"]) / "result.json").read_text()), schema())
+    schema_of(result)
     version = Registry(url=f"sqlite:///{home / 'registry.db'}").version(result["candidate"]["id"])
     assert version.manifest["trigger"] == result["trigger"]
     assert reason in Path(result["report"]).read_text()
@@ -128,7 +136,7 @@ def _rows_are_counted(run: Run, home: Path) -> None:
     assert (few["status"], few["exit_code"]) == ("skipped", 10)
     assert few["trigger"]["evidence"] == {"held_back_by": "minimum_rows", "rows": 1000}
     assert few["data"]["new"]["rows"] > 0
-    jsonschema.validate(json.loads((Path(few["folder"]) / "result.json").read_text()), schema())
+    schema_of(few)
     assert decided(home) == 1
 
     combined = run(
@@ -247,3 +255,99 @@ def test_the_first_cycle_belongs_to_the_founding(
     result = run(*SHORT, *few)
     assert result["trigger"]["reason"] == "the lineage's first cycle belongs to its founding"
     assert decided(home) == 1
+
+
+AS_BEFORE = "data.new.inverted=false"
+
+
+@pytest.mark.usefixtures("founded")
+def test_drift_is_due_where_the_new_rows_have_moved(run: Run, home: Path) -> None:
+    drift = ("trigger=drift", "trigger.every=7d", "trigger.draws=100", "trigger.permutations=200")
+    with after(days=7):
+        still = run(*SHORT, *drift, AS_BEFORE, "seed=1")
+        assert (still["status"], still["exit_code"]) == ("skipped", 10)
+        assert still["trigger"]["reason"].startswith("nothing moved by more than chance in 400 row")
+        schema_of(still)
+        moved = run(*SHORT, *drift, "seed=1")
+    assert moved["trigger"]["due"] is True
+    assert moved["trigger"]["reason"].startswith("image (by ")
+    told = {(one["of"], one["name"]) for one in moved["trigger"]["evidence"]["shifts"]}
+    assert {("input", "image"), ("prediction", "prediction")} <= told
+    schema_of(moved)
+    assert decided(home) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("founded")
+def test_columns_alone_do_without_the_model(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "represent", None)
+    overrides = ("trigger=drift", "trigger.model=false", "trigger.tests=[]", "trigger.draws=100")
+    with after(days=7):
+        result = run(*SHORT, *overrides, "seed=1", "debug=dry")
+    assert result["trigger"]["due"] is True
+    assert [one["of"] for one in result["trigger"]["evidence"]["shifts"]] == ["input"]
+
+
+@pytest.mark.usefixtures("founded")
+def test_a_champion_without_a_reference_is_no_silent_calm(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perennial.steps.reference.ROWS", "reference/nowhere.arrow")
+    with after(days=7):
+        result = run(*SHORT, "trigger=drift", "seed=1")
+    assert (result["status"], result["exit_code"]) == ("failed", 1)
+    assert "carries no reference" in result["error"]["what"]
+    assert result["trigger"]["due"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("founded")
+def test_performance_is_due_where_the_champion_does_worse(run: Run, home: Path) -> None:
+    watch = ("trigger=performance", "trigger.every=7d")
+    with after(days=7):
+        still = run(*SHORT, *watch, AS_BEFORE, "seed=1")
+        assert (still["status"], still["exit_code"]) == ("skipped", 10)
+        assert "400 scored rows" in still["trigger"]["reason"]
+        schema_of(still)
+    windows = Registry(url=f"sqlite:///{home / 'registry.db'}").windows("digits", 1)
+    assert [one.rows for one in windows] == [400]
+    with after(days=14):
+        worse = run(*SHORT, *watch, "seed=1")
+    assert worse["trigger"]["due"] is True
+    assert worse["trigger"]["reason"].startswith("accuracy fell from ")
+    assert worse["trigger"]["evidence"]["scored"] == 1400
+    schema_of(worse)
+    assert decided(home) == 2
+    with after(days=21):
+        answered = run(*SHORT, *watch, "seed=2")
+    assert answered["trigger"]["due"] is False  # no row has come since
+    after_that = Registry(url=f"sqlite:///{home / 'registry.db'}").windows("digits", 1)
+    assert [one.rows for one in after_that] == [400, 1000]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("founded")
+def test_labels_that_come_late_are_joined_to_what_was_predicted(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = watched.keep_predictions
+
+    def without_labels(*given: Any, labelled: bool, **named: Any) -> bool:
+        champion = given[1]
+        champion.manifest["lineage"]["data.id_column"] = "id"
+        return keep(*given, labelled=False, **named)
+
+    with monkeypatch.context() as patched, after(days=6):
+        patched.setattr(watched, "keep_predictions", without_labels)
+        run(*SHORT, "trigger=performance", "seed=1", AS_BEFORE)
+    registry = Registry(url=f"sqlite:///{home / 'registry.db'}")
+    champion = registry.champion("digits")
+    assert champion is not None
+    (before,) = recorded_of(registry, champion)
+    assert not before.is_scored.any()
+    with after(days=7):
+        joined = run(*SHORT, "trigger=performance", "seed=1", AS_BEFORE)
+    assert joined["trigger"]["evidence"]["scored"] == 400
+    (record,) = recorded_of(registry, champion)
+    assert record.is_scored.all()
+    assert record.recorded_at == START + timedelta(days=6)

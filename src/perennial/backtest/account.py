@@ -169,6 +169,7 @@ def _account(course: Course, gains: Floats, best: float, prices: Prices) -> dict
         "promoted": sum(one.applied for one in ran),
         "rejected": verdicts.count("rejected"),
         "inconclusive": verdicts.count("inconclusive"),
+        "failed": verdicts.count("failed"),
         "device_seconds": device_seconds(course),
         "optimizer_steps": sum(one.optimizer_steps for one in ran),
         "train_rows": sum(one.train_rows for one in ran),

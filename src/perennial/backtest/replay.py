@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import datasets
 
 from perennial import cycle as story
 from perennial.backtest.cadence import Cadence
-from perennial.backtest.scoring import Scorer
-from perennial.backtest.states import Ran, State, States
+from perennial.backtest.scoring import Metric
+from perennial.backtest.serving import Serving
+from perennial.backtest.states import Ran, State, States, kept_score
 from perennial.backtest.timeline import Past, Timeline
 from perennial.data.source import open_source
 from perennial.environment import versions
 from perennial.errors import DataError
-from perennial.monitoring.triggers import Firing, Situation
+from perennial.monitoring.triggers import Firing, Situation, Trigger
 from perennial.monitoring.triggers import Past as Decided
 from perennial.nested import leaves
 from perennial.steps.found import found
@@ -97,6 +99,9 @@ class Replay:
         states: Where lineages lie.
         cycle_at: Builds cycles.
         say: Shows a line.
+
+    Attributes:
+        metric: What windows are scored by.
     """
 
     def __init__(
@@ -110,61 +115,90 @@ class Replay:
     ) -> None:
         self.timeline, self.past, self.states = timeline, past, states
         self._cycle_at, self._say = cycle_at, say
-        self._scorer = Scorer(timeline=timeline, past=past, cycle_at=cycle_at)
-
-    @property
-    def metric(self) -> str:
-        """What windows are scored by."""
-        return self._scorer.metric
-
-    @property
-    def higher_is_better(self) -> bool:
-        """The direction of the metric."""
-        return self._scorer.higher_is_better
+        cycle = cycle_at(timeline.first)
+        self.metric = Metric(timeline.metric, task=cycle.task, classes=past.classes)
+        self._device = cycle.training.device()
+        self._serving: tuple[str, Serving] | None = None
 
     def follow(self, cadence: Cadence) -> Course:
         """One policy from the first window to the last.
 
+        Rows that a cycle cannot use leave things as they are, as they would have: the cycle has
+        failed, and the next one that is due has them as well.
+
         Raises:
-            PerennialError: A cycle cannot run; what ran before it is kept.
+            PerennialError: Something else is wrong; what ran before it is kept.
         """
-        state = self._found(self.timeline.first - 1)
+        state, since = self._found(self.timeline.first - 1), self.timeline.first
         steps: list[Step] = []
         bought: set[int] = set()
         decided: list[Decided] = []
         for window in self.timeline.windows:
-            score, known = self._scorer.score(state, window), set(bought)
+            score, known = self._score(state, window), set(bought)
             firing, retraining = None, None
             if window < self.timeline.last:
-                situation = self._situation(state, window, decided, bought)
-                firing = cadence.trigger.ask(situation)
+                situation = self._situation(state, range(since, window + 1), decided, bought)
+                firing = _asked(cadence.trigger, situation)
                 last = window - self.timeline.label_delay
                 if firing.due and last > state.learned:
                     state, retraining = self._retrain(cadence, state, last)
                     bought.update(range(retraining.first, retraining.last + 1))
-                    decided.append(_decided(situation, retraining))
+                    decided += _decided(situation, retraining)
+                    since = window + 1 if retraining.ran.applied else since
             labels = sum(self.past.rows(one, one) for one in bought - known)
             self._say(_line(cadence, window, score, firing, retraining))
             steps.append(Step(window, score, firing, retraining, labels))
         return Course(cadence.name, tuple(steps))
 
+    def _score(self, state: State, window: int) -> float:
+        """The metric of the version that serves, over all rows of a window."""
+        rows = self.past.windows[window].fingerprint
+
+        def score() -> float:
+            return self.metric.of(self._served(state).predicted(window), window=window)
+
+        return kept_score(state, [self.metric.name, rows], score)
+
+    def _served(self, state: State) -> Serving:
+        """The version that serves in a state; one at a time is held in memory."""
+        if self._serving is None or self._serving[0] != state.id:
+            cycle = self._cycle_at(self.timeline.first, url=state.url)
+            serving = Serving(state, cycle, timeline=self.timeline, past=self.past)
+            self._serving = (state.id, serving)
+        return self._serving[1]
+
     def _situation(
-        self, state: State, window: int, decided: list[Decided], bought: set[int]
+        self, state: State, served: range, decided: list[Decided], bought: set[int]
     ) -> Situation:
-        """What a trigger may look at after a window."""
+        """What a trigger may look at after the last of the windows in which a version served."""
+        window = served[-1]
         labelled = window - self.timeline.label_delay
+
+        def errors() -> Any:
+            bought.update(one for one in served if one <= labelled)
+            return self._served(state).errors(served, labelled=labelled)
+
         return Situation(
             now=self.timeline.end(window),
             cycles=tuple(decided),
             rows=self.past.rows(state.learned + 1, labelled),
+            reference=lambda: self._served(state).reference(),
+            window=lambda: self._served(state).window(window),
+            represent=lambda: self._served(state).represent(),
+            errors=errors,
+            device=self._device,
         )
 
     def _retrain(self, cadence: Cadence, state: State, last: int) -> tuple[State, Retraining]:
         """The state after a cycle on all labelled rows that the serving version has not learned."""
         first = self.timeline.first if cadence.scratch else state.learned + 1
-        reached = self._found(last) if cadence.scratch else self._cycle(state, first, last)
-        rows = self.past.rows(first, last)
-        return reached, Retraining(first=first, last=last, rows=rows, ran=reached.ran)
+        told = partial(Retraining, first=first, last=last, rows=self.past.rows(first, last))
+        try:
+            reached = self._found(last) if cadence.scratch else self._cycle(state, first, last)
+        except DataError as error:  # the scheduled command would exit so, and what serves stays
+            failed = Ran(verdict="failed", applied=False, serving=state.serving, reason=error.what)
+            return state, told(ran=failed)
+        return reached, told(ran=reached.ran)
 
     def _found(self, until: int) -> State:
         """A lineage whose first version is trained on everything up to a window's end."""
@@ -253,9 +287,21 @@ def _ran(result: Mapping[str, Any], first: int, last: int) -> Ran:
     )
 
 
-def _decided(situation: Situation, retraining: Retraining) -> Decided:
+def _asked(trigger: Trigger, situation: Situation) -> Firing:
+    """A trigger's answer; rows that it cannot look at make nothing due, and it says so."""
+    try:
+        return trigger.ask(situation)
+    except DataError as error:
+        reason = f"it could not look: {error.what}"
+        return Firing(kind=trigger.kind, due=False, reason=reason, evidence={"failed": True})
+
+
+def _decided(situation: Situation, retraining: Retraining) -> list[Decided]:
+    """The cycle as triggers know it; none where it failed before a decision."""
     ran = retraining.ran
-    return Decided(situation.now, ran.verdict, ran.applied, ran.device_seconds)
+    if ran.verdict == "failed":
+        return []
+    return [Decided(situation.now, ran.verdict, ran.applied, ran.device_seconds)]
 
 
 def _line(
@@ -268,5 +314,6 @@ def _line(
     """What a window came to under a policy."""
     told = f"{cadence.name}, window {window}: {score:.4f}"
     if retraining is not None:
-        return f"{told}; {retraining.ran.verdict}"
+        ran = retraining.ran
+        return f"{told}; {ran.verdict}{': ' if ran.reason else ''}{ran.reason or ''}"
     return f"{told}; no labelled row yet" if firing is not None and firing.due else told

@@ -30,22 +30,25 @@ class Ran:
     """What a founding or a cycle came to.
 
     Attributes:
-        verdict: ``bootstrap`` of a founding, else the gate's.
+        verdict: ``bootstrap`` of a founding, else the gate's; ``failed`` where its rows could not
+            be used, which no state comes of.
         applied: Whether the version that it made serves.
         serving: The version that serves after it.
         device_seconds: In training.
         train_rows: Rows trained on, replayed ones included, with repetition.
         replayed_rows: Of these, replayed.
         optimizer_steps: Steps taken.
+        reason: Why it failed.
     """
 
     verdict: str
     applied: bool
     serving: str
-    device_seconds: float
-    train_rows: int
-    replayed_rows: int
-    optimizer_steps: int
+    device_seconds: float = 0.0
+    train_rows: int = 0
+    replayed_rows: int = 0
+    optimizer_steps: int = 0
+    reason: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -49,7 +48,7 @@ class Timeline:
     last: int
     metric: str | None = None
     label_delay: int = 0
-    days: float = 7.0
+    days: int = 7
     founding: Mapping[str, Any] = field(default_factory=dict)
     promotion: str = "gate"
 
@@ -65,7 +64,7 @@ class Timeline:
             )
         for name, good, takes in (
             ("label_delay", self.label_delay >= 0, "a number of windows from 0"),
-            ("days", 0 < self.days < math.inf, "a number above 0"),
+            ("days", self.days >= 1, "a whole number from 1"),
             ("promotion", self.promotion in PROMOTIONS, " or ".join(PROMOTIONS)),
         ):
             if not good:

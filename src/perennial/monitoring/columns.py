@@ -96,12 +96,12 @@ class NumberColumn:
             },
         )
 
-    def drawn(self, masks: Booleans) -> list[tuple[Floats, Floats]]:
-        """P-values and effects (B,) of each test of some of the sample's rows (B, N)."""
+    def drawn(self, masks: Booleans) -> list[Floats]:
+        """P-values (B,) of each test of some of the sample's rows (B, N)."""
         found = [] if self.reference is None else [self._drawn(self.reference, masks)]
         return [*found, *drawn_gaps(self.gaps, masks)]
 
-    def _drawn(self, reference: NumberReference, masks: Booleans) -> tuple[Floats, Floats]:
+    def _drawn(self, reference: NumberReference, masks: Booleans) -> Floats:
         order = np.flatnonzero(~self.gaps)
         order = order[np.argsort(self._values[order], kind="stable")]
         taken = np.cumsum(masks[:, order], axis=1, dtype=np.int32)
@@ -113,10 +113,6 @@ class NumberColumn:
             apart = np.abs(taken / m - (reference.upto - taken) / n)
         usable = (m[:, 0] > 0) & (n[:, 0] > 0)
         apart[~usable] = 0.0
-        if reference.deviation:
-            effect = apart[:, :-1] @ np.diff(reference.distinct) / reference.deviation
-        else:
-            effect = np.zeros(len(masks))
         size = np.round(np.where(usable, n[:, 0] * m[:, 0] / len(order), 1.0))
         distance = apart.max(axis=1)
         p_values = np.ones(len(masks))
@@ -124,7 +120,7 @@ class NumberColumn:
             here = size == one
             grid, logs = _ks_table(int(max(one, 1)))
             p_values[here] = np.exp(np.interp(distance[here], grid, logs))
-        return p_values, effect
+        return p_values
 
 
 class CategoryColumn:
@@ -181,8 +177,8 @@ class CategoryColumn:
             },
         )
 
-    def drawn(self, masks: Booleans) -> list[tuple[Floats, Floats]]:
-        """P-values and effects (B,) of each test of some of the sample's rows (B, N)."""
+    def drawn(self, masks: Booleans) -> list[Floats]:
+        """P-values (B,) of each test of some of the sample's rows (B, N)."""
         found = [drawn_counts(self._codes, len(self.counts), masks)] if self.counts else []
         return [*found, *drawn_gaps(self.gaps, masks)]
 
@@ -288,13 +284,13 @@ def missing_test(
     return [measured]
 
 
-def drawn_gaps(gaps: Booleans, masks: Booleans) -> list[tuple[Floats, Floats]]:
+def drawn_gaps(gaps: Booleans, masks: Booleans) -> list[Floats]:
     """The test of `missing_test` of some rows (B, N) by the others; none where none is missing."""
     return [drawn_counts(gaps.astype(np.int64), 2, masks)] if gaps.any() else []
 
 
-def drawn_counts(codes: npt.NDArray[Any], size: int, masks: Booleans) -> tuple[Floats, Floats]:
-    """P-values of χ² and Cramér's V (B,) of some rows (B, N) against the others.
+def drawn_counts(codes: npt.NDArray[Any], size: int, masks: Booleans) -> Floats:
+    """P-values of χ² (B,) of some rows (B, N) against the others.
 
     Args:
         codes: Category of each row (N,) below ``size``, -1 where missing.
@@ -316,12 +312,11 @@ def drawn_counts(codes: npt.NDArray[Any], size: int, masks: Booleans) -> tuple[F
         pooled = (old + new) / (n + m)
         apart = np.square(p - q)
         terms = np.where(pooled > 0, apart / pooled, 0.0).sum(axis=1)
-        balanced = np.where(p + q > 0, apart / (p + q), 0.0).sum(axis=1)
         statistic = (n * m / (n + m))[:, 0] * terms
     freedom = int((found.sum(axis=0) > 0).sum()) - 1
     usable = (n[:, 0] > 0) & (m[:, 0] > 0)
-    p_values = np.where(usable, chi_square_p_value(np.nan_to_num(statistic), freedom), 1.0)
-    return p_values, np.where(usable, np.sqrt(np.nan_to_num(balanced) / 2), 0.0)
+    found_p = chi_square_p_value(np.nan_to_num(statistic), freedom)
+    return np.asarray(np.where(usable, found_p, 1.0))
 
 
 def _chi_square(old: Any, new: Any, count: float | None) -> tuple[float, float]:

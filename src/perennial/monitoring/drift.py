@@ -114,7 +114,7 @@ class Examiner:
         self._predicted: list[NumberColumn | CategoryColumn] = []
         self._design = Design(reference)
         self._prepare()
-        self._drawn: dict[tuple[int, int], tuple[Floats, Floats]] = {}
+        self._drawn: dict[tuple[int, int], Floats] = {}
 
     @property
     def columns(self) -> Mapping[str, NumberColumn | CategoryColumn]:
@@ -301,16 +301,15 @@ class Examiner:
         return tail_threshold(simes, self.calibration.probability)
 
     def _under_no_shift(self, rows: int) -> Floats:
-        """P-values (B, M) of divisions of the reference, 1 where the effect is too small."""
+        """P-values (B, M) of divisions of the reference."""
         count, joint = self._counts(rows)
         size = min(count, len(self.reference) // 2)
         pooled = max(min(joint, len(self._pool) // 2), 2)
         if (size, pooled) not in self._drawn:
             self._drawn[size, pooled] = self._draw(size, pooled)
-        p_values, effects = self._drawn[size, pooled]
-        return np.where(effects >= self.calibration.minimum_effect, p_values, 1.0)
+        return self._drawn[size, pooled]
 
-    def _draw(self, size: int, pooled: int) -> tuple[Floats, Floats]:
+    def _draw(self, size: int, pooled: int) -> Floats:
         generator = np.random.default_rng(self.calibration.seed)
         found = []
         masks = self._masks(np.arange(len(self.reference)), size, generator)
@@ -318,12 +317,9 @@ class Examiner:
             found += column.drawn(masks)
         if self._vectors or self._predicted:
             masks = self._masks(self._pool, pooled, generator)
-            for column in self._predicted:
-                found += column.drawn(masks)
-            for vectors in self._vectors:
-                found += [(p, np.ones(len(p))) for p in vectors.drawn(masks)]
-        p_values, effects = zip(*found, strict=True)
-        return np.stack(p_values, axis=1), np.stack(effects, axis=1)
+            for one in (*self._predicted, *self._vectors):
+                found += one.drawn(masks)
+        return np.stack(found, axis=1)
 
     def _masks(
         self, index: npt.NDArray[np.int64], size: int, generator: np.random.Generator

@@ -9,6 +9,7 @@ from typing import Any
 from perennial.monitoring.columns import Measured
 
 NAMED = 3
+TOGETHER = ("rows", "features")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +87,9 @@ class Findings:
 
     @property
     def moved(self) -> tuple[Shift, ...]:
-        """What moved, the surest first."""
+        """What moved: single columns first, and of these the surest."""
         found = [one for one in self.shifts if one.moved]
-        return tuple(sorted(found, key=lambda one: one.alarm_q))
+        return tuple(sorted(found, key=lambda one: (one.of in TOGETHER, one.alarm_q)))
 
     @property
     def reason(self) -> str:

@@ -101,8 +101,7 @@ def record(
     as_seen = _files_of(connection, name) == {number: dict(one) for number, one in before.items()}
     if not as_seen or not windows.rewrite(connection, name, recorded, reduced):
         raise RegistryError(
-            f"Another run committed to {name} meanwhile, or recorded predictions: nothing was "
-            "forgotten.",
+            f"Another run committed to {name} meanwhile: nothing was forgotten.",
             where=name,
             mend="run the same command again",
         )

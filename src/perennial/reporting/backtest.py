@@ -134,6 +134,7 @@ def against(told: Mapping[str, Any]) -> list[str]:
         ]
         if named:
             lines.append(f"{words} {', '.join(named)} a window.")
+    lines += _failures(told)
     if open_:
         lines.append(f"Cannot be told apart from {_listed(open_)}.")
     if "never" in open_:
@@ -141,6 +142,25 @@ def against(told: Mapping[str, Any]) -> list[str]:
             "So these windows do not show that retraining pays; more or larger ones might."
         )
     return lines
+
+
+def _failures(told: Mapping[str, Any]) -> list[str]:
+    """Cycles that could not use their rows, and triggers that could not look at them."""
+    lines = []
+    for one in told["policies"]:
+        steps = one["windows"]
+        failed = [s for s in steps if s["cycle"] and s["cycle"]["verdict"] == "failed"]
+        blind = [s for s in steps if s["trigger"] and s["trigger"]["evidence"].get("failed")]
+        if failed:
+            reason = failed[0]["cycle"]["reason"]
+            lines.append(f"{one['policy']}: the cycle after {_after(failed)} failed. {reason}")
+        if blind:
+            lines.append(f"{one['policy']}, after {_after(blind)}: {blind[0]['trigger']['reason']}")
+    return lines
+
+
+def _after(steps: Sequence[Mapping[str, Any]]) -> str:
+    return _listed([str(step["window"]) for step in steps])
 
 
 def footnote(told: Mapping[str, Any]) -> str:

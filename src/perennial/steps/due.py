@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from perennial.data.learned import ROLES
 from perennial.files import write_json
 from perennial.monitoring.triggers import Firing, Manual, Past, Situation
 from perennial.promotion.registry import CycleRecord, Version
+from perennial.reporting.result import json_safe
 from perennial.steps.material import Material
 from perennial.steps.record import blank
 from perennial.steps.settings import Cycle
 from perennial.steps.tell import untold
+from perennial.steps.watched import Watched
 
 FIRED = "trigger.json"
 
@@ -111,7 +114,8 @@ def _fired(cycle: Cycle, material: Material, kept: Path) -> Firing:
     early = cycle.trigger.early(situation)
     if early is not None and early.due:
         return early
-    return _overruled(cycle) or early or cycle.trigger.ask(situation)
+    fired = _overruled(cycle) or early or cycle.trigger.ask(situation)
+    return replace(fired, evidence=json_safe(fired.evidence))
 
 
 def _situation(cycle: Cycle, material: Material | None = None) -> Situation:
@@ -119,7 +123,17 @@ def _situation(cycle: Cycle, material: Material | None = None) -> Situation:
     if material is None:
         return Situation(now=clock.now(), cycles=cycles)
     rows = sum(len(getattr(material.new, kind)) for kind in ROLES)
-    return Situation(now=clock.now(), cycles=cycles, rows=rows)
+    watched = Watched(cycle, material)
+    return Situation(
+        now=clock.now(),
+        cycles=cycles,
+        rows=rows,
+        reference=watched.reference,
+        window=watched.window,
+        represent=watched.represent,
+        errors=watched.errors,
+        device=cycle.training.device(),
+    )
 
 
 def _overruled(cycle: Cycle) -> Firing | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,8 +25,8 @@ from perennial.promotion.registry import Registry, Version
 from perennial.promotion.windows import Content, Window
 from perennial.types import Floats, Predictions, Strings
 
-# rows of recorded windows that a version keeps at most
-ROWS = 200_000
+# that a version keeps at most; all windows are read whenever it is watched
+ROWS, WINDOWS = 200_000, 1_000
 
 
 def held_out_from(found: Predictions, *, kind: str, classes: int, score_name: str) -> HeldOut:
@@ -198,7 +199,9 @@ def join_labels(
     return made
 
 
-def drop_outgrown(registry: Registry, name: str, *, bound: int = ROWS) -> int:
+def drop_outgrown(
+    registry: Registry, name: str, *, rows: int = ROWS, windows: int = WINDOWS
+) -> int:
     """Drop windows of versions that serve no longer, and what is beyond the bound of the champion.
 
     The version before the champion keeps its own: a rollback goes back to them.
@@ -206,25 +209,29 @@ def drop_outgrown(registry: Registry, name: str, *, bound: int = ROWS) -> int:
     Args:
         registry: Where the lineage lives.
         name: The lineage.
-        bound: Rows that one version keeps at most; its newest window always stays.
+        rows: That one version keeps at most; its newest window always stays.
+        windows: Likewise.
 
     Returns:
         How many windows were dropped.
     """
     aliases = registry.aliases(name)
     serving = {aliases.get("champion"), aliases.get("previous")}
-    return registry.drop_windows(outgrown(registry.windows(name), serving, bound=bound))
+    known = registry.windows(name)
+    return registry.drop_windows(outgrown(known, serving, most_rows=rows, most=windows))
 
 
-def outgrown(windows: list[Window], serving: set[int | None], *, bound: int) -> list[Window]:
-    """Windows of versions that do not serve, and the oldest beyond a bound of those that do."""
-    gone, kept = [], {number: 0 for number in serving if number is not None}
+def outgrown(
+    windows: Sequence[Window], serving: Collection[int | None], *, most_rows: int, most: int
+) -> list[Window]:
+    """Windows of versions that do not serve, and the oldest beyond bounds of those that do."""
+    gone: list[Window] = []
+    kept: dict[int, list[int]] = {number: [] for number in serving if number is not None}
     for window in reversed(windows):
-        if window.number not in kept:
+        rows = kept.get(window.number)
+        if rows is None or (rows and (len(rows) >= most or sum(rows) + window.rows > most_rows)):
             gone.append(window)
-            continue
-        before = kept[window.number]
-        kept[window.number] += window.rows
-        if before and kept[window.number] > bound:
-            gone.append(window)
+            kept.pop(window.number, None)  # nor what is older still: a stream has no holes
+        else:
+            rows.append(window.rows)
     return gone

@@ -148,10 +148,10 @@ def _triggers(config: Mapping[str, Any]) -> dict[str, Callable[[], Trigger]]:
 def _told(replay: Replay, courses: Sequence[Course], prices: Prices) -> dict[str, Any]:
     from perennial.backtest.account import KEPT, accounts, recommendation
 
-    better = replay.higher_is_better
+    better = replay.metric.higher_is_better
     return {
         "timeline": asdict(replay.timeline),
-        "metric": replay.metric,
+        "metric": replay.metric.name,
         "higher_is_better": better,
         "prices": asdict(prices),
         "kept": KEPT,

@@ -9,7 +9,7 @@ from perennial.backtest.timeline import Timeline
 from perennial.errors import ConfigError
 from perennial.monitoring.triggers import Continuous, Situation, Trigger
 
-TIMELINE = Timeline(key="week", first=3, last=12, days=2.5)
+TIMELINE = Timeline(key="week", first=3, last=12, days=2)
 
 
 def named(policy: str | list[str]) -> list[Cadence]:

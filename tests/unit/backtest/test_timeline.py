@@ -110,7 +110,7 @@ def test_whole_numbers_stand_beside_others() -> None:
         ({"first": 4, "last": 4}, "The timeline has one window, 4"),
         ({"first": 5, "last": 4}, "first window, 5, is after its last, 4"),
         ({"label_delay": -1}, "backtest.label_delay is -1"),
-        ({"days": 0.0}, "backtest.days is 0.0"),
+        ({"days": 0}, "backtest.days is 0"),
         ({"promotion": "never"}, "backtest.promotion is 'never'"),
     ],
 )
@@ -120,9 +120,9 @@ def test_settings_out_of_range_are_told(settings: dict[str, Any], what: str) -> 
 
 
 def test_time_goes_by_with_windows() -> None:
-    timeline = Timeline(key="week", first=3, last=9, days=1.5)
+    timeline = Timeline(key="week", first=3, last=9, days=3)
     ends = [timeline.end(window) for window in timeline.windows]
     assert {b - a for a, b in pairwise(ends)} == {ends[1] - ends[0]}
-    assert (ends[1] - ends[0]).total_seconds() == 1.5 * 24 * 3600
+    assert (ends[1] - ends[0]).total_seconds() == 3 * 24 * 3600
     assert [timeline.over(end) for end in ends] == [1, 2, 3, 4, 5, 6, 7]
     assert ends[0].tzinfo is not None

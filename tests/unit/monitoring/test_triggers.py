@@ -15,10 +15,12 @@ from perennial.monitoring.triggers import (
     AllOf,
     AnyOf,
     Continuous,
+    Drift,
     Firing,
     Limited,
     Manual,
     Past,
+    Performance,
     Schedule,
     Situation,
     Trigger,
@@ -351,3 +353,48 @@ def test_what_is_costly_is_looked_at_once_and_only_when_asked() -> None:
     assert calls == []
     assert [situation.reference(), situation.reference()] == ["r", "r"]
     assert calls == ["reference"]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "settings", "where"),
+    [
+        (Drift, {"every": "0d"}, "trigger.every"),
+        (Drift, {"false_alarms_per_year": 0.0}, "trigger.false_alarms_per_year"),
+        (Drift, {"false_alarms_per_year": 40.0, "every": "7d"}, "trigger.false_alarms_per_year"),
+        (Drift, {"minimum_effect": -0.1}, "trigger.minimum_effect"),
+        (Performance, {"every": "never"}, "trigger.every"),
+        (Performance, {"false_alarms_per_year": -1.0}, "trigger.false_alarms_per_year"),
+        (Performance, {"smallest_drop": -0.1}, "trigger.smallest_drop"),
+    ],
+)
+def test_settings_of_drift_and_performance(
+    trigger: type, settings: dict[str, Any], where: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        trigger(**settings)
+    assert caught.value.where == where
+
+
+def test_performance_is_watched_since_the_last_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    class Found:
+        alarm, reason = True, "accuracy fell"
+
+        def to_dict(self) -> dict[str, Any]:
+            return {"alarm": True}
+
+    def examine(*given: Any, **named: Any) -> Found:
+        asked.update(named, given=given)
+        return Found()
+
+    monkeypatch.setattr("perennial.monitoring.performance.examine_performance", examine)
+    trigger = Performance(every="7d", false_alarms_per_year=2.0, smallest_drop=0.05, seed=3)
+    assert trigger.early(at(ago(days=2))) is None
+    past = (ago(days=9), ago(days=2))
+    firing = trigger.ask(Situation(now=NOW, cycles=past, errors=lambda: ("held", ["record"])))
+    assert (firing.due, firing.reason, firing.evidence) == (True, "accuracy fell", {"alarm": True})
+    assert asked["given"] == ("held", ["record"])
+    assert asked["since"] == NOW - timedelta(days=2)
+    assert asked["windows_per_year"] == pytest.approx(365.25 / 7)
+    assert (asked["false_alarms_per_year"], asked["smallest_drop"], asked["seed"]) == (2, 0.05, 3)

@@ -41,6 +41,7 @@ def erase(registry: Registry, name: str, rows: bytes, **changes: Any) -> Any:
     after = {number: {**files, "rows": registry.stage(rows)} for number, files in before.items()}
     settings: dict[str, Any] = {
         "ids": ["r1"], "query": "ids", "counts": {"rows": 1}, "before": before, "after": after,
+        "recorded": {}, "reduced": {},
     }  # fmt: skip
     return registry.erase(name, **(settings | changes))
 

@@ -82,8 +82,9 @@ class Performance:
         unestimated: Why, or empty.
         scored: Rows whose label has come.
         waiting: Rows whose label is to come.
-        ahead: Windows and scored rows a year; None where detectors had nothing to watch.
-        watched: Detector to its threshold, with the rows of a point and Page–Hinkley's delta.
+        rhythm: Windows and scored rows a year.
+        watched: How detectors were set, see `perennial.monitoring.performance.thresholds.Watch`;
+            empty where they had nothing to watch.
     """
 
     alarm: bool
@@ -96,7 +97,7 @@ class Performance:
     unestimated: str
     scored: int
     waiting: int
-    ahead: Rhythm | None
+    rhythm: Rhythm
     watched: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,7 +118,7 @@ class Performance:
                 "missing": self.unestimated or None,
                 "caution": BLIND,
             },
-            "per_year": None if self.ahead is None else asdict(self.ahead),
+            "per_year": asdict(self.rhythm),
             "watched": self.watched,
         }
 
@@ -153,22 +154,9 @@ def examine_performance(
         ConfigError: A setting is out of range, the rhythm is not known, or river is missing.
         DataError: There is nothing to look at, neither by labels nor without.
     """
-    require_setting(
-        false_alarms_per_year > 0,
-        "trigger.false_alarms_per_year",
-        false_alarms_per_year,
-        "above 0",
-    )
-    require_setting(smallest_drop >= 0, "trigger.smallest_drop", smallest_drop, "at least 0")
-    require_setting(
-        windows_per_year is None or windows_per_year > 0,
-        "trigger.windows_per_year",
-        windows_per_year,
-        "above 0",
-    )
+    _require(false_alarms_per_year, smallest_drop, windows_per_year)
     newest = _newest_of(records)
-    every = stream.ordered(records)
-    measured = stream.scale(held_out)
+    every, measured = stream.ordered(records), stream.scale(held_out)
     unestimated = estimated.why_not(held_out, newest) or ""
     unrealised = _why_not(every, measured)
     if unrealised and unestimated:
@@ -177,34 +165,33 @@ def examine_performance(
             where="the recorded predictions",
             mend="give labels of recorded windows, or larger windows",
         )
-    ahead = stream.rhythm(records, windows_per_year=windows_per_year)
+    rhythm = stream.rhythm(records, windows_per_year=windows_per_year)
     each = false_alarms_per_year / (2 if held_out.confidence is None else 3)
     watched, alarms = None, []
     if not unrealised:
         assert measured is not None
         detectors.require_river()
         watched = thresholds.watch(
-            held_out, measured, ahead, rate=each, smallest_drop=smallest_drop, seed=seed
+            held_out, measured, rhythm, rate=each, smallest_drop=smallest_drop, seed=seed
         )
         later = every if since is None else stream.ordered(records, since=since)
         alarms = _alarms(later, held_out, measured, watched, smallest_drop)
     estimates: list[Estimated] = []
     if not unestimated:
+        probability = min(each / rhythm.windows, 0.5)
         estimates = estimated.estimates(
             held_out,
             newest,
-            alarm=min(each / ahead.windows, 0.5),
+            alarm=probability,
             smallest_drop=smallest_drop,
             level=level,
             seed=seed,
         )
     answered = since is not None and newest.recorded_at <= since
-    low = [
-        one for one in estimates if one.is_low and not answered and newest.is_scored.mean() < 0.5
-    ]
+    waits = newest.is_scored.sum() * 2 < len(newest)
+    low = [one for one in estimates if one.is_low and waits and not answered]
     now = mean_score(every.score[-_NEWEST:], level) if len(every) else None
-    then = mean_score(held_out.score, level)
-    name = held_out.score_name
+    then, name = mean_score(held_out.score, level), held_out.score_name
     return Performance(
         alarm=bool(alarms or low),
         reason=_reason(name, alarms, low, then, now, unrealised),
@@ -216,9 +203,16 @@ def examine_performance(
         unestimated=unestimated,
         scored=len(every),
         waiting=sum(int((~record.is_scored).sum()) for record in records),
-        ahead=ahead,
+        rhythm=rhythm,
         watched={} if watched is None else asdict(watched),
     )
+
+
+def _require(rate: float, drop: float, windows: float | None) -> None:
+    require_setting(rate > 0, "trigger.false_alarms_per_year", rate, "above 0")
+    require_setting(drop >= 0, "trigger.smallest_drop", drop, "at least 0")
+    words = "a time, so that there are more than 0 windows a year"
+    require_setting(windows is None or windows > 0, "trigger.every", windows, words)
 
 
 def _newest_of(records: Sequence[Record]) -> Record:
@@ -315,11 +309,11 @@ def _reason(
     unrealised: str,
 ) -> str:
     if alarms:
-        last = alarms[-1]
-        at = f", {last.since}" if last.since is not None else ""
+        first = alarms[0]
+        at = f", {first.since}" if first.since is not None else ""
         return (
-            f"{name} fell from {last.before:.3f} to {last.after:.3f}, since row "
-            f"{last.since_row_id}{at}, as {last.detector} saw"
+            f"{name} fell from {first.before:.3f} to {first.after:.3f}, since row "
+            f"{first.since_row_id}{at}, as {first.detector} saw"
         )
     if low:
         one = low[0]

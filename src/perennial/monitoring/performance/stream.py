@@ -17,7 +17,7 @@ from perennial.errors import ConfigError, EvaluationError
 from perennial.monitoring.performance.record import Record
 from perennial.types import Booleans, Floats, Integers, Strings
 
-YEAR = 365.25 * 86_400.0
+_DAYS = 365.25
 # scores beyond this share of the held-out ones on the low side are drawn in: one row that is wrong
 # by far says no more than that it is wrong
 _TAIL = 0.005
@@ -152,7 +152,8 @@ def _after(record: Record, since: datetime | None) -> Booleans:
 def rhythm(records: Sequence[Record], *, windows_per_year: float | None) -> Rhythm:
     """How often windows and scored rows come.
 
-    Measured from the rows' times where these are dates, else from the times of recording.
+    Measured from the rows' times where these are dates, else from the times of recording; rows
+    without dates come with the windows.
 
     Args:
         records: Of one version, in the order in which they were recorded.
@@ -161,26 +162,38 @@ def rhythm(records: Sequence[Record], *, windows_per_year: float | None) -> Rhyt
     Raises:
         ConfigError: It is not set, and one window without times tells nothing.
     """
-    windows = windows_per_year if windows_per_year is not None else _measured(records)
+    days = _days(records)
+    windows = windows_per_year if windows_per_year is not None else _windows(records, days)
     if windows is None:
         raise ConfigError(
             "How often windows come is not known: there is one window, and its rows have no dates.",
-            where="trigger.windows_per_year",
-            mend="set it (52 for weekly windows), or name a column of dates in data.time_column",
+            where="trigger.every",
+            mend="give the time between windows, trigger.every=7d say, or a column of dates as "
+            "data.time_column",
         )
+    scored = np.concatenate([record.is_scored for record in records])
+    if days is not None and (span := np.ptp(days[scored]) if scored.any() else 0.0):
+        return Rhythm(windows, float(scored.sum() / span) * _DAYS)
     labelled = [int(record.is_scored.sum()) for record in records if record.is_scored.any()]
     return Rhythm(windows, windows * float(np.mean(labelled)) if labelled else 0.0)
 
 
-def _measured(records: Sequence[Record]) -> float | None:
-    times = [record.time for record in records if record.time is not None and len(record)]
-    if times and len(times) == len(records) and all(time.dtype.kind == "M" for time in times):
-        every = np.concatenate([time.astype("datetime64[us]") for time in times])
-        span, gaps = (every.max() - every.min()) / np.timedelta64(1, "s"), len(records)
-    else:
-        moments = [record.recorded_at for record in records]
-        span, gaps = (max(moments) - min(moments)).total_seconds(), len(records) - 1
-    return gaps * YEAR / float(span) if span > 0 and gaps else None
+def _days(records: Sequence[Record]) -> npt.NDArray[np.float64] | None:
+    """Times of all rows in days, where they are dates."""
+    times = [record.time for record in records if record.time is not None]
+    if len(times) < len(records) or any(time.dtype.kind != "M" for time in times):
+        return None
+    micro = np.concatenate([time.astype("datetime64[us]").astype(np.int64) for time in times])
+    found: npt.NDArray[np.float64] = micro / 86_400e6
+    return found
+
+
+def _windows(records: Sequence[Record], days: npt.NDArray[np.float64] | None) -> float | None:
+    if days is not None and len(days) and (span := float(np.ptp(days))):
+        return len(records) * _DAYS / span
+    moments = [record.recorded_at for record in records]
+    between = (max(moments) - min(moments)).total_seconds() / 86_400
+    return (len(records) - 1) * _DAYS / between if between > 0 else None
 
 
 def scale(held_out: HeldOut) -> Scale | None:
@@ -198,5 +211,6 @@ def scale(held_out: HeldOut) -> Scale | None:
         return Scale(share, float(np.sqrt(share * (1 - share))), 0.0)
     lowest = float(np.quantile(score, _TAIL))
     drawn = np.maximum(score, lowest)
-    deviation = float(drawn.std(ddof=1)) if len(score) > 1 else 0.0
-    return Scale(float(drawn.mean()), deviation, lowest) if deviation > 0 else None
+    if drawn.min() == drawn.max():
+        return None
+    return Scale(float(drawn.mean()), float(drawn.std(ddof=1)), lowest)

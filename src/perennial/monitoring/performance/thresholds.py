@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,9 @@ _BEFORE = (100, 2_000)
 # points of all simulated lives, and of one of them
 _SIMULATED = 400_000
 _LIFE = 20_000
-# alarms in the lives from which on a count is trusted
+# alarms below which a count is trusted no more, and with which lives are left unused
 _ENOUGH = 25
+_PLENTY = 150
 # half of the rise that Page–Hinkley sees soonest, in standard deviations of a row, at least
 _SLACK = 0.1
 # a detector's most sensitive threshold, and the factor to the next
@@ -81,9 +83,19 @@ def watch(
     block = max(1, min(math.ceil(rows / _POINTS), len(held_out) // _BEFORE[0]))
     slack = math.sqrt(block) * max(_SLACK, smallest_drop / (2 * measured.deviation))
     points = rows / block
+    scores = np.asarray(held_out.score, dtype=np.float64).tobytes()
+    found = _thresholds(scores, block, points, slack, rate, seed)
+    return Watch(block, points, slack, dict(zip(KINDS, found, strict=True)))
+
+
+@lru_cache(maxsize=32)
+def _thresholds(
+    scores: bytes, block: int, points: float, slack: float, rate: float, seed: int
+) -> tuple[float, ...]:
+    """Of each detector; a backtest asks for those of one version window after window."""
+    held_out = HeldOut(np.frombuffer(scores, dtype=np.float64))
     lives = _lives(held_out, block=block, points=points, seed=seed)
-    found = {kind: _threshold(kind, lives, per_point=rate / points, slack=slack) for kind in KINDS}
-    return Watch(block, points, slack, found)
+    return tuple(_threshold(kind, lives, per_point=rate / points, slack=slack) for kind in KINDS)
 
 
 def points_before(held_out: HeldOut, measured: Scale, block: int) -> npt.NDArray[np.float64]:
@@ -120,28 +132,35 @@ def _draw(
 def _threshold(kind: str, lives: Lives, *, per_point: float, slack: float) -> float:
     """Where alarms are as frequent as they may be.
 
-    Their logarithm is nearly linear in Page–Hinkley's lambda and in the logarithm of ADWIN's delta;
-    that line is taken through the last counts, and followed beyond them where alarms may be rarer
-    than these lives can tell.
+    The logarithm of their frequency is nearly linear in Page–Hinkley's lambda and in the logarithm
+    of ADWIN's delta; that line is taken through the last steps of a ladder, and followed beyond
+    them where alarms may be rarer than these lives can tell.
     """
-    wanted = per_point * sum(len(stream) for _, stream in lives)
     value, factor = _LADDER[kind]
-    tried: list[tuple[float, int]] = []
+    tried: list[tuple[float, int, float]] = []
     for _ in range(_STEPS):
-        count = sum(
-            len(alarms(kind, before, stream, threshold=value, slack=slack))
-            for before, stream in lives
-        )
-        tried.append((value, count))
-        if count < max(wanted, _ENOUGH):
+        count, points = _counted(kind, lives, threshold=value, slack=slack)
+        tried.append((value, count, count / points))
+        if count < _ENOUGH or count / points <= per_point:
             break
         value *= factor
-    used = [(value, count) for value, count in tried[-4:] if count]
-    if len(used) < 2 or tried[0][1] <= wanted:
-        return tried[0][0]
+    used = [one for one in tried[-4:] if one[1]]
+    if len(used) < 2:
+        return tried[0][0]  # the most sensitive is rare enough
     log = kind == ADWIN
-    x = np.array([math.log(value) if log else value for value, _ in used])
-    counts = np.array([count for _, count in used], dtype=np.float64)
-    slope, start = np.polyfit(x, np.log(counts), 1, w=np.sqrt(counts))
-    at = (math.log(wanted) - start) / slope
+    x = np.array([math.log(value) if log else value for value, _, _ in used])
+    weight = np.sqrt([count for _, count, _ in used])
+    slope, start = np.polyfit(x, np.log([frequency for *_, frequency in used]), 1, w=weight)
+    at = (math.log(per_point) - start) / slope
     return float(math.exp(at) if log else at)
+
+
+def _counted(kind: str, lives: Lives, *, threshold: float, slack: float) -> tuple[int, int]:
+    """Alarms and points of as many lives as it takes for a count, or of all."""
+    count = points = 0
+    for before, stream in lives:
+        count += len(alarms(kind, before, stream, threshold=threshold, slack=slack))
+        points += len(stream)
+        if count >= _PLENTY:
+            break
+    return count, points

@@ -67,7 +67,9 @@ class Situation:
         rows: Labelled rows that the lineage has not met; None before any data are opened.
         reference: Gives what the champion carries of its own rows; read once, when asked for.
         window: Gives the rows that are looked at, likewise.
-        errors: Gives the champion's errors in order of time, likewise.
+        represent: Gives what runs the champion on raw columns, likewise.
+        errors: Gives the champion on held-out rows and what it predicted, likewise.
+        device: Where kernels are computed.
     """
 
     now: datetime
@@ -75,11 +77,13 @@ class Situation:
     rows: int | None = None
     reference: Callable[[], Any] = _absent
     window: Callable[[], Any] = _absent
+    represent: Callable[[], Any] = _absent
     errors: Callable[[], Any] = _absent
+    device: Any = "cpu"
 
     def __post_init__(self) -> None:
         assert self.now.tzinfo is not None
-        for name in ("reference", "window", "errors"):
+        for name in ("reference", "window", "represent", "errors"):
             object.__setattr__(self, name, cache(getattr(self, name)))
 
     @property

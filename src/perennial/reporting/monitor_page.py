@@ -1,0 +1,2 @@
+def render_look(told):
+    return "x"
