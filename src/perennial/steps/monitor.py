@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from perennial.data.partitions import is_exhausted
-from perennial.data.rows import concatenate
 from perennial.errors import DataError, RegistryError
 from perennial.files import digest
 from perennial.monitoring import course
@@ -43,7 +42,7 @@ from perennial.steps.lineage import lineage_of, refuse_another_identity
 from perennial.steps.predicted import (
     confidence,
     drop_outgrown,
-    held_out_from,
+    held_out_now,
     held_out_of,
     recorded_of,
 )
@@ -55,6 +54,11 @@ LEVEL = 0.95
 # what is drawn and followed through the window's time: all that moved, and of the rest the farthest
 PICTURES = 12
 CALM = 4
+# what is compared of columns that hold more than a number
+VALUES = {"length": "characters", "mean": "mean of a row's values"}
+KINDS = ("drift", "performance")
+# of an estimate, what later windows are told
+ESTIMATED = ("now", "interval")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +166,16 @@ def monitor(
         drift = _drift(examiner, findings, seen, version)
         notes += [*findings.notes, *_constant(examiner, seen.window)]
     if seen.found is not None:
-        record(registry, version, seen.window, seen.found, key=seen.key, now=seen.now)
+        record(
+            registry,
+            version,
+            rows=seen.window.rows,
+            is_labelled=seen.window.is_labelled,
+            keyed=seen.window.keyed,
+            found=seen.found,
+            key=seen.key,
+            now=seen.now,
+        )
     if labels is not None:
         late = read_late(labels, data, names=tuple(version.manifest["label_names"]))
         joined = record_late(registry, version, late, task=learner.task, now=now)
@@ -234,7 +247,7 @@ def _seen(
         )
     found = None
     if learner.task.target_kind != "tokens" or bool(window.is_labelled.all()):
-        found = learner.predict(window.rows, classes=_classes(learner, window.label_names))
+        found = learner.predict(window.rows, classes=len(window.label_names))
     return _Seen(window, key, found, then or now, earlier)
 
 
@@ -242,10 +255,6 @@ def _recorded_at(registry: Registry, version: Version, key: str) -> datetime | N
     known = registry.windows(version.name, version.number)
     places = [place for place, one in enumerate(known) if one.window == key]
     return recorded_of(registry, version)[places[0]].recorded_at if places else None
-
-
-def _classes(learner: Learner, names: Sequence[str]) -> int | None:
-    return len(names) if learner.task.target_kind in (*NAMED_KINDS, "item") and names else None
 
 
 def _notes(window: Arrived, learner: Learner) -> list[str]:
@@ -317,7 +326,8 @@ def _drift(examiner: Examiner, findings: Findings, seen: _Seen, version: Version
             for test, effect in course.effects(of, column, now[part]).items():
                 courses.setdefault(test, []).append(effect)
         if (drawn := _picture(examiner, of, name, now)) is not None:
-            pictures.append({"of": of, "name": name, **drawn})
+            kind = examiner.reference.kind(name) if of == "input" else "number"
+            pictures.append({"of": of, "name": name, "values": VALUES.get(kind), **drawn})
     earlier = [_earlier(one) for one in seen.earlier]
     first = None if time is None else str(np.sort(time)[0])
     told = findings.to_dict()
@@ -337,7 +347,8 @@ def _drift(examiner: Examiner, findings: Findings, seen: _Seen, version: Version
             )
         one["before"] = [found.found["effects"].get(test) for found in seen.earlier[-30:]]
         one["within"] = courses.get(test, []) if len(courses.get(test, [])) == len(parts) else []
-    return {**told, "starts": starts, "pictures": pictures}
+    floor = examiner.calibration.minimum_effect
+    return {**told, "minimum_effect": floor, "starts": starts, "pictures": pictures}
 
 
 def _values(
@@ -425,9 +436,11 @@ def _performance(
     """How the version does; or why that cannot be told."""
     assert checks.performance is not None
     cycles = past(registry.cycles(version.name))
+    names = tuple(version.manifest["label_names"])
+    held = lineage_of(registry, version).holdouts(names).values()
     try:
         found = examine_performance(
-            held_out_of(version) or _held_out(registry, version, learner),
+            held_out_of(version) or held_out_now(version, learner, held, names=names),
             list(records.values()),
             false_alarms_per_year=checks.rate,
             smallest_drop=checks.performance.smallest_drop,
@@ -439,28 +452,6 @@ def _performance(
     except DataError as error:
         return None, error.what
     return found, None
-
-
-def _held_out(registry: Registry, version: Version, learner: Learner) -> HeldOut:
-    """Of a version that was decided on nothing, as a lineage's first is: as it scores them now."""
-    names = tuple(version.manifest["label_names"])
-    kept = lineage_of(registry, version).holdouts(names).values()
-    rows = [held.take(~seen) for held, seen in kept]
-    rows = [held for held in rows if len(held)]
-    if not rows:
-        raise DataError(
-            f"{version.id} has no held-out rows that it never learned from, so that it is not "
-            "known how well it did.",
-            where=version.id,
-            mend="give data.history_holdout when the lineage is founded",
-        )
-    task = learner.task
-    return held_out_from(
-        learner.predict(concatenate(rows), classes=_classes(learner, names)),
-        kind=task.target_kind,
-        classes=len(names) if task.target_kind in NAMED_KINDS else 0,
-        score_name=task.score_name,
-    )
 
 
 def _told(
@@ -494,6 +485,7 @@ def _told(
         "checks": {
             "false_alarms_per_year": checks.false_alarms_per_year,
             "every_seconds": checks.every.total_seconds(),
+            "kinds": [kind for kind in KINDS if getattr(checks, kind) is not None],
         },
         "drift": drift,
         "performance": told,
@@ -515,10 +507,6 @@ def _looked(told: Mapping[str, Any]) -> dict[str, Any]:
         "moved": [name for name, one in names.items() if one["moved"]],
         "estimated": {key: estimates[0][key] for key in ESTIMATED} if estimates else None,
     }
-
-
-KINDS = ("drift", "performance")
-ESTIMATED = ("now", "interval")
 
 
 def _windows(records: Mapping[str, Record], looks: Sequence[Look]) -> list[dict[str, Any]]:

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from perennial.data.rows import Rows
 from perennial.errors import ConfigError
 from perennial.monitoring.performance import Joined
 from perennial.promotion.registry import Registry, Version
-from perennial.steps.arrived import Arrived, Late
+from perennial.steps.arrived import Late
 from perennial.steps.predicted import join_labels, keep_predictions, recorded_of
 from perennial.tasks.base import Task
 from perennial.types import Booleans, Floats, Predictions
@@ -35,9 +36,11 @@ def taken(found: Predictions, keep: Booleans) -> Predictions:
 def record(
     registry: Registry,
     version: Version,
-    window: Arrived,
-    found: Predictions,
     *,
+    rows: Rows,
+    is_labelled: Booleans,
+    keyed: bool,
+    found: Predictions,
     key: str,
     now: datetime,
 ) -> None:
@@ -49,7 +52,9 @@ def record(
     Args:
         registry: Where the version lives.
         version: That predicted.
-        window: The rows.
+        rows: Of the window (N,).
+        is_labelled: Which of them have their label (N,).
+        keyed: Whether row ids are the same before and after a label comes.
         found: Its predictions for them.
         key: Fingerprint of the window.
         now: The present time, aware.
@@ -58,11 +63,10 @@ def record(
         DataError: Ids, times or the clock are not as they must be.
         RegistryError: Another process wrote meanwhile.
     """
-    rows, labelled = window.rows, window.is_labelled
     known = [one.id for one in recorded_of(registry, version)]
     met = np.isin(rows.id, np.concatenate(known)) if known else np.zeros(len(rows), dtype=bool)
-    fresh = ~met & (labelled | window.keyed)
-    whole = bool(labelled[fresh].all())
+    fresh = ~met & (is_labelled | keyed)
+    whole = bool(is_labelled[fresh].all())
     if fresh.any():
         keep_predictions(
             registry,
@@ -75,7 +79,7 @@ def record(
             where="data.new",
             labelled=whole,
         )
-    late = labelled & (met if whole else met | fresh)
+    late = is_labelled & (met if whole else met | fresh)
     if late.any():
         ids, score = rows.id[late], found.score[late]
         join_labels(registry, version, ids=ids, score=score, now=now, where="data.new")
