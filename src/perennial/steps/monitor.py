@@ -22,7 +22,6 @@ from perennial.monitoring.columns import NumberColumn
 from perennial.monitoring.drift import Examiner
 from perennial.monitoring.findings import Findings, Shift
 from perennial.monitoring.performance import (
-    HeldOut,
     Performance,
     Record,
     examine_performance,
@@ -48,7 +47,7 @@ from perennial.steps.predicted import (
 )
 from perennial.steps.recording import record, record_late
 from perennial.steps.reference import reference_of, represent
-from perennial.types import NAMED_KINDS, Predictions
+from perennial.types import Predictions
 
 LEVEL = 0.95
 # what is drawn and followed through the window's time: all that moved, and of the rest the farthest
