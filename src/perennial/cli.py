@@ -1,4 +1,4 @@
-"""Every command: init, train, adopt, evaluate, decide, backtest, compare, data, forget, registry.
+"""Every command: init, train, watch, adopt, evaluate, decide, backtest, compare, data, and others.
 
 Heavy libraries are imported inside functions, so that ``--help`` and ``--cfg job`` answer at once.
 """
@@ -40,6 +40,7 @@ USAGE = """perennial: retrain deployed PyTorch models without forgetting
   perennial adopt checkpoint=PATH ...      the model that serves today becomes the champion
   perennial evaluate [data.new=PATH] ...   score the champion on any data set, without training
   perennial data check [data.new=PATH] ... validate and describe data, without training
+  perennial monitor [data.new=PATH] ...    have rows moved, and does the champion still do well?
   perennial decide REF [gate=...] ...      decide again on a version's stored predictions
   perennial backtest [policy=...] ...      how often to retrain: policies replayed over a past
   perennial compare [RUNS] ...             runs, sweeps and versions side by side
@@ -66,6 +67,7 @@ def main() -> None:
         "backtest": backtest,
         "compare": compare,
         "data": data,
+        "monitor": monitor,
         "forget": forget,
         "registry": registry,
     }
@@ -208,6 +210,31 @@ def data() -> None:
 
     sys.argv[1:] = _with_json(one for one in sys.argv[1:] if one != "check")
     _run(_hydra("check", job), "check")
+    raise SystemExit(max(codes, default=0))
+
+
+def monitor() -> None:
+    """``perennial monitor``: have rows moved, and does the champion still do well?
+
+    Exits with 0, 40 on an alarm, 30 for bad data or 1.
+    """
+    codes: list[int] = []
+
+    def job(config: DictConfig) -> None:
+        from perennial.verbs.monitor import monitor_job
+
+        codes.append(monitor_job(plain_config(config)))
+
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        _stop(
+            ConfigError(
+                "perennial monitor looks at one window at a time.",
+                where="-m",
+                mend="leave out -m, and look once for each window, in order of time",
+            )
+        )
+    sys.argv[1:] = _with_json(sys.argv[1:])
+    _run(_hydra("monitor", job), "monitor")
     raise SystemExit(max(codes, default=0))
 
 

@@ -64,7 +64,7 @@ def run_job(
     told: dict[str, Any] = {}
     notifier: Notifier = Silent()
     try:
-        notifier = notifier if dry or pinned else _notifier(config.get("notify"))
+        notifier = notifier if dry or pinned else checked_notifier(config.get("notify"))
         result = _cycle(
             config,
             folder=folder,
@@ -171,7 +171,12 @@ def _tracked(
         cycle.tracker.finish(int(not told))
 
 
-def _notifier(node: Any) -> Notifier:
+def checked_notifier(node: Any) -> Notifier:
+    """Whom a configuration tells.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+    """
     check_node(node, where="notify")
     notifier: Notifier = build(node, where="notify")
     return notifier
@@ -529,7 +534,7 @@ def decide_job(config: dict[str, Any]) -> int:
     check_types(config)
     for group in ("gate", "registry"):
         check_node(config[group], where=group)
-    notifier = _notifier(config["notify"])
+    notifier = checked_notifier(config["notify"])
     registry = build(config["registry"], where="registry")
     version = registry.version(str(config["version"]))
     again = decide_again(
@@ -612,6 +617,16 @@ def build(node: Mapping[str, Any], *, where: str) -> Any:
                 else ""
             ),
         ) from error
+
+
+def checked_data(config: Mapping[str, Any]) -> Data:
+    """The rows' settings, checked and built.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+    """
+    _check_data(config)
+    return _data(config)
 
 
 def _data(config: Mapping[str, Any]) -> Data:

@@ -18,6 +18,7 @@ EXIT_CODES = (
     "30 bad data",
     "1 failed",
 )
+MONITOR_CODES = ("0 calm", "40 alarm", "30 bad data", "1 failed")
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
@@ -29,7 +30,7 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
     """Purpose, groups, settings and flags of a main configuration.
 
     Args:
-        name: ``train``, ``evaluate``, ``adopt``, ``check`` or ``decide``.
+        name: ``train``, ``evaluate``, ``adopt``, ``check``, ``decide`` or ``monitor``.
         folders: Where the groups lie; the first holds the main configuration.
     """
     text = (folders[0] / f"{name}.yaml").read_text()
@@ -50,7 +51,7 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
             parts.append(f"  {group}")
         width = max(map(len, options), default=0)
         for option, path in options.items():
-            mark = "*" if option == choice else " "
+            mark = "*" if option in ([choice] if isinstance(choice, str) else choice) else " "
             example = next(iter(opening(path.read_text().splitlines())), "")
             if name != "train":
                 verb = "data check" if name == "check" else name
@@ -68,8 +69,8 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
         "  --config-dir D groups of your own in folder D",
         "  --hydra-help   Hydra's own flags",
     ]
-    if name in ("train", "decide"):
-        parts += ["", f"Exit codes: {' · '.join(EXIT_CODES)}"]
+    if codes := {"train": EXIT_CODES, "decide": EXIT_CODES, "monitor": MONITOR_CODES}.get(name):
+        parts += ["", f"Exit codes: {' · '.join(codes)}"]
     return "\n".join(parts) + "\n"
 
 

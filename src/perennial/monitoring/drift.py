@@ -119,6 +119,16 @@ class Examiner:
         self._prepare()
         self._drawn: dict[tuple[int, int], Floats] = {}
 
+    @property
+    def columns(self) -> Mapping[str, NumberColumn | CategoryColumn]:
+        """Feature column to its tests."""
+        return self._columns
+
+    @property
+    def predicted(self) -> Mapping[str, NumberColumn | CategoryColumn]:
+        """The tests of what the model says: its ``prediction`` and ``confidence``."""
+        return {one.name: one for one in self._predicted}
+
     def examine(self, window: Window) -> Findings:
         """Hold a window against the reference, in one pass.
 

@@ -7,12 +7,13 @@ from typing import Any, Protocol
 
 from perennial.errors import ConfigError
 
-STATUSES = ("promoted", "rejected", "inconclusive", "failed", "skipped")
-DEFAULT = STATUSES[:-1]
+# of a cycle, and of `perennial monitor`
+STATUSES = ("promoted", "rejected", "inconclusive", "failed", "skipped", "alarm", "calm")
+DEFAULT = ("promoted", "rejected", "inconclusive", "failed", "alarm")
 
 
 class Notifier(Protocol):
-    """Told what a cycle came to, once its registry has moved.
+    """Told what a cycle or a look at new rows came to, once the registry has moved.
 
     Attributes:
         when: The statuses that it wants to hear of.

@@ -14,6 +14,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from perennial.data.forgotten import Forgotten
 from perennial.errors import ConfigError, IntegrityError, NumberTakenError, RegistryError
 from perennial.locks import TakenError
 from perennial.promotion import erasure, schema
+from perennial.promotion import looks as monitored
 from perennial.promotion import windows as predicted
 from perennial.promotion.records import (
     CycleRecord,
@@ -548,6 +550,29 @@ class Registry:
             return 0
         with self._database.write() as connection:
             return predicted.drop(connection, gone)
+
+    def looks(self, version: Version) -> list[monitored.Look]:
+        """What monitoring found in windows of a version, in the order in which they were met."""
+        with self._database.read() as connection:
+            if connection is None:
+                return []
+            return monitored.listed(connection, version.name, version.number)
+
+    def keep_look(
+        self, version: Version, window: str, *, looked_at: datetime, found: Mapping[str, Any]
+    ) -> monitored.Look:
+        """Record what monitoring found in a window; one that is recorded keeps place and time.
+
+        Args:
+            version: The window was held against it.
+            window: Fingerprint of its rows.
+            looked_at: When, aware.
+            found: Plain JSON values, aggregates alone.
+        """
+        self._refuse_if_read_only()
+        told = _to_json(found, "found")
+        with self._database.write() as connection:
+            return monitored.keep(connection, version.name, version.number, window, looked_at, told)
 
     def remove_copies(self, name: str) -> int:
         """Remove a lineage's exported folders and unfinished work; returns how much work there was.

@@ -96,6 +96,18 @@ windows = sa.Table(
     sa.Column("sha256", sa.Text, nullable=False, index=True),
     sa.ForeignKeyConstraint(["name", "number"], ["versions.name", "versions.number"]),
 )
+# What `perennial monitor` found in each window of rows: JSON of aggregates, no row's own values.
+looks = sa.Table(
+    "looks",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("window", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("looked_at", sa.Text, nullable=False),
+    sa.Column("found", sa.Text, nullable=False),
+    sa.ForeignKeyConstraint(["name", "number"], ["versions.name", "versions.number"]),
+)
 # Tombstones: which ids a lineage forgot, as salted hashes; its erasures, without what was erased;
 # and the files that they or labels replaced, until these are deleted.
 forgotten = sa.Table(

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from perennial.data.preprocess import check_same, restored
 from perennial.data.source import check_schema
-from perennial.errors import ConfigError
-from perennial.models.checkpoint import version_weights
-from perennial.models.rebuild import rebuild
 from perennial.notation import level
-from perennial.promotion.manifest import check_manifest
-from perennial.promotion.registry import Registry, Version
+from perennial.promotion.registry import Registry
 from perennial.reporting.console import print_table
 from perennial.steps.collect import Data
 from perennial.steps.judge import aggregate
-from perennial.steps.learner import Constructor, build_learner
 from perennial.steps.lineage import learned_rows
+from perennial.steps.loaded import loaded
 from perennial.tasks.base import Task
 from perennial.training.settings import Training
 
@@ -56,45 +49,18 @@ def evaluate(
         DataError: The rows do not fit the version's schema.
     """
     version = registry.version(ref)
-    check_manifest(version)
+    learner, data = loaded(
+        version,
+        data=data,
+        task=task,
+        allow=allow,
+        device=Training(accelerator=accelerator).device(),
+    )
     known = tuple(version.manifest["label_names"])
     schema = dict(version.manifest["schema"])
-    data = data.for_task(task)
-    _refuse_another_kind(version, task)
-    stored = restored(
-        version.manifest["preprocess"],
-        lambda path: version.open(path).read_bytes(),
-        allow=allow,
-        ref=version.id,
-    )
-    if data.preprocess is not None:
-        check_same(data.preprocess, stored, ref=version.id, where="data.preprocess")
-    data = replace(data, preprocess=stored)
     source = data.read(data.new, name="new", label_names=known, schema=schema, holds_out=False)
     names = source.label_names
     check_schema(schema, source.schema, "the version", "new")
-    constructor = version.manifest["model"]
-
-    def build() -> Any:
-        return rebuild(
-            constructor,
-            weights=version_weights(version),
-            allow=allow,
-            ref=version.id,
-            how="allow=[{target}]",
-        )
-
-    learner = build_learner(
-        model=Constructor(
-            target=constructor["target"], arguments=constructor["arguments"], build=build
-        ),
-        task=task,
-        optimizer=_no_optimizer,
-        device=Training(accelerator=accelerator).device(),
-        form=data.form,
-        label=data.label,
-        preprocess=stored,
-    )
     predictions = learner.predict(source.rows, classes=len(names))
     learned = learned_rows(version)
     trained = np.isin(source.rows.id, learned.id[learned.role != "holdout"])
@@ -139,20 +105,5 @@ def table(
     ]
 
 
-def _refuse_another_kind(version: Version, task: Task) -> None:
-    kind = version.manifest["task"]["kind"]
-    if kind != task.target_kind:
-        raise ConfigError(
-            f"{version.id} was trained for targets of the kind {kind!r}, and "
-            f"{type(task).__name__} takes {task.target_kind!r}.",
-            where="task",
-            mend="choose the task that the version was trained with",
-        )
-
-
 def _number(name: str, value: float, unit: str) -> str:
     return f"{value:.4f}" if name in ("loss", "perplexity") else level(value, unit)
-
-
-def _no_optimizer(*_: Any, **__: Any) -> Any:
-    raise AssertionError("evaluation does not train")

@@ -23,9 +23,27 @@ def notify(notifier: Notifier, result: Mapping[str, Any], *, say: Callable[[str]
         result: As ``result.json`` keeps it, with the paths of this run.
         say: Shows whether it could be told, and what it says itself.
     """
+    send(notifier, str(result["status"]), lambda: message(result), say=say)
+
+
+def send(
+    notifier: Notifier,
+    status: str,
+    told: Callable[[], Mapping[str, Any]],
+    *,
+    say: Callable[[str], None],
+) -> None:
+    """Tell a notifier that listens to a status; trouble with it is one line, and no error.
+
+    Args:
+        notifier: Whom to tell.
+        status: One of `perennial.notification.STATUSES`.
+        told: Makes the message.
+        say: As `notify` has it.
+    """
     try:
-        if result["status"] in notifier.when:
-            said = notifier.send(message(result)) or ""
+        if status in notifier.when:
+            said = notifier.send(told()) or ""
             name = type(notifier).__name__.lower()
             say(f"Notification: {name} was told")
             for line in mask_text(said).splitlines()[-SAID:]:
@@ -69,6 +87,35 @@ def message(result: Mapping[str, Any]) -> dict[str, Any]:
         "cycle_id": result["cycle_id"],
         "created": result["created"],
         "error": result["error"],
+    }
+    safe: dict[str, Any] = json_safe(plain(value))
+    return safe
+
+
+def message_of_look(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a notifier is told of a look at new rows, under the keys of `message`.
+
+    Args:
+        told: As ``monitor.json`` keeps it.
+    """
+    error = told["error"]
+    reason = error["what"] if error else told["reason"]
+    value = {
+        "text": f"{told['model_name']}, {told['status']}: {reason}",
+        "status": told["status"],
+        "exit_code": told["exit_code"],
+        "model": told["model_name"],
+        "champion": told["version"],
+        "candidate": None,
+        "applied": False,
+        "verdict": None,
+        "sentence": reason,
+        "checks": [],
+        "report": told["page"],
+        "run": told["tracking"]["url"] or told["tracking"]["directory"],
+        "cycle_id": None,
+        "created": told["created"],
+        "error": error,
     }
     safe: dict[str, Any] = json_safe(plain(value))
     return safe

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from perennial.errors import ConfigError, EvaluationError
+from perennial.data.rows import Rows, concatenate
+from perennial.errors import ConfigError, DataError, EvaluationError
 from perennial.monitoring.performance import (
     HeldOut,
     Joined,
@@ -23,7 +24,8 @@ from perennial.monitoring.performance import (
 from perennial.promotion import predictions
 from perennial.promotion.registry import Registry, Version
 from perennial.promotion.windows import Content, Window
-from perennial.types import Floats, Predictions, Strings
+from perennial.steps.learner import Learner
+from perennial.types import NAMED_KINDS, Booleans, Floats, Predictions, Strings
 
 # that a version keeps at most; all windows are read whenever it is watched
 ROWS, WINDOWS = 200_000, 1_000
@@ -79,6 +81,41 @@ def held_out_of(version: Version) -> HeldOut | None:
         kind=report.target_kind,
         classes=len(report.label_names),
         score_name=report.score_name,
+    )
+
+
+def held_out_now(
+    version: Version,
+    learner: Learner,
+    held: Iterable[tuple[Rows, Booleans]],
+    *,
+    names: Sequence[str],
+) -> HeldOut:
+    """A version that was decided on nothing, as a lineage's first is, as it does on holdouts now.
+
+    Args:
+        version: For messages.
+        learner: Its model, with its weights.
+        held: Holdouts, and which of their rows (N,) it was trained on.
+        names: Classes in the order of the outputs.
+
+    Raises:
+        DataError: There is no held-out row that it never learned from.
+    """
+    rows = [part.take(~seen) for part, seen in held if not seen.all()]
+    if not rows:
+        raise DataError(
+            f"{version.id} has no held-out rows that it never learned from, so that it is not "
+            "known how well it did.",
+            where=version.id,
+            mend="give data.history_holdout=PATH, or watch by trigger=drift or trigger=schedule",
+        )
+    task = learner.task
+    return held_out_from(
+        learner.predict(concatenate(rows), classes=len(names)),
+        kind=task.target_kind,
+        classes=len(names) if task.target_kind in NAMED_KINDS else 0,
+        score_name=task.score_name,
     )
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from perennial import clock
 from perennial.data.learned import ROLES
 from perennial.data.rows import Rows, concatenate
-from perennial.errors import DataError
 from perennial.files import digest
 from perennial.monitoring.performance import HeldOut, Record
 from perennial.monitoring.reference import Reference
@@ -19,15 +18,13 @@ from perennial.steps.candidate import view
 from perennial.steps.material import Material
 from perennial.steps.predicted import (
     drop_outgrown,
-    held_out_from,
+    held_out_now,
     held_out_of,
-    join_labels,
-    keep_predictions,
     recorded_of,
 )
+from perennial.steps.recording import record
 from perennial.steps.reference import reference_of, represent
 from perennial.steps.settings import Cycle
-from perennial.types import NAMED_KINDS
 
 if TYPE_CHECKING:
     from perennial.monitoring.drift import Represent
@@ -94,51 +91,23 @@ class Watched:
 
     def _record(self) -> None:
         rows, registry, champion = self._rows, self._cycle.registry, self._champion
-        window = digest(sorted(rows.id.tolist()))
-        known = recorded_of(registry, champion)
-        waiting = [record.id[~record.is_scored] for record in known]
-        met = np.isin(rows.id, np.concatenate([record.id for record in known] or [rows.id[:0]]))
-        late = np.isin(rows.id, np.concatenate(waiting or [rows.id[:0]]))
-        now = clock.now()
-        if late.any():
-            part = rows.take(late)
-            score = self._learner.predict(part, classes=self._classes).score
-            join_labels(registry, champion, ids=part.id, score=score, now=now, where="data.new")
-        if not met.all():
-            part = rows.take(~met)
-            keep_predictions(
-                registry,
-                champion,
-                window=window,
-                ids=part.id,
-                found=self._learner.predict(part, classes=self._classes),
-                time=part.time,
-                now=now,
-                where="data.new",
-                labelled=True,
-            )
+        record(
+            registry,
+            champion,
+            rows=rows,
+            is_labelled=np.ones(len(rows), dtype=bool),
+            keyed=True,
+            found=self._learner.predict(rows, classes=len(self._names)),
+            key=digest(sorted(rows.id.tolist())),
+            now=clock.now(),
+        )
         drop_outgrown(registry, champion.name)
 
     @property
-    def _classes(self) -> int:
-        return len(self._material.new.label_names)
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self._material.new.label_names)
 
     def _held_out(self) -> HeldOut:
         """Of a version that was decided on nothing, as a lineage's first is."""
         known = [held for name, held in self._material.held.items() if name != "new"]
-        held = [rows.take(~seen) for rows, seen in known if not seen.all()]
-        if not held:
-            raise DataError(
-                f"{self._champion.id} has no held-out rows that it never learned from, so that it "
-                "is not known how well it did.",
-                where=self._champion.id,
-                mend="give data.history_holdout=PATH, or watch by trigger=drift or "
-                "trigger=schedule",
-            )
-        task = self._cycle.task
-        return held_out_from(
-            self._learner.predict(concatenate(held), classes=self._classes),
-            kind=task.target_kind,
-            classes=self._classes if task.target_kind in NAMED_KINDS else 0,
-            score_name=task.score_name,
-        )
+        return held_out_now(self._champion, self._learner, known, names=self._names)

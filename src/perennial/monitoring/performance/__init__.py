@@ -1,7 +1,13 @@
 """How well the champion does: by labels that come late, and before they come."""
 
 from perennial.monitoring.performance.estimated import BLIND, Estimated
-from perennial.monitoring.performance.examine import Alarm, Performance, Score, examine_performance
+from perennial.monitoring.performance.examine import (
+    Alarm,
+    Performance,
+    Score,
+    examine_performance,
+    mean_score,
+)
 from perennial.monitoring.performance.record import (
     Joined,
     Record,
@@ -26,6 +32,7 @@ __all__ = [
     "Stream",
     "examine_performance",
     "join",
+    "mean_score",
     "read",
     "recorded",
     "refuse_backwards",

@@ -190,8 +190,8 @@ def examine_performance(
     answered = since is not None and newest.recorded_at <= since
     waits = newest.is_scored.sum() * 2 < len(newest)
     low = [one for one in estimates if one.is_low and waits and not answered]
-    now = _score(every.score[-_NEWEST:], level) if len(every) else None
-    then, name = _score(held_out.score, level), held_out.score_name
+    now = mean_score(every.score[-_NEWEST:], level) if len(every) else None
+    then, name = mean_score(held_out.score, level), held_out.score_name
     return Performance(
         alarm=bool(alarms or low),
         reason=_reason(name, alarms, low, then, now, unrealised),
@@ -279,7 +279,13 @@ def _alarm(
     )
 
 
-def _score(score: Floats, level: float) -> Score:
+def mean_score(score: Floats, level: float) -> Score:
+    """The mean of scores (N,) with its interval.
+
+    Args:
+        score: At least one.
+        level: Of the interval, in (0, 1).
+    """
     n, mean, alpha = len(score), float(score.mean()), (1 - level) / 2
     if bool(np.isin(score, (0, 1)).all()):
         return Score(mean, share_bounds(float(score.sum()), n, alpha=alpha), n)
