@@ -15,13 +15,14 @@ import pyarrow as pa
 from perennial.data.columns import (
     refuse_not_finite,
     to_categories,
+    to_lists,
     to_numbers,
     to_sequences,
     to_texts,
 )
 from perennial.data.images import IMAGE, decoded, pixels_of
 from perennial.data.preprocess.base import Preprocessor, nature
-from perennial.data.source import converted
+from perennial.data.source import LIST, as_kept, converted
 from perennial.errors import DataError
 
 WHERE = "predict"
@@ -119,7 +120,7 @@ def _by_position(values: npt.NDArray[Any], schema: Mapping[str, str]) -> dict[st
 def _as_read(values: Any, name: str, kind: str, read: str) -> npt.NDArray[Any]:
     """A column as the reader of sources reads it."""
     where = f"{WHERE}, column {name!r}"
-    flat = _lists(values) if read == "sequence" else _objects(values).reshape(-1).tolist()
+    flat = _lists(values) if read in ("sequence", "list") else _objects(values).reshape(-1).tolist()
     try:
         column = pa.chunked_array([pa.array(flat, from_pandas=True)])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -130,6 +131,15 @@ def _as_read(values: Any, name: str, kind: str, read: str) -> npt.NDArray[Any]:
         return converted(to_numbers(column, where=where), kind)
     if read == "category":
         return to_categories(column, where=where)
+    if read == "list":
+        found = as_kept(to_lists(column, where=where), kind, where=where)
+        if f"{LIST}{found[0].dtype} ()" != kind:
+            raise DataError(
+                f"The lists hold {found[0].dtype}, and the version takes {kind}.",
+                where=where,
+                mend="give the numbers as they were for training",
+            )
+        return found
     if read == "sequence":
         return to_sequences(column, where=where)
     return to_texts(column, where=where, blank=True)

@@ -22,7 +22,9 @@ from perennial.data.columns import (
     is_bytes,
     is_number,
     is_text,
+    is_varying,
     to_categories,
+    to_lists,
     to_numbers,
     to_numpy,
     to_sequences,
@@ -39,6 +41,9 @@ from perennial.data.rows import Rows
 from perennial.data.targets import read_target, target_text
 from perennial.errors import DataError
 from perennial.types import Strings
+
+# before the dtype of the numbers, in a lineage's columns
+LIST = "list "
 
 __all__ = ["SourceRows", "check_schema", "converted", "open_source", "read_rows"]
 
@@ -266,6 +271,7 @@ READERS: dict[str, Callable[..., npt.NDArray[Any]]] = {
     "category": to_categories,
     "text": to_texts,
     "sequence": to_sequences,
+    "list": to_lists,
 }
 
 
@@ -278,6 +284,8 @@ def _nature(arrow: pa.DataType) -> str:
 def _kind(values: npt.NDArray[Any] | Pixels) -> str:
     if isinstance(values, Pixels):
         return values.kind
+    if is_varying(values):
+        return f"{LIST}{values[0].dtype} ()"
     return f"{'str' if values.dtype == TEXT else values.dtype} {values.shape[1:]}"
 
 
@@ -294,6 +302,8 @@ def as_kept(values: npt.NDArray[Any], kind: str | None, *, where: str) -> npt.ND
     """
     if kind is None:
         return values
+    if is_varying(values):
+        return _lists_as(values, kind)
     if is_bytes(values):
         if kind.startswith(IMAGE):
             return values
@@ -303,6 +313,16 @@ def as_kept(values: npt.NDArray[Any], kind: str | None, *, where: str) -> npt.ND
         same = f"{IMAGE}{values.dtype} {values.shape[1:]}" == kind
         return encoded_as(values) if same and values.dtype == np.uint8 else values
     return converted(values, kind)
+
+
+def _lists_as(values: npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
+    """Lists in the lineage's dtype if all of them keep their values; else as they are."""
+    flat = converted(np.concatenate(values.tolist()), kind.removeprefix(LIST))
+    found = np.empty(len(values), dtype=object)
+    ends = np.cumsum([len(one) for one in values])
+    for row, one in enumerate(np.split(flat, ends[:-1])):
+        found[row] = one
+    return found
 
 
 def converted(values: npt.NDArray[Any], kind: str | None) -> npt.NDArray[Any]:

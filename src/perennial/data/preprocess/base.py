@@ -26,6 +26,7 @@ Features = Mapping[str, Column]
 # by exact name: what a module of ours merely holds beside them, a version must not name
 OURS = frozenset(
     {
+        "perennial.data.preprocess.lists.Lists",
         "perennial.data.preprocess.sequence.Sequence",
         "perennial.data.preprocess.table.Table",
         "perennial.data.preprocess.text.Text",
@@ -62,7 +63,8 @@ class Preprocessor(Protocol):
 
         Returns:
             ``number`` (float, NaN where missing), ``category`` (text, empty where missing),
-            ``text``, ``sequence`` (names, of which a row may have none), or ``fixed``: numbers of
+            ``text``, ``sequence`` (names, of which a row may have none), ``list`` (numbers, in
+            each row as many as there are), or ``fixed``: numbers of
             one shape a row, none missing.
         """
         ...
