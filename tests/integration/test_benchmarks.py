@@ -21,9 +21,11 @@ from omegaconf import OmegaConf
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import contestants
+import false_alarms
 import films
 import frontier
 import intents
+import monitor_cost
 import performance_alarms
 import protocols
 import recovery
@@ -442,6 +444,42 @@ def test_performance_alarms_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert estimated["value"] == pytest.approx(unlabelled["alarms"]["none"] / 0.05)
     assert unlabelled["alarms"]["harder inputs"] > 0.9
     assert unlabelled["alarms"]["labels alone"] < 0.3
+
+
+def reduced(module: Any, path: Path, patch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a benchmark of drift writes in its reduced form."""
+    patch.setattr(sys, "argv", [f"{module.__name__}.py", "--reduced", "--json", str(path)])
+    with pytest.raises(SystemExit) as stopped:
+        module.main()
+    record: dict[str, Any] = json.loads(path.read_text())
+    assert (stopped.value.code == 0) == all(one["passed"] for one in record["bars"])
+    return record
+
+
+@pytest.mark.slow
+def test_monitor_cost_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = reduced(monitor_cost, tmp_path / "cost.json", monkeypatch)
+    (row,) = record["rows"]
+    assert row["rows"] == 200_000
+    assert not row["alarm"], "nothing moved"
+    assert row["largest_difference"] < 1e-8
+    assert len(record["bars"]) == 3
+
+
+@pytest.mark.slow
+def test_false_alarms_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = reduced(false_alarms, tmp_path / "alarms.json", monkeypatch)
+    assert record["bars"] == [], "so few streams tell no rate"
+    streams = {row["streams"]: row for row in record["rows"] if "streams" in row}
+    assert set(streams) == {"stationary", "stationary, by the classifier", *false_alarms.SEASONS}
+    rate, plain = "weekly, 1 a year", "any column p < 0.05"
+    assert streams["stationary"]["count"] == 20
+    assert streams["stationary"][rate] < 0.05 < streams["stationary"][plain]
+    assert streams["weekends"][rate] < 0.2 < streams["weekends"][plain]
+    found = {(row["shift"], row["rule"]): row["share"] for row in record["rows"] if "shift" in row}
+    assert found["mean", "monitor"] > 0.5
+    assert found["P(y|x)", "ADWIN on errors"] == 1
+    assert found["P(y|x)", "monitor"] < 0.5, "which inputs do not show"
 
 
 def test_all_intents_are_the_experiment() -> None:
