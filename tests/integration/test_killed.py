@@ -22,13 +22,10 @@ import jinja2  # noqa: F401
 import pytest
 import sklearn.datasets  # noqa: F401
 import torch
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from perennial import (
     clock,
     cycle,  # noqa: F401
-    files,
     launch,
 )
 from perennial.data import digits
@@ -38,6 +35,7 @@ from perennial.steps import page, record, settings
 from perennial.steps.candidate import view
 from perennial.tasks import classification  # noqa: F401
 from perennial.tracking import wandb  # noqa: F401
+from support.killing import Points, wait
 
 pytestmark = [
     pytest.mark.slow,
@@ -53,35 +51,6 @@ OVERRIDES = (
     "trainer.resume_seconds=0",
     "trainer.batch_size=32",
 )
-
-
-class Points:
-    """Counts Perennial's own writes, syncs, renames and database calls; kills at one of them."""
-
-    def __init__(self, kill_at: int | None) -> None:
-        self.kill_at = kill_at
-        self.count = 0
-
-    def install(self) -> None:
-        for name in ("replace", "fsync"):
-            original = getattr(os, name)
-            setattr(files.os, name, self._counted(original))
-        original_open = open
-        files.open = self._counted(original_open)  # type: ignore[attr-defined]
-        event.listen(Engine, "before_cursor_execute", self._hit)
-        event.listen(Engine, "commit", self._hit)
-
-    def _counted(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self._hit()
-            return original(*args, **kwargs)
-
-        return call
-
-    def _hit(self, *_: Any, **__: Any) -> None:
-        self.count += 1
-        if self.count == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def in_fork(config: dict[str, Any], folder: Path, kill_at: int | None = None) -> int:
@@ -104,12 +73,6 @@ def in_fork(config: dict[str, Any], folder: Path, kill_at: int | None = None) ->
         code = result["exit_code"]
     finally:
         os._exit(code)
-
-
-def wait(child: int) -> int | None:
-    """Exit code, or None where the process was killed."""
-    _, status = os.waitpid(child, 0)
-    return None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 def check_and_finish(config: dict[str, Any], folder: Path, *, finished: bool) -> None:
