@@ -6,7 +6,7 @@ Shapes: N rows of a window.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,21 +36,6 @@ class Since:
     time: str | None
     looked_at: str
     windows: int
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """An earlier window.
-
-    Attributes:
-        time: Of its first row, as text, or None.
-        looked_at: When it was looked at, as text.
-        moved: Names of the tests in which something moved.
-    """
-
-    time: str | None
-    looked_at: str
-    moved: frozenset[str]
 
 
 def named(of: str, one: Measured) -> str:
@@ -90,52 +75,48 @@ def effects(
     return {named(of, one): one.effect for one in stream.tests(count=len(values))}
 
 
-def onset(course: Sequence[float]) -> int | None:
-    """The stretch from which on an effect has been at least half of its largest; None for none.
+def onset(course: Sequence[float]) -> int:
+    """The stretch from which on an effect is there; 0 where that is all along, or not clear.
+
+    Two levels are fitted to the course by least squares; the later one has to be twice the earlier.
 
     Args:
         course: The effect of each stretch, in order of time.
 
     Examples:
-        >>> onset([0.1, 0.1, 0.9, 1.0]), onset([0.8, 1.0, 0.9]), onset([1.0, 0.1])
-        (2, 0, None)
+        >>> onset([0.1, 0.2, 0.9, 1.0]), onset([0.8, 1.0, 0.9]), onset([1.0, 0.1]), onset([])
+        (2, 0, 0, 0)
     """
-    if not len(course) or max(course) <= 0:
-        return None
-    low = [place for place, effect in enumerate(course) if effect < max(course) / 2]
-    first = low[-1] + 1 if low else 0
-    return first if first < len(course) else None
+    values = np.array(course)
+    splits = range(1, len(values))
+    apart = [values[:at].var() * at + values[at:].var() * (len(values) - at) for at in splits]
+    if not apart:
+        return 0
+    first = 1 + int(np.argmin(apart))
+    return first if values[first:].mean() >= 2 * values[:first].mean() else 0
 
 
 def since(
-    name: str,
+    before: Since | None,
     *,
     starts: Sequence[str],
     course: Sequence[float],
-    earlier: Sequence[Earlier],
     time: str | None,
     looked_at: str,
 ) -> Since:
     """From when on something that moved has done so.
 
-    Where it moved from the window's first stretch on, earlier windows may know more.
-
     Args:
-        name: Of the test.
+        before: What the window before this one said of it; None where it had not moved there.
         starts: The time of each stretch's first row.
         course: The effect of each stretch.
-        earlier: The version's windows before this one, in their order.
         time: Of the window's first row, or None.
         looked_at: When the window is looked at.
     """
-    if first := onset(course):
-        return Since(starts[first], looked_at, 1)
-    found = Since(time, looked_at, 1)
-    for one in reversed(earlier):
-        if name not in one.moved:
-            break
-        found = Since(one.time, one.looked_at, found.windows + 1)
-    return found
+    if before is not None:
+        return replace(before, windows=before.windows + 1)
+    first = onset(course)
+    return Since(starts[first] if first else time, looked_at, 1)
 
 
 def number_picture(then: npt.NDArray[Any], now: npt.NDArray[Any]) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from perennial import files
 from perennial.errors import StorageError
+from perennial.monitoring.performance.estimated import AREA
 from perennial.notation import level
 from perennial.paths import from_here
 from perennial.reporting.console import print_line, print_paragraph, print_table
@@ -91,9 +92,16 @@ def heading(told: Mapping[str, Any]) -> str:
 
 
 def spell(time: list[str]) -> str:
-    """From and to, each as short as it says all."""
+    """From and to, each as short as it says all.
+
+    >>> spell(["2026-11-26T08:30:00", "2026-11-26T09:00:00"]), spell(["3", "7"])
+    ('2026-11-26 08:30:00 to 09:00:00', '3 to 7')
+    """
     first, last = (moment_words(one) for one in time)
-    return first if first == last else f"{first} to {last}"
+    if first == last:
+        return first
+    day, _, clock = last.partition(" ")
+    return f"{first} to {clock if clock and first.startswith(day + ' ') else last}"
 
 
 def moment_words(text: str) -> str:
@@ -180,10 +188,11 @@ def score_lines(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if now:
         of = f"newest {now['n']:,} of {found['scored']:,} rows whose label came"
         lines.append(("realised", value(now["mean"], now["interval"]), of))
-    lines += [
-        ("estimated", value(one["now"], one["interval"]), f"newest window, by {one['how']}")
-        for one in found["estimated"]["estimates"]
-    ]
+    for one in found["estimated"]["estimates"]:
+        area = one["how"] == AREA
+        of = f"was {level(one['then'], unit)} when made" if area else f"by {one['how']}"
+        name = "estimated AUC" if area else "estimated"
+        lines.append((name, value(one["now"], one["interval"]), f"newest window, {of}"))
     return lines
 
 

@@ -78,12 +78,13 @@ def effect(shift: Mapping[str, Any], floor: float) -> str | None:
     figure, axes = bare_axes(_SMALL[0], 1.25)
     axes.axhline(floor, color=THEN, linewidth=1, linestyle=(0, (4, 3)))
     axes.plot(range(-len(before), 0), before, "-o", color=THEN, linewidth=1.2, markersize=3.5)
-    width = 1 / len(within)
-    places = [width * (place + 0.5) - 0.5 for place in range(len(within))]
+    # as wide as a third of the earlier ones, so that its stretches are told apart
+    width = max(1.0, len(before) / 3) if len(within) > 1 else 1.0
+    places = [width * (place + 0.5) / len(within) - 0.5 for place in range(len(within))]
     axes.plot(places, within, "-o", color=NOW, linewidth=1.6, markersize=3.5)
     axes.set_ylim(bottom=0)
-    axes.set_xlim(-len(before) - 0.5, 0.6)
-    axes.set_xticks([-len(before), 0] if before else [0])
+    axes.set_xlim(-len(before) - 0.5, width - 0.3)
+    axes.set_xticks([-len(before), width / 2 - 0.5] if before else [width / 2 - 0.5])
     axes.set_xticklabels([f"{len(before)} before", "now"] if before else ["now"])
     axes.locator_params(nbins=3, axis="y")
     axes.set_ylabel("effect")

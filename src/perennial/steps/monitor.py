@@ -327,7 +327,7 @@ def _drift(examiner: Examiner, findings: Findings, seen: _Seen, version: Version
         if (drawn := _picture(examiner, of, name, now)) is not None:
             kind = examiner.reference.kind(name) if of == "input" else "number"
             pictures.append({"of": of, "name": name, "values": VALUES.get(kind), **drawn})
-    earlier = [_earlier(one) for one in seen.earlier]
+    before = seen.earlier[-1].found["moved"] if seen.earlier else {}
     first = None if time is None else str(np.sort(time)[0])
     told = findings.to_dict()
     for shift, one in zip(findings.shifts, told["shifts"], strict=True):
@@ -336,10 +336,9 @@ def _drift(examiner: Examiner, findings: Findings, seen: _Seen, version: Version
         if shift.moved:
             one["since"] = asdict(
                 course.since(
-                    test,
+                    course.Since(**before[test]) if test in before else None,
                     starts=starts,
                     course=courses.get(test, []),
-                    earlier=earlier,
                     time=first,
                     looked_at=seen.now.isoformat(timespec="seconds"),
                 )
@@ -393,15 +392,6 @@ def _picture(
     if column.reference is None:
         return None
     return course.number_picture(column.reference.values, np.asarray(now, np.float64))
-
-
-def _earlier(look: Look) -> course.Earlier:
-    time = look.found["time"]
-    return course.Earlier(
-        time=None if time is None else time[0],
-        looked_at=look.looked_at.isoformat(timespec="seconds"),
-        moved=frozenset(look.found["moved"]),
-    )
 
 
 def _records(registry: Registry, version: Version, seen: _Seen) -> dict[str, Record]:
@@ -503,7 +493,7 @@ def _looked(told: Mapping[str, Any]) -> dict[str, Any]:
         "time": told["window"]["time"],
         "alarm": {kind: bool(told[kind] and told[kind]["alarm"]) for kind in KINDS},
         "effects": {name: float(f"{one['effect']:.4g}") for name, one in names.items()},
-        "moved": [name for name, one in names.items() if one["moved"]],
+        "moved": {name: one["since"] for name, one in names.items() if one["moved"]},
         "estimated": {key: estimates[0][key] for key in ESTIMATED} if estimates else None,
     }
 
