@@ -77,6 +77,8 @@ def test_a_city_never_seen_and_values_gone_missing(examiner: Examiner) -> None:
     findings = found(examiner, features)
     assert {("input", "city", "chi_square"), ("input", "b", "missing")} <= moved(findings)
     assert "city (never seen: Ulm)" in findings.reason
+    assert "in categories never seen)" in findings.nameless
+    assert "Ulm" not in findings.nameless
     assert "b (missing 0.0%, now 20.0%)" in findings.reason
 
 
