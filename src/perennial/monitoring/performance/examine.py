@@ -313,8 +313,7 @@ def _reason(
         # no row is named: what keeps the sentence may outlive it
         at = f", since {first.since}" if first.since is not None else ""
         return (
-            f"{name} fell from {first.before:.3f} to {first.after:.3f}{at}, as "
-            f"{first.detector} saw"
+            f"{name} fell from {first.before:.3f} to {first.after:.3f}{at}, as {first.detector} saw"
         )
     if low:
         one = low[0]
