@@ -78,6 +78,17 @@ def examined(held_out: HeldOut, records: list[Record], **changes: Any) -> Perfor
     return found
 
 
+def test_detectors_and_the_estimate_share_the_false_alarms() -> None:
+    world = World()
+    sure = world.held_out()
+    unsure, weeks = HeldOut(sure.score), world.weeks({}, {}, {})
+    alone, beside = (
+        examined(held, weeks, false_alarms_per_year=rate).watched["thresholds"]
+        for held, rate in ((unsure, 2.0), (sure, 3.0))
+    )
+    assert alone == beside, "a half of 2 and a third of 3 are one alarm a year of each detector"
+
+
 def test_while_nothing_changes_there_is_no_alarm() -> None:
     world = World()
     known = world.held_out()
