@@ -230,14 +230,28 @@ def test_rows_that_cannot_be_used_fail_one_cycle(
     assert (mended["promoted"], len(ran) - count) == (4, 3), "what failed is run again"
 
 
-def test_drift_and_performance_are_due_where_something_changed(run: Backtest, weeks: Path) -> None:
-    for week in WEEKS:  # as at the founding up to week 2; then x0 is read 1.5 too high
+def read_too_high(weeks: Path) -> None:
+    """As at the founding up to week 2; then x0 is read 1.5 too high."""
+    for week in WEEKS:
         generator = np.random.default_rng(100 + week)
         values = generator.normal(size=(300, 2)).astype(np.float32)
         table = pd.DataFrame({"x0": values[:, 0] + (1.5 if week >= 3 else 0), "x1": values[:, 1]})
         table = table.assign(label=(values[:, 0] > 0).astype(int))
         table = table.assign(id=[f"{week}-{row}" for row in range(300)])
         table.to_csv(weeks / f"week_{week}.csv", index=False)
+
+
+@pytest.mark.slow
+def test_a_version_is_watched_in_the_windows_that_it_served_in(run: Backtest, weeks: Path) -> None:
+    read_too_high(weeks)
+    steps = policy(run("performance"), "performance")["windows"]
+    assert [one["trigger"]["due"] for one in steps[:3]] == [False, False, True]
+    scored = [one["trigger"]["evidence"]["scored"] for one in steps[:4]]
+    assert scored == [300, 600, 900, 300], "of those before it learned the rows"
+
+
+def test_drift_and_performance_are_due_where_something_changed(run: Backtest, weeks: Path) -> None:
+    read_too_high(weeks)
     told = run("drift,performance", "backtest.label_delay=1")
     drift, performance = (policy(told, name)["windows"] for name in ("drift", "performance"))
 

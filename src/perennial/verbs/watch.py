@@ -52,6 +52,7 @@ def parse(arguments: Sequence[str]) -> tuple[Pace, list[str]]:
     """
     parser = Parser(
         prog="perennial watch",
+        usage="perennial watch [--every SPAN] [--longest-pause SPAN] [SETTINGS]",
         description="Follow data.new and run a cycle whenever enough has arrived, one at a time. "
         "What cycles do is set as for perennial train; see perennial train --help.",
         epilog="Stops on Ctrl-C and SIGTERM; killed, it goes on when started again.",
