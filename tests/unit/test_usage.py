@@ -17,6 +17,7 @@ GIVEN = {
     "adopt": {"model_name": "served", "checkpoint": "a.pt", "model._target_": "net.Net"},
     "evaluate": {"data.new": "rows.csv"},
     "check": {"data.new": "rows.csv", "model._target_": "net.Net"},
+    "monitor": {"data.new": "rows.csv", "model._target_": "net.Net"},
     "decide": {"version": "digits@2"},
 }
 COMMANDS = {
@@ -24,6 +25,7 @@ COMMANDS = {
     "adopt": "perennial adopt",
     "evaluate": "perennial evaluate",
     "check": "perennial data check",
+    "monitor": "perennial monitor",
     "decide": "perennial decide digits@2",
 }
 
