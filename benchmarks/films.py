@@ -1,22 +1,20 @@
 """Weeks of film ratings, a cycle per week; each is ranked before the model sees it.
 
-python benchmarks/films.py [--first 18] [--last 27] [seed=1] ...
+python benchmarks/films.py [backtest.last=20] [seed=1] ...
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
+from harness import replayed
 
-FIRST, LAST, SCORED = 18, 27, 8
+PATH = "published:movietweetings-100k/ratings.dat"
+LAST, SCORED = 27, 8
 TOP = 20
 # weeks whose popularity is taken; all of them have gone by before the week that is ranked
 SPANS = {"last week": 1, "last four": 4, "all": LAST}
@@ -63,80 +61,18 @@ def baselines(path: str, week: int) -> dict[str, float]:
     return found
 
 
-def recommended(model: Any, path: str, week: int, length: int) -> float:
-    """recall@20 of a version over a whole week."""
-    from perennial.data.ratings import ratings
-
-    rows = ratings(path=path, week=week, length=length).to_dict()
-    lists = []
-    for start in range(0, len(rows["items"]), 512):
-        lists += model.predict({"items": rows["items"][start : start + 512]})
-    return hits(lists, rows["next_item"])
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    """``experiment=films`` with overrides, as plain values."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    from perennial.paths import CONF_DIR
-
-    given = ["experiment=films", "trainer.accelerator=cpu", *overrides]
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR.absolute())):
-        config: Any = OmegaConf.to_container(compose("train", given), resolve=True)
-    return dict(config)
-
-
-def series(
-    overrides: Sequence[str], *, folder: Path, first: int = FIRST, last: int = LAST
-) -> Iterator[dict[str, Any]]:
-    """One row a week: ``model`` and `baselines` before it was seen, ``status`` of its cycle.
-
-    Args:
-        overrides: Of ``train.yaml``.
-        folder: For the registry and results.
-        first: Week of the first cycle, which founds the lineage on those before it.
-        last: Week that is only ranked.
-    """
-    import perennial
-    from perennial.launch import run_job
-
-    os.environ["PERENNIAL_HOME"] = str(folder)
-    for week in range(first, last + 1):
-        # the first model learns all weeks before it
-        steps = ("trainer.max_steps=150",) if week == first else ()
-        config = composed(f"week={week}", *steps, *overrides)
-        row: dict[str, Any] = {"week": week, "status": "not run"}
-        if week > first:
-            champion = perennial.load(f"{config['model_name']}@champion")
-            path, length = (config["data"]["new"][name] for name in ("path", "length"))
-            row["model"] = recommended(champion, path, week, length)
-            row |= baselines(path, week)
-        if week < last:
-            run = folder / f"week-{week}"
-            run.mkdir()
-            result, _ = run_job(config, folder=run, multirun=False)
-            if result["error"]:
-                raise SystemExit(result["error"]["what"])
-            row["status"] = result["status"]
-        yield row
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--first", type=int, default=FIRST)
-    parser.add_argument("--last", type=int, default=LAST)
-    parser.add_argument("overrides", nargs="*")
-    given = parser.parse_args()
-    scored = []
     with tempfile.TemporaryDirectory() as folder:
-        weeks = series(given.overrides, folder=Path(folder), first=given.first, last=given.last)
-        for row in weeks:
-            arms = {k: v for k, v in row.items() if k not in ("week", "status")}
-            scored += [arms] if arms else []
-            told = "  ".join(f"{name} {value:.4f}" for name, value in arms.items())
-            sys.stdout.write(f"week {row['week']}: {told}  ({row['status']})\n")
-            sys.stdout.flush()
+        given = ("experiment=films", f"folder={folder}", *sys.argv[1:])
+        weeks = replayed(*given, policy="every:1")["windows"]
+    scored = []
+    for one in weeks:
+        arms = {"model": one["score"], **baselines(PATH, one["window"])}
+        scored.append(arms)
+        told = "  ".join(f"{name} {value:.4f}" for name, value in arms.items())
+        after = one["cycle"]["verdict"] if one["cycle"] else "none"
+        sys.stdout.write(f"week {one['window']}: {told}  (the cycle after: {after})\n")
+        sys.stdout.flush()
     latest = scored[-SCORED:]
     for name in latest[0]:
         mean = np.mean([arms[name] for arms in latest])

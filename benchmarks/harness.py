@@ -59,6 +59,25 @@ def models() -> dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]
     }
 
 
+def replayed(*overrides: str, policy: str) -> dict[str, Any]:
+    """What one policy came to in ``perennial backtest`` with overrides, on the CPU."""
+    from hydra import compose, initialize_config_dir
+    from rich.console import Console
+
+    from perennial.cli import plain_config, with_settings
+    from perennial.paths import CONF_DIR
+    from perennial.verbs.backtest import backtest_job
+
+    given = [f"policy='{policy}'", "trainer.accelerator=cpu", *overrides]
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR.absolute())):
+        config = compose("backtest", given)
+    told = backtest_job(
+        lambda settings: plain_config(with_settings(config, settings)), console=Console(quiet=True)
+    )
+    found: dict[str, Any] = next(one for one in told["policies"] if one["policy"] == policy)
+    return found
+
+
 def interleaved(
     work: Mapping[str, Callable[[], Any]], *, rounds: int, warm_up: int = 1
 ) -> dict[str, list[float]]:

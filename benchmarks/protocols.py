@@ -34,6 +34,7 @@ class SeenClasses(Categorical):
     """The softmax over the first classes alone: the density of the loss below."""
 
     def __init__(self, seen: int) -> None:
+        super().__init__()
         self.seen = seen
 
     def _masked(self, outputs: Tensor) -> Tensor:
@@ -122,6 +123,28 @@ def load(path: str, label: str = "label") -> Source:
     read = read_rows(opened, name="source", label=label, split_column=split)
     test = None if read.declared_role is None else np.isin(read.declared_role, ("test", "holdout"))
     return Source(features=read.rows.features, label=np.asarray(read.rows.label), test=test)
+
+
+def thinned(source: Source, fraction: float) -> Source:
+    """The first rows of each class, of training and test rows alike.
+
+    Args:
+        source: N rows.
+        fraction: Share of them, in (0, 1].
+    """
+    test = np.zeros(len(source.label), dtype=bool) if source.test is None else source.test
+    kept = [
+        rows[: max(1, round(fraction * len(rows)))]
+        for one in np.unique(source.label)
+        for part in (False, True)
+        if len(rows := np.flatnonzero((source.label == one) & (test == part)))
+    ]
+    at = np.sort(np.concatenate(kept))
+    return Source(
+        features={name: values[at] for name, values in source.features.items()},
+        label=source.label[at],
+        test=None if source.test is None else source.test[at],
+    )
 
 
 def series(

@@ -8,6 +8,12 @@ for 28 x 28 digits:
 
 python benchmarks/retention.py --protocol split --source mnist/ --scenario class domain \
     --hidden 400 400 --batch 128 --iterations 2000 --memory-per-class 100
+
+Fashion-MNIST, a fifth of it, and in seconds:
+
+python benchmarks/retention.py --source published:fashion-mnist --fraction 0.2 \
+    --method none replay der ewc default joint --seeds 3 --tuning-seeds 1 --memory-per-class 50
+python benchmarks/retention.py --method none replay --reduced
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ from typing import Any
 import numpy as np
 from contestants import CONTESTANTS, Setting, compete
 from harness import bar, finish
-from protocols import PROTOCOLS, SCENARIOS, TEST_FRACTION, load, series
+from protocols import PROTOCOLS, SCENARIOS, TEST_FRACTION, load, series, thinned
 
 MEASURES = ("average_accuracy", "forgetting", "backward_transfer", "forward_transfer")
 
@@ -44,6 +50,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """A number above 0, up to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share, above 0 and up to 1")
+    return value
+
+
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -51,7 +68,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--protocol", choices=PROTOCOLS, default="split")
-    add("--source", default="digits", help="digits, or a path")
+    add("--source", default="digits", help="digits, published:NAME, or a path")
+    add("--fraction", type=share, default=1.0, help="of the rows of each class, the first ones")
     add("--label", default="label", help="label column of a table")
     add("--scenario", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     add("--classes-per-context", type=count, default=2, help="of split")
@@ -68,8 +86,14 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--equal", choices=("steps", "passes"), default="steps")
     add("--test-fraction", type=float, default=TEST_FRACTION)
     add("--accelerator", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--reduced", action="store_true", help="one seed, ten steps a context, no choice of a knob")
     add("--json", type=Path)
-    return parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
+    if chosen.reduced:
+        chosen.seeds, chosen.iterations = 1, 10
+        defaults = {name: one.default for name, one in CONTESTANTS.items()}
+        chosen.knob = [*(f"{name}={value}" for name, value in defaults.items()), *chosen.knob]
+    return chosen
 
 
 class Comparison:
@@ -77,7 +101,7 @@ class Comparison:
 
     def __init__(self, chosen: argparse.Namespace) -> None:
         self.chosen = chosen
-        self.source = load(chosen.source, chosen.label)
+        self.source = thinned(load(chosen.source, chosen.label), chosen.fraction)
         classes, each = self.source.classes, chosen.classes_per_context
         if chosen.protocol == "split" and (classes % each or classes == each):
             raise SystemExit(
@@ -171,7 +195,7 @@ def is_reference(chosen: argparse.Namespace) -> bool:
     """Whether this is the protocol that the reference was measured with."""
     return (
         chosen.protocol == "split"
-        and chosen.source == "digits"
+        and (chosen.source, chosen.fraction) == ("digits", 1)
         and chosen.hidden == [100, 100]
         and (chosen.lr, chosen.iterations, chosen.batch) == (1e-3, 300, 64)
         and (chosen.memory_per_class, chosen.classes_per_context) == (20, 2)

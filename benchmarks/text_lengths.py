@@ -2,9 +2,9 @@
 
 python benchmarks/text_lengths.py --data /data --json text_lengths.json
 
-The texts of `experiment=intents`: training rows of the second five domains of CLINC150, and a memory
-of a tenth of the first five, in batches of 64 of which half are replayed. ``DATA`` holds the folder
-``clinc150``. Nothing is timed: the figures are exact, and the same on every machine.
+The texts of `experiment=intents`: training rows of the second five domains of CLINC150, and a
+memory of a tenth of the first five, in batches of 64 of which half are replayed. ``DATA`` holds
+the folder ``clinc150``. Nothing is timed: the figures are exact, and the same on every machine.
 """
 
 from __future__ import annotations

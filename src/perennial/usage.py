@@ -19,6 +19,8 @@ EXIT_CODES = (
     "1 failed",
 )
 MONITOR_CODES = ("0 calm", "40 alarm", "30 bad data", "1 failed")
+# verbs that refuse several values at once
+SINGLE = ("monitor", "backtest")
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
@@ -30,7 +32,8 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
     """Purpose, groups, settings and flags of a main configuration.
 
     Args:
-        name: ``train``, ``evaluate``, ``adopt``, ``check``, ``decide`` or ``monitor``.
+        name: ``train``, ``evaluate``, ``adopt``, ``check``, ``decide``, ``monitor`` or
+            ``backtest``.
         folders: Where the groups lie; the first holds the main configuration.
     """
     text = (folders[0] / f"{name}.yaml").read_text()
@@ -68,7 +71,7 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
         "",
         "Flags:",
         "  --cfg job      every setting with its value, as this command would use it",
-        "  -m, --multirun several values at once: seed=0,1,2",
+        *([] if name in SINGLE else ["  -m, --multirun several values at once: seed=0,1,2"]),
         "  --config-dir D groups of your own in folder D",
         "  --hydra-help   Hydra's own flags",
     ]

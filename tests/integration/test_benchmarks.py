@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,11 @@ from omegaconf import OmegaConf
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import contestants
+import false_alarms
 import films
 import frontier
+import intents
+import monitor_cost
 import performance_alarms
 import protocols
 import recovery
@@ -117,6 +121,24 @@ def test_the_loss_is_over_the_classes_seen_so_far() -> None:
     assert (task.predictions(torch.eye(6)) == torch.arange(6)).all()
 
 
+def test_the_density_of_the_classes_seen_is_that_of_the_loss() -> None:
+    logits = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
+    label = torch.tensor([0, 1, 2, 3, 1])
+    task = protocols.SeenSoFar(seen=4)
+    task.per_example_loss(logits, (torch.zeros(5, 1), label)).sum().backward()
+    assert logits.grad is not None
+    density, fixed = task.likelihood, logits.detach()
+    torch.testing.assert_close(density.gradient(fixed, label), -logits.grad)
+    p = fixed[:, :4].softmax(dim=1)
+    terms = torch.stack(list(density.expectation(fixed)))
+    expected = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    torch.testing.assert_close(
+        torch.einsum("kbi,kbj->bij", terms, terms), F.pad(expected, (0, 2, 0, 2))
+    )
+    ids = np.array([str(number) for number in range(5)])
+    assert density.draw(fixed, ids, 0).max() < 4
+
+
 def test_one_optimizer_goes_through_all_contexts(tmp_path: Path) -> None:
     contexts = protocols.series(source(test=True), protocol="split", scenario="domain", seed=1)
     kept = Registry(url=f"sqlite:///{tmp_path / 'registry.db'}")
@@ -204,6 +226,43 @@ def test_a_count_of_nothing_is_refused(
     assert (
         f"argument {option}: '{value}' is not a whole number from 1 up" in capsys.readouterr().err
     )
+
+
+def test_a_share_of_the_rows_is_of_each_class_in_training_and_test_alike() -> None:
+    given = source(600, classes=6, test=True)
+    found = protocols.thinned(given, 0.2)
+    assert np.bincount(found.label).tolist() == [20] * 6
+    assert found.test is not None
+    assert np.bincount(found.label[found.test]).tolist() == [4] * 6
+    first = np.flatnonzero((given.label == 2) & ~given.test)[:16]
+    kept = found.features["image"][(found.label == 2) & ~found.test]
+    assert np.array_equal(kept, given.features["image"][first])
+    assert protocols.thinned(source(60), 1.0).test is None
+    assert np.array_equal(protocols.thinned(given, 1.0).label, given.label)
+
+
+@pytest.mark.parametrize("text", ["0", "1.5", "-1", "much", "nan"])
+def test_a_share_of_nothing_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        retention.parsed(["--fraction", text])
+    assert f"{text!r} is no share, above 0 and up to 1" in capsys.readouterr().err
+
+
+def test_retention_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "retention.json"
+    line = "--reduced --scenario class --method replay ewc --knob ewc=30 --json"
+    monkeypatch.setattr(sys, "argv", ["retention.py", *line.split(), str(path)])
+    with pytest.raises(SystemExit) as ended:
+        retention.main()
+    assert ended.value.code == 0
+    record = json.loads(path.read_text())
+    assert record["bars"] == [], "the reference was measured with more steps"
+    assert [(row["method"], row["knob"]) for row in record["rows"]] == [("replay", 0), ("ewc", 30)]
+    for row in record["rows"]:
+        assert (row["seed"], row["optimizer_steps"], len(row["matrix"])) == (0, 50, 5)
+    # 64 new rows a step, and from the second context on as many remembered ones
+    assert [row["replayed_rows"] for row in record["rows"]] == [40 * 64, 0]
+    assert [row["train_rows"] for row in record["rows"]] == [50 * 64 + 40 * 64, 50 * 64]
 
 
 @pytest.mark.parametrize("each", ["3", "10", "20"])
@@ -385,3 +444,86 @@ def test_performance_alarms_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert estimated["value"] == pytest.approx(unlabelled["alarms"]["none"] / 0.05)
     assert unlabelled["alarms"]["harder inputs"] > 0.9
     assert unlabelled["alarms"]["labels alone"] < 0.3
+
+
+def reduced(module: Any, path: Path, patch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a benchmark of drift writes in its reduced form."""
+    patch.setattr(sys, "argv", [f"{module.__name__}.py", "--reduced", "--json", str(path)])
+    with pytest.raises(SystemExit) as stopped:
+        module.main()
+    record: dict[str, Any] = json.loads(path.read_text())
+    assert (stopped.value.code == 0) == all(one["passed"] for one in record["bars"])
+    return record
+
+
+@pytest.mark.slow
+def test_monitor_cost_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = reduced(monitor_cost, tmp_path / "cost.json", monkeypatch)
+    (row,) = record["rows"]
+    assert row["rows"] == 200_000
+    assert not row["alarm"], "nothing moved"
+    assert row["largest_difference"] < 1e-8
+    assert len(record["bars"]) == 3
+
+
+@pytest.mark.slow
+def test_false_alarms_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = reduced(false_alarms, tmp_path / "alarms.json", monkeypatch)
+    assert record["bars"] == [], "so few streams tell no rate"
+    streams = {row["streams"]: row for row in record["rows"] if "streams" in row}
+    assert set(streams) == {"stationary", "stationary, by the classifier", *false_alarms.SEASONS}
+    rate, plain = "weekly, 1 a year", "any column p < 0.05"
+    assert streams["stationary"]["count"] == 20
+    assert streams["stationary"][rate] < 0.05 < streams["stationary"][plain]
+    assert streams["weekends"][rate] < 0.2 < streams["weekends"][plain]
+    found = {(row["shift"], row["rule"]): row["share"] for row in record["rows"] if "shift" in row}
+    assert found["mean", "monitor"] > 0.5
+    assert found["P(y|x)", "ADWIN on errors"] == 1
+    assert found["P(y|x)", "monitor"] < 0.5, "which inputs do not show"
+
+
+def test_all_intents_are_the_experiment() -> None:
+    config = OmegaConf.load(CONF_DIR / "experiment" / "intents.yaml")
+    given = dict(one.split("=") for one in intents.sizes(intents.INTENTS, intents.ROWS))
+    assert (given.pop("per_domain"), given.pop("per_intent")) == ("15", "100"), "all there are"
+    for key, value in given.items():
+        assert OmegaConf.select(config, key) == int(value), key
+    assert config.trainer.batch_size == intents.BATCH
+    assert config.method.replay.new_fraction == intents.NEW_FRACTION
+    fewer = dict(one.split("=") for one in intents.sizes(2, 40))
+    assert [int(value) for value in fewer.values()] == [2, 40, 10, 40, 25, 25]
+
+
+def test_each_method_is_the_experiment_with_its_own_protection() -> None:
+    found = {name: films.composed("intents", *given) for name, given in intents.METHODS.items()}
+    methods = {name: sorted(config["method"]) for name, config in found.items()}
+    assert methods == {
+        "none": [],
+        "replay": ["replay"],
+        "default": ["ewc", "replay"],
+        "joint": ["joint"],
+    }
+    history = {name: config["history"] for name, config in found.items()}
+    assert history == dict.fromkeys(("none", "replay", "default"), "memory") | {"joint": "all"}
+    rest = [{k: v for k, v in c.items() if k not in ("method", "history")} for c in found.values()]
+    assert rest == [rest[0]] * 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("PERENNIAL_DATA" not in os.environ, reason="PERENNIAL_DATA is not set")
+def test_intents_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "intents.json"
+    monkeypatch.setenv("PERENNIAL_HOME", "put back afterwards")
+    line = ["intents.py", "--reduced", "--method", "none", "replay", "--json", str(path)]
+    monkeypatch.setattr(sys, "argv", line)
+    with pytest.raises(SystemExit) as ended:
+        intents.main()
+    assert ended.value.code == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["method"] for row in rows] == ["none", "replay"]
+    assert {row["champion"] for row in rows} == {"intents@1"}, "no candidate was promoted"
+    assert rows[0]["history_champion"] == rows[1]["history_champion"]
+    assert [row["train_rows"] for row in rows] == [6 * 64] * 2
+    # half of a batch, and more where a pass over the new rows ends
+    assert rows[0]["replayed_rows"] == 0
+    assert 3 * 64 < rows[1]["replayed_rows"] < 4.5 * 64

@@ -120,7 +120,7 @@ def test_a_folder_of_images_is_described(verb: Verb, tmp_path: Path) -> None:
     code, found = checked(verb, *given, "data.new_classes=grow")
     assert code == 0, found["decides"]
     assert [(one["name"], one["kind"]) for one in found["columns"]] == [
-        ("image", "uint8 (1, 6, 4)")
+        ("image", "image uint8 (1, 6, 4)")
     ]
     assert (found["rows"], found["duplicates"]) == (701, 1)
     assert found["target"]["new"]["counts"] == {"cat": 235, "dog": 233, "eel": 233}

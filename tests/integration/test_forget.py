@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from perennial import cycle as story
@@ -27,32 +26,10 @@ from perennial.steps.page import redrawn
 from perennial.steps.predicted import keep_predictions
 from perennial.steps.remember import remembered
 from perennial.types import Predictions
+from support.animals import COMMON, NAMES, frame, traces
 from support.remembered import stored
 
 Run = Callable[..., dict[str, Any]]
-NAMES = ("cat", "dog", "eel")
-COMMON = (
-    "data=files", "data.label=animal", "model_name=animals", "model.inputs=4", "model.classes=3",
-    "data.features=[x0,x1,x2,x3]", "data.id_column=rid", "data.group_column=user",
-    "trainer.max_steps=6", "trainer.validate_every=3", "data.memory.capacity=200", "method=der",
-    "data.reference_rows=100",
-    "gate.retention.margin=0.5", "gate.retention.total=0.5",
-)  # fmt: skip
-
-
-def frame(rows: int, *, seed: int, users: int = 60) -> pd.DataFrame:
-    generator = np.random.default_rng(seed)
-    label = generator.integers(0, 3, size=rows)
-    values = generator.normal(size=(rows, 4)).astype(np.float32)
-    values[:, 0] += 4 * label
-    return pd.DataFrame(
-        {
-            **{f"x{i}": values[:, i] for i in range(4)},
-            "animal": np.array(NAMES)[label],
-            "rid": [f"row-{seed}-{i:05}-" for i in range(rows)],
-            "user": [f"user-{number:03}-" for number in generator.integers(0, users, size=rows)],
-        }
-    )
 
 
 @pytest.fixture
@@ -101,18 +78,6 @@ def predicted(registry: Registry) -> set[str]:
 
 def opened(home: Path) -> Registry:
     return Registry(url=f"sqlite:///{home / 'registry.db'}")
-
-
-def traces(home: Path, words: list[str]) -> list[str]:
-    """Files of a registry that hold any of the words, Parquet files decoded."""
-    found = []
-    for path in [path for path in home.rglob("*") if path.is_file()]:
-        content = path.read_bytes()
-        if content[:4] == b"PAR1":
-            content = str(pq.read_table(path).to_pylist()).encode()
-        if any(word.encode() in content for word in words):
-            found.append(str(path))
-    return found
 
 
 def test_forgotten_rows_are_nowhere_and_stay_away(

@@ -35,7 +35,7 @@ from perennial.steps import page, record, settings
 from perennial.steps.candidate import view
 from perennial.tasks import classification  # noqa: F401
 from perennial.tracking import wandb  # noqa: F401
-from support.killing import Points, wait
+from support.killed import Points, wait
 
 pytestmark = [
     pytest.mark.slow,

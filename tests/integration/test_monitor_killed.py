@@ -13,7 +13,7 @@ import torch
 
 from perennial.promotion.registry import Registry
 from perennial.reporting import monitor_page
-from support.killing import Points, wait
+from support.killed import Points, wait
 from support.looks import found, labels, look, unlabelled
 
 pytestmark = [

@@ -109,8 +109,12 @@ def test_a_schedule_that_has_come_runs_once_and_leaves_its_reason(run: Run, home
     assert result["trigger"]["due"] is True
     assert result["trigger"]["reason"].startswith(reason)
     schema_of(result)
-    version = Registry(url=f"sqlite:///{home / 'registry.db'}").version(result["candidate"]["id"])
+    registry = Registry(url=f"sqlite:///{home / 'registry.db'}")
+    version = registry.version(result["candidate"]["id"])
     assert version.manifest["trigger"] == result["trigger"]
+    assert "trigger" not in version.manifest["config"]
+    (record,) = [one for one in registry.cycles("digits") if one.candidate == version.number]
+    assert record.device_seconds == result["cost"]["device_seconds"] > 0
     assert reason in Path(result["report"]).read_text()
 
 

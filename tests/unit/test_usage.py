@@ -19,6 +19,8 @@ GIVEN = {
     "check": {"data.new": "rows.csv", "model._target_": "net.Net"},
     "monitor": {"data.new": "rows.csv", "model._target_": "net.Net"},
     "decide": {"version": "digits@2"},
+    "monitor": {"data.new": "rows.csv"},
+    "backtest": {"data.new": "rows.csv", "model._target_": "net.Net"},
 }
 COMMANDS = {
     "train": "python train.py",
@@ -27,6 +29,8 @@ COMMANDS = {
     "check": "perennial data check",
     "monitor": "perennial monitor",
     "decide": "perennial decide digits@2",
+    "monitor": "perennial monitor",
+    "backtest": "perennial backtest",
 }
 
 
@@ -50,3 +54,14 @@ def test_every_example_of_a_verb_is_its_own_and_composes(
         given = [part.partition("=")[0] for part in overrides]
         missing = [f"{key}={value}" for key, value in GIVEN[verb].items() if key not in given]
         compose(*overrides, *missing, config=verb)
+
+
+def test_help_tells_of_several_values_only_where_they_are_taken() -> None:
+    told = {verb: "--multirun" in help_text(verb, [CONF_DIR]) for verb in ("train", *COMMANDS)}
+    assert [verb for verb, is_told in told.items() if not is_told] == ["monitor", "backtest"]
+
+
+def test_help_marks_every_default_of_a_group() -> None:
+    marked = re.findall(r"^    \* (\S+)", help_text("monitor", [CONF_DIR]), re.MULTILINE)
+    assert {"drift", "performance", "digits"} <= set(marked)
+    assert "continuous" not in marked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 import shlex
 import shutil
 import subprocess
@@ -204,7 +205,7 @@ class Search:
     def _promote(self, chosen: Ended, folder: Path) -> int:
         """The chosen trial's own command without the sweep: the gate decides, at its charge."""
         assert self.sweeper.config is not None
-        words = [*self.fixed, *overrides(chosen.params)]
+        words = [*by_hand(self.fixed), *overrides(chosen.params)]
         self._say(f"\nTrial {chosen.number} goes through the gate.")
         line = arguments(self.sweeper.config, words, folder / "promotion")
         return subprocess.run(line, check=False, preexec_fn=die_with_parent).returncode  # noqa: S603
@@ -324,6 +325,16 @@ def _refuse(base: Mapping[str, Any], settings: Any, *, launcher: str) -> None:
             where="promote",
             mend="leave one of them out",
         )
+
+
+def by_hand(words: Sequence[str]) -> list[str]:
+    """A command's overrides without its trigger: what a sweep chose is due.
+
+    >>> by_hand(["seed=1", "trigger=any", "+trigger@trigger.of.a=schedule", "trigger.cooldown=2d"])
+    ['seed=1', 'trigger=manual']
+    """
+    others = [word for word in words if not re.match(r"[+~]*trigger[.=@]", word)]
+    return others if len(others) == len(words) else [*others, "trigger=manual"]
 
 
 def _founded(base: Mapping[str, Any]) -> None:

@@ -320,6 +320,47 @@ def is_list(kind: pa.DataType) -> bool:
     )
 
 
+def to_lists(column: pa.ChunkedArray, *, where: str) -> Column:
+    """Lists of numbers, of any length each, as arrays of one dtype (N,).
+
+    Raises:
+        DataError: A list or a number is missing, or cannot be trained on; the lists are of
+            something else.
+    """
+    array = one_chunk(column)
+    refuse_nulls(array, len(column), where)
+    flat = array.flatten() if is_list(array.type) else array
+    plain = pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type)
+    if not is_list(array.type) or not plain:
+        raise DataError(
+            f"A column of type {array.type} is no lists of numbers.",
+            where=where,
+            mend="give lists of numbers, or name another column in data.preprocess.column",
+        )
+    sizes = [len(one) for one in array]
+    ends = np.cumsum(sizes)
+    row = np.repeat(np.arange(len(sizes)), sizes)
+    values = np.array(flat.to_numpy(zero_copy_only=False))
+    odd = flat.is_null().to_numpy(zero_copy_only=False)
+    if values.dtype.kind == "f":
+        odd = ~np.isfinite(values) | (np.abs(values) > np.finfo(np.float32).max)
+    _refuse_rows(np.isin(np.arange(len(sizes)), row[odd]), "missing or infinite values", where)
+    found = np.empty(len(sizes), dtype=object)
+    for place, (end, size) in enumerate(zip(ends.tolist(), sizes, strict=True)):
+        found[place] = values[end - size : end]
+    return found
+
+
+def is_varying(values: Column) -> bool:
+    """Whether each row of a column (N,) is an array of its own."""
+    return values.dtype.kind == "O" and bool(len(values)) and not isinstance(values[0], bytes)
+
+
+def is_bytes(values: Column) -> bool:
+    """Whether a column (N,) holds bytes; one without rows does where it holds objects."""
+    return values.dtype.kind == "O" and (not len(values) or isinstance(values[0], bytes))
+
+
 def _uniform_length(array: pa.Array, rows: int, where: str) -> int:
     if pa.types.is_fixed_size_list(array.type):
         lengths = np.full(min(len(array), 1), array.type.list_size)
@@ -335,7 +376,8 @@ def _uniform_length(array: pa.Array, rows: int, where: str) -> int:
             f"Lists vary in length: {lengths[0]} in row 0 and {lengths[odd[0]]} in row "
             f"{odd[0] * rows // len(lengths)}.",
             where=where,
-            mend="pad or cut them to one length first",
+            mend="pad or cut them to one length first, or have that done for every batch: "
+            "data.preprocess={_target_: perennial.data.preprocess.Lists, column: NAME}",
         )
     return int(lengths[0])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,15 +17,33 @@ from perennial.types import Strings
 _HASH_CHUNK_BYTES = 1 << 24
 
 
+class Sliced(Protocol):
+    """A column (N, ...) of which parts can be had; an array is one."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its values."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, ...)."""
+        ...
+
+    def __getitem__(self, part: slice, /) -> Column:
+        """Some of its rows."""
+        ...
+
+
 def content_hashes(
-    features: Mapping[str, Column], label_names: Strings, *, owners: Strings | None = None
+    features: Mapping[str, Sliced], label_names: Strings, *, owners: Strings | None = None
 ) -> Strings:
     """Content hashes (N,) of rows: BLAKE2b with 128 bits, as 32 hex digits.
 
     Columns enter sorted by name, in canonical dtypes (whole numbers int64, floats float64,
-    booleans uint8) with their shapes, then text columns, each with its length, then the *name* of
-    the label: a row hashes the same from every file format and under every numbering of the
-    classes.
+    booleans uint8) with their shapes, then columns of text and of lists, each value with its
+    length, then the *name* of the label: a row hashes the same from every file format and under
+    every numbering of the classes.
 
     Args:
         features: Column name to values (N, ...).
@@ -32,13 +51,9 @@ def content_hashes(
         owners: Whose row each is (N,), where equal rows of two owners are no copies.
     """
     ordered = sorted(features)
-    texts = [name for name in ordered if features[name].dtype == TEXT]
+    texts = [name for name in ordered if features[name].dtype in (TEXT, object)]
     numbers = [name for name in ordered if name not in texts]
-    layout = [
-        (name, "text" if name in texts else _canonical(features[name][:0]).dtype.str, shape)
-        for name in ordered
-        for shape in [features[name].shape[1:]]
-    ]
+    layout = [(name, _dtype(features[name]), features[name].shape[1:]) for name in ordered]
     start = hashlib.blake2b(repr(layout).encode(), digest_size=16)
     width = sum(8 * int(np.prod(features[name].shape[1:])) for name in numbers)
     step = max(1, _HASH_CHUNK_BYTES // max(width, 1))
@@ -52,7 +67,7 @@ def content_hashes(
             digest = start.copy()
             digest.update(row)
             for column in words:
-                word = column[position].encode()
+                word = _bytes(column[position])
                 digest.update(len(word).to_bytes(8, "little"))
                 digest.update(word)
             digest.update(name.encode())
@@ -73,6 +88,20 @@ def _packed(columns: Sequence[Column], rows: int) -> list[bytes]:
     packed = np.concatenate(blocks, axis=1)
     found: list[bytes] = packed.view(f"V{packed.shape[1]}").ravel().tolist()
     return found
+
+
+def _dtype(column: Sliced) -> str:
+    """What a column holds, in canonical words."""
+    if column.dtype == TEXT:
+        return "text"
+    some = column[:1]
+    if column.dtype == object:
+        return f"list {_canonical(some[0]).dtype.str}" if len(some) else "list"
+    return _canonical(some[:0]).dtype.str
+
+
+def _bytes(value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else _canonical(value).tobytes()
 
 
 def _canonical(values: Column) -> Column:

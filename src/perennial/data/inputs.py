@@ -15,13 +15,14 @@ import pyarrow as pa
 from perennial.data.columns import (
     refuse_not_finite,
     to_categories,
+    to_lists,
     to_numbers,
     to_sequences,
     to_texts,
 )
-from perennial.data.images import pixels_of
+from perennial.data.images import IMAGE, decoded, pixels_of
 from perennial.data.preprocess.base import Preprocessor, nature
-from perennial.data.source import converted
+from perennial.data.source import LIST, as_kept, converted
 from perennial.errors import DataError
 
 WHERE = "predict"
@@ -34,8 +35,8 @@ def to_columns(
 
     Args:
         inputs: A table (pandas, Arrow, or a mapping) whose columns are matched by name, others
-            left out; a list of records or of images; an array or tensor (N, ...), whose columns
-            are matched by position; or one row of any of these.
+            left out; a list of records or of images, opened or as bytes; an array or tensor
+            (N, ...), whose columns are matched by position; or one row of any of these.
         schema: Column to dtype and shape of a row, as the version's manifest keeps it.
         preprocess: Says which columns are text, categories, or numbers of which some may miss.
 
@@ -45,6 +46,7 @@ def to_columns(
     Raises:
         DataError: A column is missing, or has another dtype or shape.
     """
+    schema = {name: kind.removeprefix(IMAGE) for name, kind in schema.items()}
     read = {
         name: "fixed" if preprocess is None else preprocess.kind(name, nature(kind))
         for name, kind in schema.items()
@@ -118,7 +120,7 @@ def _by_position(values: npt.NDArray[Any], schema: Mapping[str, str]) -> dict[st
 def _as_read(values: Any, name: str, kind: str, read: str) -> npt.NDArray[Any]:
     """A column as the reader of sources reads it."""
     where = f"{WHERE}, column {name!r}"
-    flat = _lists(values) if read == "sequence" else _objects(values).reshape(-1).tolist()
+    flat = _lists(values) if read in ("sequence", "list") else _objects(values).reshape(-1).tolist()
     try:
         column = pa.chunked_array([pa.array(flat, from_pandas=True)])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -129,6 +131,15 @@ def _as_read(values: Any, name: str, kind: str, read: str) -> npt.NDArray[Any]:
         return converted(to_numbers(column, where=where), kind)
     if read == "category":
         return to_categories(column, where=where)
+    if read == "list":
+        found = as_kept(to_lists(column, where=where), kind, where=where)
+        if f"{LIST}{found[0].dtype} ()" != kind:
+            raise DataError(
+                f"The lists hold {found[0].dtype}, and the version takes {kind}.",
+                where=where,
+                mend="give the numbers as they were for training",
+            )
+        return found
     if read == "sequence":
         return to_sequences(column, where=where)
     return to_texts(column, where=where, blank=True)
@@ -193,6 +204,8 @@ def _array(values: Any) -> npt.NDArray[Any]:
         return np.stack([_pixels(image) for image in values])
     if hasattr(values, "getbands"):
         return _pixels(values)
+    if (encoded := _encoded(values)) is not None:
+        return decoded(encoded, where=WHERE)
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
     try:
@@ -211,6 +224,22 @@ def _array(values: Any) -> npt.NDArray[Any]:
             where=WHERE,
             mend="give numbers, a table of them, or opened images (PIL.Image.open)",
         )
+    return found
+
+
+def _encoded(values: Any) -> npt.NDArray[Any] | None:
+    """Images as bytes (N,), where the values are some, or records of them as datasets have it."""
+    if isinstance(values, bytes):
+        values = [values]
+    if isinstance(values, np.ndarray) and values.dtype == object and values.ndim == 1:
+        values = values.tolist()
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        return None
+    found = np.empty(len(values), dtype=object)
+    for row, one in enumerate(values):
+        found[row] = one.get("bytes") if isinstance(one, Mapping) else one
+        if not isinstance(found[row], bytes):
+            return None
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -100,12 +101,28 @@ def _equal(column: Any, query: Query) -> Booleans:
         found: Booleans = np.array([value == query.value for value in column.tolist()], dtype=bool)
         return found
     try:
-        number = float(query.value)
-    except ValueError:
+        number = Decimal(query.value)
+    except InvalidOperation:
         raise ConfigError(
             f"Column {query.column!r} holds numbers, and {query.value!r} is none.",
             where="where",
             mend="write the value as the column has it",
         ) from None
-    equal: Booleans = column == column.dtype.type(number)
+    if column.dtype.kind != "f":
+        return _equal_whole(column, number)
+    equal: Booleans = column == column.dtype.type(float(number))
     return equal
+
+
+def _equal_whole(column: Any, number: Decimal) -> Booleans:
+    """Whole numbers are compared exactly: a rounded or wrapped one would name other rows."""
+    low, high = (0, 1) if column.dtype.kind == "b" else _range(column.dtype)
+    if not number.is_finite() or not low <= number <= high or number != number.to_integral_value():
+        return np.zeros(len(column), dtype=bool)
+    equal: Booleans = column == column.dtype.type(int(number))
+    return equal
+
+
+def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
+    known = np.iinfo(dtype)
+    return int(known.min), int(known.max)

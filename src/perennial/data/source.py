@@ -19,9 +19,12 @@ import pyarrow as pa
 
 from perennial.data.columns import (
     TEXT,
+    is_bytes,
     is_number,
     is_text,
+    is_varying,
     to_categories,
+    to_lists,
     to_numbers,
     to_numpy,
     to_sequences,
@@ -31,13 +34,16 @@ from perennial.data.columns import (
     to_times,
 )
 from perennial.data.content import content_hashes
-from perennial.data.images import to_images
+from perennial.data.images import IMAGE, Pixels, decoded, encoded_as, is_image, to_encoded
 from perennial.data.opening import open_source
 from perennial.data.preprocess.base import Preprocessor, nature, setting_of
 from perennial.data.rows import Rows
 from perennial.data.targets import read_target, target_text
 from perennial.errors import DataError
 from perennial.types import Strings
+
+# before the dtype of the numbers, in a lineage's columns
+LIST = "list "
 
 __all__ = ["SourceRows", "check_schema", "converted", "open_source", "read_rows"]
 
@@ -145,7 +151,8 @@ def read_rows(
         _require(column, table.column_names, name, "data.features")
         nature_ = known.get(column)
         read = _reader(dataset.features[column], table[column].type, column, nature_, preprocess)
-        columns[column] = converted(read(table[column], where=_where(name, column)), nature_)
+        where = _where(name, column)
+        columns[column] = as_kept(read(table[column], where=where), nature_, where=where)
     target = read_target(
         table,
         label,
@@ -160,8 +167,12 @@ def read_rows(
         return None if column is None else to_strings(table[column], where=_where(name, column))
 
     ids, groups = keys(id_column), keys(group_column)
+    values = {
+        column: Pixels(kept, where=_where(name, column)) if is_bytes(kept) else kept
+        for column, kept in columns.items()
+    }
     content = content_hashes(
-        columns,
+        values,
         target_text(target.values, target.names, kind),
         # two users who met the same items are two events, and no copy of one
         owners=groups if kind == "item" else None,
@@ -190,7 +201,7 @@ def read_rows(
         declared_role=role,
         time=time,
         label_names=target.names,
-        schema={key: _kind(value) for key, value in columns.items()},
+        schema={key: _kind(value) for key, value in values.items()},
         fingerprint=_fingerprint(rows, role, time),
         sorted_names=target.sorted_names,
         numbered=target.numbered,
@@ -247,8 +258,8 @@ def _reader(
     feature: Any, arrow: pa.DataType, column: str, kind: str | None, preprocess: Preprocessor | None
 ) -> Callable[..., npt.NDArray[Any]]:
     """How a column is read: as the lineage knows it, else by its own type."""
-    if isinstance(feature, datasets.Image):
-        return to_images
+    if isinstance(feature, datasets.Image) or is_image(arrow):
+        return to_encoded
     if preprocess is None:
         return to_numpy
     return READERS[preprocess.kind(column, _nature(arrow) if kind is None else nature(kind))]
@@ -260,6 +271,7 @@ READERS: dict[str, Callable[..., npt.NDArray[Any]]] = {
     "category": to_categories,
     "text": to_texts,
     "sequence": to_sequences,
+    "list": to_lists,
 }
 
 
@@ -269,8 +281,48 @@ def _nature(arrow: pa.DataType) -> str:
     return "number" if is_number(arrow) else "other"
 
 
-def _kind(values: npt.NDArray[Any]) -> str:
+def _kind(values: npt.NDArray[Any] | Pixels) -> str:
+    if isinstance(values, Pixels):
+        return values.kind
+    if is_varying(values):
+        return f"{LIST}{values[0].dtype} ()"
     return f"{'str' if values.dtype == TEXT else values.dtype} {values.shape[1:]}"
+
+
+def as_kept(values: npt.NDArray[Any], kind: str | None, *, where: str) -> npt.NDArray[Any]:
+    """A column as the lineage keeps it, if it keeps its value; else as it is.
+
+    Args:
+        values: (N, ...); images may be encoded (N,), or pixels (N, C, H, W).
+        kind: Dtype and shape of a row, ``image uint8 (3, 32, 32)``; None leaves them.
+        where: Source and column, for messages.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    if kind is None:
+        return values
+    if is_varying(values):
+        return _lists_as(values, kind)
+    if is_bytes(values):
+        if kind.startswith(IMAGE):
+            return values
+        values = decoded(values, where=where)
+    if kind.startswith(IMAGE):
+        values = converted(values, kind.removeprefix(IMAGE))
+        same = f"{IMAGE}{values.dtype} {values.shape[1:]}" == kind
+        return encoded_as(values) if same and values.dtype == np.uint8 else values
+    return converted(values, kind)
+
+
+def _lists_as(values: npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
+    """Lists in the lineage's dtype if all of them keep their values; else as they are."""
+    flat = converted(np.concatenate(values.tolist()), kind.removeprefix(LIST))
+    found = np.empty(len(values), dtype=object)
+    ends = np.cumsum([len(one) for one in values])
+    for row, one in enumerate(np.split(flat, ends[:-1])):
+        found[row] = one
+    return found
 
 
 def converted(values: npt.NDArray[Any], kind: str | None) -> npt.NDArray[Any]:

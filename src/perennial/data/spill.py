@@ -45,7 +45,11 @@ def selected(column: Column, index: npt.NDArray[Any] | slice) -> Column:
 
 
 def joined(columns: Sequence[Column]) -> Column:
-    """Columns (N, ...) one after another; mapped where they take too much, as in `selected`."""
+    """Columns (N, ...) one after another; mapped where they take too much, as in `selected`.
+
+    Those without rows say nothing of the others' shape.
+    """
+    columns = [column for column in columns if len(column)] or columns[:1]
     dtype = np.result_type(*(column.dtype for column in columns))
     count = sum(map(len, columns))
     if _fits(columns[0], count):
@@ -57,6 +61,18 @@ def joined(columns: Sequence[Column]) -> Column:
         for start in range(0, len(column), step)
     )
     return _written(parts, (count, *columns[0].shape[1:]), dtype)
+
+
+def filled(parts: Iterable[Column], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Column:
+    """A column of a shape whose rows come in parts; mapped where it takes too much."""
+    if not _fits(np.empty((0, *shape[1:]), dtype), shape[0]):
+        return _written(parts, shape, dtype)
+    found = np.empty(shape, dtype)
+    start = 0
+    for part in parts:
+        found[start : start + len(part)] = part
+        start += len(part)
+    return found
 
 
 def read_at_random(column: Column) -> None:

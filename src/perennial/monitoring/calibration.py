@@ -5,7 +5,8 @@ probability of one window. A p-value says that only of rows that are independent
 of one day or of one user are not. So the reference is divided again and again into what could have
 been a window, of as many rows, and the rest: a contiguous stretch of time where its rows have time,
 so that a season inside the reference raises no alarm; whole clusters at random where they have
-none. The threshold is the quantile of what these give; see `perennial.statistics.tail`.
+none. The threshold is the quantile of what these give; see `perennial.statistics.tail`. A season
+longer than the reference, and one that it shows only once, cannot be told from drift.
 
 Shapes: N rows, B draws.
 """
@@ -28,6 +29,8 @@ YEAR = timedelta(days=365.25)
 # fewer rows show nothing but the grossest change
 LEAST_ROWS = 30
 MOST_LIKELY = 0.5
+# beginnings from which stretches tile the time of a reference
+PHASES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,7 @@ class Calibration:
         every: Time from one window to the next; see `rhythm`.
         minimum_effect: How far a column has to move to count, however many rows there are: in
             standard deviations of the reference (Wasserstein), or as Cramér's V.
-        draws: Divisions of the reference, at least 100.
+        draws: Divisions of the reference, at least 100; fewer where its time holds fewer windows.
         seed: Of them.
 
     Raises:
@@ -124,32 +127,59 @@ def vouched(rows: int, *, sampled: int, total: int, has_time: bool) -> int:
     return min(rows, max(stretch, LEAST_ROWS))
 
 
-def divisions(
-    *,
-    order: Integers | None,
-    cluster: npt.NDArray[np.str_],
-    size: int,
-    draws: int,
-    generator: np.random.Generator,
+def tiles(rows: int, size: int, *, draws: int) -> int:
+    """How many stretches of a size one after another a division in time has of each phase.
+
+    Examples:
+        >>> tiles(800, 100, draws=400), tiles(80_000, 100, draws=400)
+        (7, 100)
+    """
+    late = (PHASES - 1) * size // PHASES
+    return max(1, min((rows - late) // size, draws // PHASES))
+
+
+def stretches(
+    order: Integers, *, size: int, count: int, generator: np.random.Generator
 ) -> Booleans:
-    """Rows that could have been a window (B, N), ``size`` of them in each draw.
+    """Stretches of time that could have been a window (B, N), `PHASES` times ``count`` of them.
+
+    Windows follow each other: days, say, from midnight to midnight. A stretch that begins at noon
+    is half a Sunday, which no window is, so stretches tile the time, from several beginnings.
 
     Args:
-        order: Place of each row in time (N,), or None where no time is known.
-        cluster: Rows of one cluster (N,) go together where no time is known.
+        order: Place of each row in time (N,).
+        size: Rows of a stretch.
+        count: Stretches of each beginning; see `tiles`.
+        generator: Chooses them where there are more.
+
+    Returns:
+        Those of the first beginning first.
+    """
+    by_time = np.argsort(order, kind="stable")
+    starts = []
+    for phase in range(PHASES):
+        late = phase * size // PHASES
+        there = max((len(order) - late) // size, 1)
+        starts.append(late + size * generator.permutation(there)[:count])
+    at = np.minimum(np.concatenate(starts), len(order) - size)
+    masks = np.zeros((len(at), len(order)), dtype=bool)
+    masks[np.arange(len(at))[:, None], by_time[at[:, None] + np.arange(size)]] = True
+    return masks
+
+
+def clusters(
+    cluster: npt.NDArray[np.str_], *, size: int, draws: int, generator: np.random.Generator
+) -> Booleans:
+    """Whole clusters at random (B, N), ``size`` rows in each draw, the last cluster cut.
+
+    Args:
+        cluster: Of each row (N,).
         size: Rows, at most half of N.
         draws: B.
         generator: Of chance.
     """
-    rows = len(cluster)
-    masks = np.zeros((draws, rows), dtype=bool)
-    if order is not None:
-        by_time = np.argsort(order, kind="stable")
-        starts = generator.integers(0, rows - size + 1, draws)
-        masks[np.arange(draws)[:, None], by_time[starts[:, None] + np.arange(size)]] = True
-        return masks
     _, code = np.unique(cluster, return_inverse=True)
     keys = generator.random((draws, int(code.max()) + 1), dtype=np.float32)[:, code]
-    chosen = np.argpartition(keys, size - 1, axis=1)[:, :size]
-    np.put_along_axis(masks, chosen, True, axis=1)
+    masks = np.zeros((draws, len(code)), dtype=bool)
+    np.put_along_axis(masks, np.argpartition(keys, size - 1, axis=1)[:, :size], True, axis=1)
     return masks

@@ -82,12 +82,13 @@ class NumberColumn:
             count: Rows that the window counts for, missing ones too.
         """
         there = met.count / (met.count + met.missing)
+        p, rows = met.p_value(), count * there
         return Measured(
             name=self.name,
             test="ks",
             statistic=met.ks,
-            p=met.p_value(),
-            alarm_p=met.p_value(min(count * there, met.count)),
+            p=p,
+            alarm_p=met.p_value(rows) if rows < met.count else p,
             effect=met.effect,
             detail={
                 "psi": met.psi,

@@ -9,18 +9,21 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import stats
 
 from perennial.errors import DataError, require_setting
 from perennial.monitoring.calibration import (
     LEAST_ROWS,
+    PHASES,
     Calibration,
-    divisions,
+    clusters,
+    stretches,
+    tiles,
     vouched,
 )
 from perennial.monitoring.columns import (
@@ -136,10 +139,10 @@ class Examiner:
         sampler = Sampler(JOINT_ROWS, self.calibration.seed)
         rows = 0
         with ThreadPoolExecutor(self._workers) as threads:
+            each = threads.map if self._workers > 1 else map
             for chunk in window:
                 rows += len(chunk)
-                work = [(chunk, name, stream) for name, stream in streams.items()]
-                list(threads.map(lambda one: self._add(*one), work))
+                list(each(partial(self._add, chunk), streams, streams.values()))
                 if self._vectors or self._predicted:
                     sampler.add(chunk)
         if rows < LEAST_ROWS:
@@ -254,7 +257,6 @@ class Examiner:
             )
             for i, (of, one) in enumerate(measured)
         )
-        size = len(self.reference) * count / (len(self.reference) + count)
         return Findings(
             alarm=bool((alarm_q <= threshold).any()),
             overall=float(alarm_q.min()),
@@ -266,9 +268,6 @@ class Examiner:
             joint_rows=joint,
             reference_rows=len(self.reference),
             version=self.reference.version,
-            resolution=float(
-                stats.kstwo.isf(max(threshold / len(measured), 1e-300), max(round(size), 1))
-            ),
             notes=tuple(notes),
         )
 
@@ -298,7 +297,9 @@ class Examiner:
         if missing > 0:
             p_values = np.concatenate([p_values, np.ones((len(p_values), missing))], axis=1)
         simes = benjamini_hochberg(p_values).min(axis=1)
-        return tail_threshold(simes, self.calibration.probability)
+        # nothing says at which hour windows begin, so the strictest beginning decides
+        parts = np.split(simes, PHASES if self.reference.has_time else 1)
+        return min(tail_threshold(part, self.calibration.probability) for part in parts)
 
     def _under_no_shift(self, rows: int) -> Floats:
         """P-values (B, M) of divisions of the reference."""
@@ -311,26 +312,24 @@ class Examiner:
 
     def _draw(self, size: int, pooled: int) -> Floats:
         generator = np.random.default_rng(self.calibration.seed)
-        found = []
-        masks = self._masks(np.arange(len(self.reference)), size, generator)
-        for column in self._columns.values():
-            found += column.drawn(masks)
+        whole, draws = len(self.reference), self.calibration.draws
+        count = min(tiles(whole, size, draws=draws), tiles(len(self._pool), pooled, draws=draws))
+        masks = self._masks(np.arange(whole), size, count, generator)
+        found = [one for column in self._columns.values() for one in column.drawn(masks)]
         if self._vectors or self._predicted:
-            masks = self._masks(self._pool, pooled, generator)
-            for one in (*self._predicted, *self._vectors):
-                found += one.drawn(masks)
+            masks = self._masks(self._pool, pooled, count, generator)
+            for part in (*self._predicted, *self._vectors):
+                found += part.drawn(masks)
         return np.stack(found, axis=1)
 
     def _masks(
-        self, index: npt.NDArray[np.int64], size: int, generator: np.random.Generator
+        self, index: npt.NDArray[np.int64], size: int, count: int, generator: np.random.Generator
     ) -> Booleans:
-        return divisions(
-            order=self.reference.order[index] if self.reference.has_time else None,
-            cluster=self.reference.rows.cluster[index],
-            size=size,
-            draws=self.calibration.draws,
-            generator=generator,
-        )
+        if self.reference.has_time:
+            order = self.reference.order[index]
+            return stretches(order, size=size, count=count, generator=generator)
+        cluster = self.reference.rows.cluster[index]
+        return clusters(cluster, size=size, draws=self.calibration.draws, generator=generator)
 
 
 def examine(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+from scipy import stats
 
 from perennial.monitoring.columns import Measured
 
@@ -67,8 +70,6 @@ class Findings:
         joint_rows: Rows of it that tests of all columns looked at.
         reference_rows: Of the sample.
         version: Whose reference it is.
-        resolution: The smallest Kolmogorov–Smirnov distance of a single column that would have been
-            an alarm.
         notes: Lines for the user.
     """
 
@@ -82,8 +83,14 @@ class Findings:
     joint_rows: int
     reference_rows: int
     version: str
-    resolution: float
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def resolution(self) -> float:
+        """The smallest Kolmogorov–Smirnov distance of a single column that had been an alarm."""
+        n, m = self.reference_rows, self.counted_rows
+        level = max(self.threshold / len(self.shifts), 1e-300)
+        return float(stats.kstwo.isf(level, max(round(n * m / (n + m)), 1)))
 
     @property
     def moved(self) -> tuple[Shift, ...]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from perennial.types import Booleans
 
 # vectors whose distances give the bandwidth
-MEDIAN_OF = 1000
+MEDIAN_OF = 500
 # as many permutations beyond a value say by themselves how likely it is
 RESOLVED = 10
 

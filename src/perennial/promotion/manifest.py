@@ -14,7 +14,7 @@ from perennial.promotion.records import Version
 from perennial.types import TARGET_KINDS
 
 _DTYPE = r"str|bool|u?int(8|16|32|64)|float(16|32|64)"
-_KIND = re.compile(rf"({_DTYPE}) \((\d{{1,18}}(, \d{{1,18}})*,?)?\)")
+_KIND = re.compile(rf"(image |list )?({_DTYPE}) \((\d{{1,18}}(, \d{{1,18}})*,?)?\)")
 _SHOWN = 80
 _NOTHING = object()
 

@@ -75,7 +75,7 @@ def courses(told: Mapping[str, Any]) -> str:
                 markersize=6,
             )
     axes.set_xticks(numbers[:: -(-len(numbers) // 20)])
-    axes.set_xlabel(f"window ({told['timeline']['key']})")
+    axes.set_xlabel(str(told["timeline"]["key"]))
     axes.set_ylabel(_axis(told))
     words = "; ".join(
         f"{one['policy']} {one['scores'][0]:.4f} to {one['scores'][-1]:.4f}"

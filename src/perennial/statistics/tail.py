@@ -18,9 +18,10 @@ def tail_threshold(p_values: npt.ArrayLike, probability: float) -> float:
     user, do not. So the threshold is a quantile of p-values under no shift, and never above
     ``probability`` itself: the draws can make it stricter, not more lenient.
 
-    Where fewer than ten draws would lie beyond the quantile, −ln p beyond its own upper tenth is
-    taken to be exponential (a Pareto tail of p, `Hill, Annals of Statistics 3, 1975`), with the
-    upper end of the mean excess's standard error and never less than the 1 of a uniform p.
+    Where fewer than ten draws would lie beyond the quantile, −ln p in its upper tenth (or its ten
+    largest, where these are more and at most half) is taken to be exponential, a Pareto tail of p
+    (Hill, *Annals of Statistics* 3, 1975), at the upper end of the mean excess's standard error
+    and never below the 1 of a uniform p.
 
     Args:
         p_values: Of B draws without a shift (B,), in [0, 1].
@@ -37,7 +38,8 @@ def tail_threshold(p_values: npt.ArrayLike, probability: float) -> float:
     if beyond >= RESOLVED:
         return float(min(draws[beyond - 1], probability))
     height = -np.log(np.maximum(draws, np.finfo(np.float64).tiny))
-    start = float(np.quantile(height, 1 - TAIL))
+    tail = min(max(TAIL, RESOLVED / len(draws)), 0.5)
+    start = float(np.quantile(height, 1 - tail))
     excess = height[height > start] - start
     scale = max(1.0, float(excess.mean()) * (1 + len(excess) ** -0.5)) if len(excess) else 1.0
     share = len(excess) / len(draws)

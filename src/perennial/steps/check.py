@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from perennial.data.content import content_hashes
+from perennial.data.images import seen
 from perennial.data.learned import Learned, tied
 from perennial.data.partitions import is_exhausted
 from perennial.data.rows import Rows
@@ -194,7 +195,7 @@ def _against(rows: Rows, stand: _Standing) -> dict[str, Any]:
 
 def _features(rows: Rows) -> Any:
     """Content hashes (N,) without the label."""
-    return content_hashes(rows.features, np.full(len(rows), ""))
+    return content_hashes(seen(rows), np.full(len(rows), ""))
 
 
 def _undecidable(parts: Parts, stand: _Standing, policy: Policy) -> dict[str, Any] | None:

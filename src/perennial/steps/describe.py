@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perennial.data.columns import SEPARATOR, TEXT
+from perennial.data.columns import SEPARATOR, TEXT, is_varying
+from perennial.data.images import seen
 from perennial.data.preprocess import Preprocessor
 from perennial.data.rows import Rows
 from perennial.data.targets import IGNORED
@@ -45,17 +46,22 @@ def describe_columns(
         texts.
     """
     found = []
-    for name, values in rows.features.items():
+    before = None if history is None or not len(history) else seen(history)
+    for name, own in seen(rows).items():
+        values = own
         text = values.dtype == TEXT
         long = text and preprocess is not None and preprocess.kind(name, "text") in _LONG
-        old = None if history is None or not len(history) else history.features[name]
+        old = None if before is None else before[name]
+        if is_varying(own):
+            values = _sizes(own)
+            old = None if old is None else _sizes(old)
         found.append(
             {
                 "name": name,
                 "kind": "text" if long else "category" if text else schema[name],
                 "missing": int(_missing(values).sum()),
                 "distinct": len(np.unique(values)) if values.ndim == 1 else None,
-                "range": _range(values, long),
+                "range": _range(values, long) + (" values" if is_varying(own) else ""),
                 "shift": {} if old is None else _shift(old, values, long),
             }
         )
@@ -132,6 +138,10 @@ def _target_counts(values: Column, names: Sequence[str], kind: str) -> dict[str,
 def repeated(content: Column) -> int:
     """How many rows (N,) repeat an earlier one."""
     return len(content) - len(np.unique(content))
+
+
+def _sizes(values: Column) -> Column:
+    return np.array([len(one) for one in values], dtype=np.int64)
 
 
 def _missing(values: Column) -> npt.NDArray[np.bool_]:

@@ -155,7 +155,8 @@ def forget(registry: Registry, made: Plan) -> tuple[Erasure | None, int, int]:
             recorded=made.recorded,
             reduced=made.reduced,
         )
-    return done, registry.finish_erasures(), unfinished
+    # what a killed process left half-written may hold the rows too
+    return done, registry.sweep(), unfinished
 
 
 def _found(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from perennial.data.images import seen
 from perennial.data.rows import Rows
 from perennial.promotion.registry import Registry, Version
 from perennial.reporting.html import render_report
@@ -137,9 +138,9 @@ def _flipped_rows(
         ids = report.row_id[changed & (report.holdout == holdout)]
         own = distinct(rows.id)
         chosen = np.isin(own, ids)
-        part = rows.take(chosen)
+        columns = seen(rows.take(chosen))
         found |= {
-            row_id: {name: values[row] for name, values in part.features.items()}
+            row_id: {name: values[row] for name, values in columns.items()}
             for row, row_id in enumerate(own[chosen].tolist())
         }
     return found

@@ -32,7 +32,8 @@ def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_images_keep_their_order() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 5, 6, 3), np.uint8)
-    found = images.to_images(column([encoded(one) for one in pixels]), where="data.new")
+    kept = images.to_encoded(column([encoded(one) for one in pixels]), where="data.new")
+    found = images.decoded(kept, where="data.new")
     assert found.dtype == np.uint8
     assert np.array_equal(found, pixels.transpose(0, 3, 1, 2))
 
@@ -45,4 +46,4 @@ def test_the_first_bad_image_is_named() -> None:
         items[23] = bad
         items[31] = b"another"
         with pytest.raises(DataError, match=told):
-            images.to_images(column(items), where="data.new")
+            images.decoded(images.to_encoded(column(items), where="data.new"), where="data.new")

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from perennial.data.datamodule import to_data
-from perennial.data.images import pixels_of
+from perennial.data.images import pixels_of, seen
 from perennial.data.inputs import to_columns
+from perennial.data.preprocess.base import applied
 from perennial.data.source import read_rows
 from perennial.errors import DataError
 
@@ -36,11 +37,13 @@ def read(*contents: bytes) -> Any:
 
 def test_grey_of_16_bits_keeps_every_value_and_the_scale_of_8_bits() -> None:
     rows = read(encoded(Image.fromarray(DEEP))).rows
-    image = rows.features["image"]
+    image = seen(rows)["image"]
     assert image.shape == (1, 1, 2, 3)
     np.testing.assert_array_equal(np.round(image[0, 0].astype(np.float64) * 65535), DEEP)
     half = read(encoded(Image.fromarray((DEEP // 257).astype(np.uint8)))).rows
-    deep, shallow = (to_data(one, form="dict", label=None)["image"] for one in (rows, half))
+    deep, shallow = (
+        to_data(applied(None, one), form="dict", label=None)["image"] for one in (rows, half)
+    )
     assert float((deep - shallow).abs().max()) <= 1 / 255
     every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     assert len(np.unique(pixels_of(Image.fromarray(every)))) == 65536
@@ -50,7 +53,7 @@ def test_a_prediction_takes_what_training_took() -> None:
     image = Image.fromarray(DEEP)
     kept = read(encoded(image))
     found = to_columns([image], kept.schema)["image"]
-    np.testing.assert_array_equal(found, kept.rows.features["image"])
+    np.testing.assert_array_equal(found, seen(kept.rows)["image"])
 
 
 def transparent(alpha: int, mode: str = "RGBA") -> Image.Image:
@@ -63,7 +66,7 @@ def transparent(alpha: int, mode: str = "RGBA") -> Image.Image:
 def test_what_is_transparent_is_refused_and_an_opaque_channel_is_left_out(
     mode: str, channels: int
 ) -> None:
-    image = read(encoded(transparent(255, mode))).rows.features["image"]
+    image = seen(read(encoded(transparent(255, mode))).rows)["image"]
     assert image.shape == (1, channels, 2, 2)
     assert image[0, :, 0, 1].tolist() == [9] * channels
     with pytest.raises(DataError, match="row 1 cannot be read: it has transparent pixels"):

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from perennial.data.digits import digits
+from perennial.data.images import seen
 from perennial.data.memory import Memory
 from perennial.data.preprocess import Sequence, Table, Text
 from perennial.data.rows import concatenate
@@ -75,7 +76,9 @@ def test_image_folder(tmp_path):
         (tmp_path / kind).mkdir()
         Image.new("RGB", (4, 3), (shade, 0, 1)).save(tmp_path / kind / "1.png")
     source = read_rows(open_source(tmp_path, name="new"), name="new")
-    image = source.rows.features["image"]
+    kept = source.rows.features["image"].tolist()
+    assert kept == [(tmp_path / kind / "1.png").read_bytes() for kind in ("cat", "dog")]
+    image = seen(source.rows)["image"]
     assert image.shape == (2, 3, 3, 4)
     assert image.dtype == np.uint8
     assert image[:, 0, 0, 0].tolist() == [10, 200]

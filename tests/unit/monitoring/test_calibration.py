@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from perennial.errors import ConfigError
-from perennial.monitoring.calibration import Calibration, divisions, rhythm, vouched
+from perennial.monitoring.calibration import (
+    PHASES,
+    Calibration,
+    clusters,
+    rhythm,
+    stretches,
+    tiles,
+    vouched,
+)
 
 
 def test_a_rate_and_a_rhythm_are_a_probability() -> None:
@@ -42,28 +50,35 @@ def test_the_rhythm_is_measured() -> None:
         rhythm(days[:1] * 3)
 
 
-def test_a_division_in_time_is_one_stretch() -> None:
+def test_stretches_tile_the_time_from_several_beginnings() -> None:
     generator = np.random.default_rng(0)
-    order = generator.permutation(200) * 3
-    masks = divisions(
-        order=order,
-        cluster=np.arange(200).astype(str),
-        size=40,
-        draws=50,
-        generator=generator,
-    )
+    order = generator.permutation(220) * 3
+    count = tiles(220, 40, draws=400)
+    assert count == 4
+    masks = stretches(order, size=40, count=count, generator=generator)
     assert (masks.sum(axis=1) == 40).all()
     by_time = masks[:, np.argsort(order)].astype(int)
-    assert (np.abs(np.diff(by_time, axis=1)).sum(axis=1) <= 2).all()
-    starts = by_time.argmax(axis=1)
-    assert starts.min() < 30
-    assert starts.max() > 130
+    assert (np.abs(np.diff(by_time, axis=1)).sum(axis=1) <= 2).all(), "each is one stretch"
+    starts = by_time.argmax(axis=1).reshape(PHASES, count)
+    for phase, found in enumerate(starts):
+        assert ((found - 10 * phase) % 40 == 0).all()
+        assert len(set(found.tolist())) == count, "none twice"
+
+
+@pytest.mark.parametrize("rows", [100, 101, 150, 399])
+def test_there_is_a_stretch_of_each_beginning_however_short_the_time(rows: int) -> None:
+    generator = np.random.default_rng(0)
+    size = min(rows // 2, 90)
+    count = tiles(rows, size, draws=400)
+    masks = stretches(np.arange(rows), size=size, count=count, generator=generator)
+    assert masks.shape == (PHASES * count, rows)
+    assert (masks.sum(axis=1) == size).all()
 
 
 def test_without_time_clusters_go_together() -> None:
     generator = np.random.default_rng(0)
     cluster = np.repeat(np.arange(50), 4).astype(str)
-    masks = divisions(order=None, cluster=cluster, size=40, draws=30, generator=generator)
+    masks = clusters(cluster, size=40, draws=30, generator=generator)
     assert (masks.sum(axis=1) == 40).all()
     assert (masks.reshape(30, 50, 4).all(axis=2).sum(axis=1) == 10).all()
     assert len(np.unique(masks, axis=0)) == 30

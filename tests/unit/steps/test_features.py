@@ -8,6 +8,7 @@ import torch
 
 from perennial.data.memory import Memory
 from perennial.errors import MethodError
+from perennial.models.head import Growing
 from perennial.steps.features import features, require_selectable
 from support.learners import learner, net, rows
 
@@ -44,3 +45,28 @@ def test_a_model_without_them_is_refused_where_memory_herds() -> None:
     require_selectable(Memory(selection="class_balanced"), made, rows(5))
     require_selectable(Memory(selection="herding"), made, rows(5).take(slice(0, 0)))
     require_selectable(Memory(selection="herding"), learner(net), rows(5))
+
+
+class Grows(torch.nn.Module):
+    """Its output shares weights with its input, so that no layer is its output alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items = torch.nn.Parameter(torch.ones(3, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.items.T
+
+    def grow_outputs(self, outputs: int, *, generator: torch.Generator) -> None:
+        raise AssertionError("nothing grows here")
+
+    @property
+    def outputs(self) -> int:
+        return len(self.items)
+
+
+def test_a_model_that_grows_by_itself_is_refused_where_memory_herds() -> None:
+    assert isinstance(Grows(), Growing)
+    with pytest.raises(MethodError, match="grows by itself") as refused:
+        require_selectable(Memory(selection="herding"), learner(Grows), rows(5))
+    assert "class_balanced or reservoir" in refused.value.mend

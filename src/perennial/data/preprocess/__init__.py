@@ -11,11 +11,13 @@ from perennial.data.preprocess.base import (
     fitted,
     restored,
 )
+from perennial.data.preprocess.lists import Lists
 from perennial.data.preprocess.sequence import Sequence
 from perennial.data.preprocess.table import Table
 from perennial.data.preprocess.text import Text
 
 __all__ = [
+    "Lists",
     "Preprocessor",
     "Sequence",
     "Table",

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perennial.data.columns import TEXT
+from perennial.data.images import seen
 from perennial.data.rows import Rows
 from perennial.errors import ConfigError, RegistryError
 
@@ -25,6 +26,7 @@ Features = Mapping[str, Column]
 # by exact name: what a module of ours merely holds beside them, a version must not name
 OURS = frozenset(
     {
+        "perennial.data.preprocess.lists.Lists",
         "perennial.data.preprocess.sequence.Sequence",
         "perennial.data.preprocess.table.Table",
         "perennial.data.preprocess.text.Text",
@@ -61,7 +63,8 @@ class Preprocessor(Protocol):
 
         Returns:
             ``number`` (float, NaN where missing), ``category`` (text, empty where missing),
-            ``text``, ``sequence`` (names, of which a row may have none), or ``fixed``: numbers of
+            ``text``, ``sequence`` (names, of which a row may have none), ``list`` (numbers, in
+            each row as many as there are), or ``fixed``: numbers of
             one shape a row, none missing.
         """
         ...
@@ -126,10 +129,13 @@ def fitted(
 
 
 def applied(preprocess: Preprocessor | None, rows: Rows) -> Rows:
-    """Rows with model inputs in the place of their raw columns."""
-    if preprocess is None:
-        return rows
-    return replace(rows, features=preprocess.apply(rows.features))
+    """Rows with model inputs in the place of their raw columns.
+
+    Raises:
+        DataError: An encoded image cannot be read.
+    """
+    features = seen(rows)
+    return replace(rows, features=features if preprocess is None else preprocess.apply(features))
 
 
 def nature(kind: str) -> str:

@@ -78,8 +78,12 @@ class Stream:
         return len(self.id)
 
     def when(self, row: int) -> str | None:
-        """A row's time as text."""
-        return None if self.time is None else str(self.time[row])
+        """A row's time as text, of dates to the second."""
+        if self.time is None:
+            return None
+        if self.time.dtype.kind == "M":
+            return str(np.datetime_as_string(self.time[row], unit="s", casting="unsafe"))
+        return str(self.time[row])
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from perennial import clock
 from perennial.errors import ConfigError
 from perennial.monitoring.triggers.base import Firing, Situation, plain, shown
 
+# of an interval: a scheduler calls when the last cycle began, and its decision came later
+_SLACK = 20
 _CRON = "minute, hour, day of month, month and day of week, such as '0 3 * * 1'"
 
 
@@ -20,7 +22,9 @@ class Schedule:
     Args:
         cron: Five fields: minute, hour, day of month, month, day of week. A time that the change to
             summer time leaves out comes right after it; one that comes twice is taken once.
-        every: Time since the last decision, as ``12h``, ``7d`` or ``2w``.
+        every: Time since the last decision, as ``12h``, ``7d`` or ``2w``, less a twentieth: a
+            scheduler that calls every seven days calls when the last cycle began, and a decision
+            is later than that by what training takes.
         timezone: IANA name of the zone that ``cron`` is in, and that times are told in.
 
     Raises:
@@ -52,7 +56,7 @@ class Schedule:
     def after(self, moment: datetime) -> datetime:
         """When it comes next after a time (aware), in UTC."""
         if self._cron is None:
-            return moment + self._every
+            return moment + self._every - self._every / _SLACK
         return _next(self._cron, moment.astimezone(self.zone)).astimezone(UTC)
 
     def early(self, situation: Situation) -> Firing:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from perennial.errors import ConfigError, DataError
 from perennial.monitoring.performance import (
@@ -79,7 +80,8 @@ def examined(held_out: HeldOut, records: list[Record], **changes: Any) -> Perfor
 
 def test_while_nothing_changes_there_is_no_alarm() -> None:
     world = World()
-    found = examined(world.held_out(), world.weeks(*[{}] * 6))
+    known = world.held_out()
+    found = examined(known, world.weeks(*[{}] * 6))
     assert not found.alarm
     assert found.reason.endswith("on held-out rows; no alarm")
     assert (found.scored, found.waiting) == (1500, 300)
@@ -89,6 +91,13 @@ def test_while_nothing_changes_there_is_no_alarm() -> None:
     assert [one.how for one in found.estimated] == [
         estimated.CALIBRATED, estimated.THRESHOLD, estimated.AREA,
     ]  # fmt: skip
+    assert known.predicted is not None
+    assert known.confidence is not None
+    label = np.where(known.score == 1, known.predicted, 1 - known.predicted)
+    said = np.where(known.predicted == 1, known.confidence, 1 - known.confidence)
+    area = found.estimated[2]
+    assert area.then == pytest.approx(roc_auc_score(label, said), abs=1e-12)
+    assert area.now.interval[0] < area.then < area.now.interval[1]
     kept = found.to_dict()
     assert "cannot see concept drift" in kept["estimated"]["caution"]
     assert kept["watched"]["thresholds"].keys() == {"ADWIN", "Page–Hinkley"}

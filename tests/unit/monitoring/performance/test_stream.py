@@ -38,6 +38,9 @@ def test_rows_come_in_order_of_time_else_of_arrival() -> None:
     untimed = ordered([c, d])
     assert untimed.id.tolist() == [*c.id, *d.id]
     assert untimed.when(0) is None
+    for unit in ("D", "ns"):
+        dates = np.full(4, "2026-03-01", dtype=f"datetime64[{unit}]")
+        assert ordered([window("a", time=dates, score=[1] * 4)]).when(0) == "2026-03-01T00:00:00"
 
 
 def test_rows_without_label_are_left_out_and_others_count_once() -> None:

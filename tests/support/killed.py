@@ -1,4 +1,4 @@
-"""A process that kills itself at one of its own writes, syncs, renames or database calls."""
+"""Processes that are killed at one of Perennial's own writes, syncs, renames or database calls."""
 
 from __future__ import annotations
 
