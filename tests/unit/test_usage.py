@@ -19,7 +19,6 @@ GIVEN = {
     "check": {"data.new": "rows.csv", "model._target_": "net.Net"},
     "monitor": {"data.new": "rows.csv", "model._target_": "net.Net"},
     "decide": {"version": "digits@2"},
-    "monitor": {"data.new": "rows.csv"},
     "backtest": {"data.new": "rows.csv", "model._target_": "net.Net"},
 }
 COMMANDS = {
@@ -29,7 +28,6 @@ COMMANDS = {
     "check": "perennial data check",
     "monitor": "perennial monitor",
     "decide": "perennial decide digits@2",
-    "monitor": "perennial monitor",
     "backtest": "perennial backtest",
 }
 
