@@ -11,7 +11,16 @@ SINCE = {"time": "2026-11-02T00:00:00", "looked_at": "2026-11-03T06:00:00+00:00"
 
 
 def shift(of: str, name: str, test: str, effect: float, **more: Any) -> dict[str, Any]:
-    told = {"statistic": 0.3, "p": 0.4, "q": 0.5, "moved": False, "since": None, "psi": 0.01}
+    unit = {"ks": "standard deviations", "chi_square": "Cramér's V"}.get(test)
+    told = {
+        "unit": unit,
+        "statistic": 0.3,
+        "p": 0.4,
+        "q": 0.5,
+        "moved": False,
+        "since": None,
+        "psi": 0.01,
+    }
     within = {"before": [0.04, 0.3], "within": [effect, effect, effect]}
     return {"of": of, "name": name, "test": test, "effect": effect, **told, **within, **more}
 
