@@ -75,7 +75,7 @@ def commands() -> str:
     from perennial.cli import USAGE
 
     parts = ["# Commands", f"```text\n{USAGE.strip()}\n```"]
-    for name in ("train", "adopt", "evaluate", "decide"):
+    for name in ("train", "adopt", "evaluate", "monitor", "decide"):
         parts += [f"## perennial {name}", f"```text\n{usage.help_text(name, [CONF])}```"]
     return "\n\n".join(parts) + "\n"
 
