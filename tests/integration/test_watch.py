@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from perennial.cli import main
 from perennial.errors import ConfigError
 from perennial.promotion.registry import Registry
 from perennial.verbs.watch import parse
@@ -158,6 +159,35 @@ def test_what_fails_at_once_is_told_and_what_fails_later_is_tried_again(
     assert watcher.wait(timeout=300) == 0
     results = [json.loads(p.read_text()) for p in tmp_path.glob("outputs/*/*/result.json")]
     assert {one["exit_code"] for one in results} <= {0, 1, 20, 21, 30}  # of skipped ones none stays
+
+
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        (["data.new=days"], ["trigger=continuous"]),
+        (["data.new=days", "trigger=manual"], []),
+        (["experiment=nightly"], []),
+    ],
+)
+def test_a_trigger_that_an_experiment_names_is_the_one_that_is_asked(
+    given: list[str], added: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = tmp_path / "own" / "experiment" / "nightly.yaml"
+    experiment.parent.mkdir(parents=True)
+    experiment.write_text(
+        "# @package _global_\n"
+        "defaults: [{override /trigger: schedule}]\n"
+        "data: {new: days}\ntrigger: {cron: '0 3 * * *'}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    settings = ["data=files", "data.history=days", *given, f"--config-dir={tmp_path / 'own'}"]
+    monkeypatch.setattr(sys, "argv", ["perennial", "watch", *settings])
+    followed: list[list[str]] = []
+    monkeypatch.setattr(
+        "perennial.verbs.watch.follow", lambda **told: followed.append(told["settings"])
+    )
+    main()
+    assert followed == [[*settings, *added]]
 
 
 @pytest.mark.parametrize(

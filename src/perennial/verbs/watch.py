@@ -24,7 +24,7 @@ from perennial.processes import die_with_parent, stop
 from perennial.promotion.registry import Registry
 from perennial.reporting.console import print_result
 from perennial.reporting.result import RESULT
-from perennial.verbs.parsing import Parser
+from perennial.verbs.parsing import Parser, flags_first
 
 OUTPUT = "output.txt"
 
@@ -113,6 +113,23 @@ def follow(
             say("stopped; started again it goes on")
 
 
+def triggered(settings: Sequence[str], *, chosen: str) -> list[str]:
+    """The settings, with the trigger that is asked where they name none.
+
+    Args:
+        settings: Of the cycles, as on a command line.
+        chosen: The trigger that they come to, an experiment's or the default.
+
+    Examples:
+        >>> triggered(["data=files"], chosen="manual")
+        ['data=files', 'trigger=continuous']
+        >>> triggered(["experiment=nightly"], chosen="schedule")
+        ['experiment=nightly']
+    """
+    named = any(one.startswith("trigger=") for one in settings)
+    return [*settings, *([] if named or chosen != "manual" else ["trigger=continuous"])]
+
+
 def _seconds(text: str, flag: str) -> float:
     found = clock.span(text)
     if found is None:
@@ -159,12 +176,11 @@ def _ask(settings: Sequence[str], say: Callable[[str], None]) -> Asked:
     stamp = clock.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     folder = Path("outputs", stamp).absolute()
     folder.mkdir(parents=True)
-    own = [] if any(one.startswith("trigger=") for one in settings) else ["trigger=continuous"]
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    command = [sys.executable, "-m", "perennial.cli", *settings, *own]
+    own = f"hydra.run.dir='{quoted}'"
     with (folder / OUTPUT).open("wb") as output:
         child = subprocess.Popen(  # noqa: S603
-            [*command, f"hydra.run.dir='{quoted}'"],
+            [sys.executable, "-m", "perennial.cli", *flags_first([*settings, own])],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
