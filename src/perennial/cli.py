@@ -125,7 +125,7 @@ def train() -> None:
 def watch() -> None:
     """``perennial watch``: follow ``data.new``, and run one cycle at a time."""
     try:
-        from perennial.verbs.watch import follow, parse
+        from perennial.verbs.watch import follow, parse, with_trigger
 
         pace, settings = parse(sys.argv[1:])
     except PerennialError as error:
@@ -142,7 +142,7 @@ def watch() -> None:
             name=str(given["model_name"]),
             source=given["data"]["new"],
             pace=pace,
-            settings=settings,
+            settings=with_trigger(settings, given["trigger"]),
             console=Console(soft_wrap=False),
         )
 

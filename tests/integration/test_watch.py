@@ -18,7 +18,7 @@ import pytest
 
 from perennial.errors import ConfigError
 from perennial.promotion.registry import Registry
-from perennial.verbs.watch import parse
+from perennial.verbs.watch import parse, with_trigger
 
 SETTINGS = (
     "data=files",
@@ -171,3 +171,19 @@ def test_what_fails_at_once_is_told_and_what_fails_later_is_tried_again(
 def test_what_a_watch_cannot_do_is_refused(arguments: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         parse(arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "configured", "added"),
+    [
+        (["seed=1"], "Manual", ["trigger=continuous"]),
+        (["trigger=manual"], "Manual", []),
+        (["trigger=drift"], "Drift", []),
+        (["experiment=churn"], "Drift", []),
+    ],
+)
+def test_a_trigger_that_an_experiment_chooses_is_kept(
+    settings: list[str], configured: str, added: list[str]
+) -> None:
+    node = {"_target_": f"perennial.monitoring.triggers.{configured}"}
+    assert with_trigger(settings, node) == [*settings, *added]

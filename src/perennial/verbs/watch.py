@@ -44,26 +44,31 @@ class Asked:
     result: Mapping[str, Any] | None
 
 
+def parser() -> Parser:
+    """Of the verb's own flags."""
+    found = Parser(
+        prog="perennial watch",
+        description="Follow data.new and run a cycle whenever enough has arrived, one at a time. "
+        "What cycles do is set as for perennial train; see perennial train --help.",
+        epilog="Stops on Ctrl-C and SIGTERM; killed, it goes on when started again.",
+    )
+    found.add_argument("--every", default="60s", metavar="SPAN", help="between two looks (60s)")
+    found.add_argument(
+        "--longest-pause",
+        default="1h",
+        metavar="SPAN",
+        help="after failures, each of which doubles the pause (1h)",
+    )
+    return found
+
+
 def parse(arguments: Sequence[str]) -> tuple[Pace, list[str]]:
     """How often to look, and the settings of the cycles.
 
     Raises:
         ConfigError: A pace that makes no sense, or several values at once.
     """
-    parser = Parser(
-        prog="perennial watch",
-        description="Follow data.new and run a cycle whenever enough has arrived, one at a time. "
-        "What cycles do is set as for perennial train; see perennial train --help.",
-        epilog="Stops on Ctrl-C and SIGTERM; killed, it goes on when started again.",
-    )
-    parser.add_argument("--every", default="60s", metavar="SPAN", help="between two looks (60s)")
-    parser.add_argument(
-        "--longest-pause",
-        default="1h",
-        metavar="SPAN",
-        help="after failures, each of which doubles the pause (1h)",
-    )
-    chosen, settings = parser.parse_known_args(arguments)
+    chosen, settings = parser().parse_known_args(arguments)
     if several := {"-m", "--multirun"} & set(settings):
         raise ConfigError(
             "perennial watch runs one cycle at a time.",
@@ -75,6 +80,18 @@ def parse(arguments: Sequence[str]) -> tuple[Pace, list[str]]:
         _seconds(chosen.longest_pause, "--longest-pause"),
     )
     return Pace(every=every, longest=longest), settings
+
+
+def with_trigger(settings: Sequence[str], configured: Mapping[str, Any]) -> list[str]:
+    """The settings of the cycles, which count rows where no trigger is chosen.
+
+    Args:
+        settings: As on a command line.
+        configured: The trigger that they compose to, an experiment's own too.
+    """
+    chosen = any(one.startswith("trigger=") for one in settings)
+    manual = str(configured["_target_"]).endswith(".Manual")
+    return [*settings] if chosen or not manual else [*settings, "trigger=continuous"]
 
 
 def follow(
@@ -159,9 +176,8 @@ def _ask(settings: Sequence[str], say: Callable[[str], None]) -> Asked:
     stamp = clock.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     folder = Path("outputs", stamp).absolute()
     folder.mkdir(parents=True)
-    own = [] if any(one.startswith("trigger=") for one in settings) else ["trigger=continuous"]
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    command = [sys.executable, "-m", "perennial.cli", *settings, *own]
+    command = [sys.executable, "-m", "perennial.cli", *settings]
     with (folder / OUTPUT).open("wb") as output:
         child = subprocess.Popen(  # noqa: S603
             [*command, f"hydra.run.dir='{quoted}'"],
