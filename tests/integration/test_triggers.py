@@ -321,6 +321,13 @@ def test_performance_is_due_where_the_champion_does_worse(run: Run, home: Path) 
     assert worse["trigger"]["reason"].startswith("accuracy fell from ")
     assert worse["trigger"]["evidence"]["scored"] == 1400
     schema_of(worse)
+    # rows may be forgotten, and what the version keeps of its trigger stays
+    named = [one["since_row_id"] for one in worse["trigger"]["evidence"]["realised"]["alarms"]]
+    version = Registry(url=f"sqlite:///{home / 'registry.db'}").version(worse["candidate"]["id"])
+    assert named
+    for path in ("result.json", "version.yaml", "report.html"):
+        assert not any(row in version.read_text(path) for row in named), path
+    assert version.manifest["trigger"]["reason"] == worse["trigger"]["reason"]
     assert decided(home) == 2
     with after(days=21):
         answered = run(*SHORT, *watch, "seed=2")

@@ -101,9 +101,17 @@ class Findings:
     @property
     def reason(self) -> str:
         """What moved, in one sentence without a capital and a full stop."""
+        return self._sentence(names=True)
+
+    @property
+    def nameless(self) -> str:
+        """The same without categories: what keeps it may outlive the only row that had one."""
+        return self._sentence(names=False)
+
+    def _sentence(self, *, names: bool) -> str:
         if not self.alarm:
             return f"nothing moved by more than chance in {self.rows} rows"
-        told = list(dict.fromkeys(map(_told, self.moved)))
+        told = list(dict.fromkeys(_told(one, names=names) for one in self.moved))
         rest = f" and {len(told) - NAMED} more" if len(told) > NAMED else ""
         return f"{', '.join(told[:NAMED])}{rest} moved in {self.rows} rows"
 
@@ -126,7 +134,7 @@ class Findings:
         }
 
 
-def _told(shift: Shift) -> str:
+def _told(shift: Shift, *, names: bool) -> str:
     one = shift.measured
     detail: Mapping[str, Any] = one.detail
     if shift.of == "rows":
@@ -138,6 +146,8 @@ def _told(shift: Shift) -> str:
     name = f"the model's {one.name}" if shift.of == "prediction" else one.name
     if one.test == "ks":
         return f"{name} (by {one.effect:.2g} standard deviations)"
-    if names := detail["unseen_names"]:
-        return f"{name} (never seen: {', '.join(list(names)[:NAMED])})"
+    if unseen := detail["unseen_names"]:
+        if names:
+            return f"{name} (never seen: {', '.join(list(unseen)[:NAMED])})"
+        return f"{name} ({detail['unseen']:.1%} in categories never seen)"
     return f"{name} (Cramér's V {one.effect:.2g})"

@@ -19,7 +19,7 @@ from perennial.data.shards import read_index
 from perennial.environment import capture
 from perennial.errors import EXIT_BAD_DATA, EXIT_FAILED, NumberTakenError, PerennialError
 from perennial.evaluation.serving import summary as serving
-from perennial.monitoring.triggers import Firing
+from perennial.monitoring.triggers import Firing, nameless
 from perennial.promotion import best, predictions
 from perennial.promotion.gate import decide
 from perennial.promotion.multiplicity import Charge
@@ -162,7 +162,7 @@ def _commit(
     number: int,
     decisions: int,
 ) -> Version:
-    cost = result["cost"]
+    cost, trigger = result["cost"], nameless(json_safe(result["trigger"]))
     return cycle.registry.commit(
         name=cycle.name,
         files={
@@ -170,7 +170,8 @@ def _commit(
             **predictions.write(outcome.report),
             best.FILE: best.to_parquet(outcome.evidence.best),
             "decision.json": as_json(_decided(cycle, outcome)),
-            RESULT: as_json(json_safe(result)),
+            # rows may be forgotten, and the version stays
+            RESULT: as_json(json_safe({**result, "trigger": trigger})),
             **({} if page is None else {PAGE: page}),
         },
         manifest=cycle.manifest(
@@ -185,7 +186,7 @@ def _commit(
             how="retrained",
             extra={
                 "cycle_id": outcome.cycle_id,
-                "trigger": result["trigger"],
+                "trigger": trigger,
                 **{name: cost[name] for name in ("optimizer_steps", *ROWS)},
             },
             learner=outcome.learner,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from perennial.data.columns import TEXT
 from perennial.monitoring.columns import CategoryColumn, NumberColumn
@@ -71,6 +72,10 @@ def test_unseen_categories_are_those_that_no_row_of_the_cycle_had() -> None:
     assert shift.detail["unseen_names"] == {"new": 10}
     assert shift.detail["unseen"] == pytest.approx(10 / 45)
     assert (missing.detail["then"], missing.detail["now"]) == (0, 0.1)
+    _, fewer = stream.tests(count=20)
+    expected = stats.chi2_contingency([[0, 100], [2, 18]], correction=False).pvalue
+    assert fewer.alarm_p == pytest.approx(expected)
+    assert fewer.p == missing.p < fewer.alarm_p
 
 
 def test_what_cannot_be_compared_is_said() -> None:

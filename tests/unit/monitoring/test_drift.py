@@ -15,6 +15,7 @@ from perennial.errors import ConfigError, DataError
 from perennial.monitoring.calibration import PHASES, Calibration
 from perennial.monitoring.drift import Examiner, Represented, examine
 from perennial.monitoring.findings import Findings
+from perennial.monitoring.joint import Vectors
 from perennial.monitoring.window import Window
 from perennial.statistics import benjamini_hochberg, tail_threshold
 from support.drifting import columns, reference, rows
@@ -77,6 +78,8 @@ def test_a_city_never_seen_and_values_gone_missing(examiner: Examiner) -> None:
     findings = found(examiner, features)
     assert {("input", "city", "chi_square"), ("input", "b", "missing")} <= moved(findings)
     assert "city (never seen: Ulm)" in findings.reason
+    assert "in categories never seen)" in findings.nameless
+    assert "Ulm" not in findings.nameless
     assert "b (missing 0.0%, now 20.0%)" in findings.reason
 
 
@@ -123,6 +126,14 @@ def test_the_strictest_beginning_of_windows_decides() -> None:
     each = [tail_threshold(part, examiner.calibration.probability) for part in parts]
     assert max(each) > 100 * min(each)
     assert examiner.threshold(100, tests=3) == min(each)
+
+
+def test_so_do_the_rows_that_all_columns_are_looked_at_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    monkeypatch.setattr(Vectors, "measured", lambda self, given: looked.append(len(given)) or [])
+    small = reference(rows(columns(4000, 0), time=np.arange(4000)), capacity=1000)
+    findings = examine(small, Window.of(columns(800, 1), small), calibration=DAILY)
+    assert looked == [findings.joint_rows] == [200]
 
 
 def test_a_window_counts_for_a_stretch_of_the_sample() -> None:

@@ -310,10 +310,10 @@ def _reason(
 ) -> str:
     if alarms:
         first = alarms[0]
-        at = f", {first.since}" if first.since is not None else ""
+        # no row is named: what keeps the sentence may outlive it
+        at = f", since {first.since}" if first.since is not None else ""
         return (
-            f"{name} fell from {first.before:.3f} to {first.after:.3f}, since row "
-            f"{first.since_row_id}{at}, as {first.detector} saw"
+            f"{name} fell from {first.before:.3f} to {first.after:.3f}{at}, as {first.detector} saw"
         )
     if low:
         one = low[0]

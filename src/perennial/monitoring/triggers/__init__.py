@@ -1,6 +1,6 @@
 """Why a cycle runs: one class for each ``conf/trigger/*.yaml``."""
 
-from perennial.monitoring.triggers.base import Firing, Past, Situation, Trigger
+from perennial.monitoring.triggers.base import Firing, Past, Situation, Trigger, nameless
 from perennial.monitoring.triggers.combined import AllOf, AnyOf
 from perennial.monitoring.triggers.drift import Drift
 from perennial.monitoring.triggers.limits import Limited
@@ -21,4 +21,5 @@ __all__ = [
     "Schedule",
     "Situation",
     "Trigger",
+    "nameless",
 ]

@@ -53,6 +53,22 @@ class Past:
     device_seconds: float | None
 
 
+# of evidence, what tells which rows were looked at
+_NAMES = ("row_id", "since_row_id", "unseen_names")
+
+
+def nameless(told: Any) -> Any:
+    """What a trigger answered, as plain values, without what would tell of single rows.
+
+    Examples:
+        >>> nameless({"evidence": {"alarms": [{"row": 3, "row_id": "r7"}]}})
+        {'evidence': {'alarms': [{'row': 3}]}}
+    """
+    if isinstance(told, Mapping):
+        return {key: nameless(value) for key, value in told.items() if key not in _NAMES}
+    return [nameless(one) for one in told] if isinstance(told, list) else told
+
+
 def _absent() -> Any:
     raise AssertionError("a trigger looked at what it does not need")
 

@@ -85,6 +85,6 @@ class Drift:
         return Firing(
             kind=self.kind,
             due=found.alarm,
-            reason=found.reason,
-            evidence={**found.to_dict(), "shifts": moved},
+            reason=found.nameless,
+            evidence={**found.to_dict(), "reason": found.nameless, "shifts": moved},
         )

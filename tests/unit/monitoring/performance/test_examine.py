@@ -78,6 +78,17 @@ def examined(held_out: HeldOut, records: list[Record], **changes: Any) -> Perfor
     return found
 
 
+def test_detectors_and_the_estimate_share_the_false_alarms() -> None:
+    world = World()
+    sure = world.held_out()
+    unsure, weeks = HeldOut(sure.score), world.weeks({}, {}, {})
+    alone, beside = (
+        examined(held, weeks, false_alarms_per_year=rate).watched["thresholds"]
+        for held, rate in ((unsure, 2.0), (sure, 3.0))
+    )
+    assert alone == beside, "a half of 2 and a third of 3 are one alarm a year of each detector"
+
+
 def test_while_nothing_changes_there_is_no_alarm() -> None:
     world = World()
     known = world.held_out()
@@ -117,7 +128,8 @@ def test_labels_show_concept_drift_where_and_since_when_and_confidence_does_not(
     assert first.time >= "2026-01-22"
     assert first.since is not None
     assert "2026-01-18" < first.since < "2026-01-26", "it began on the 22nd"
-    assert f"since row {first.since_row_id}" in found.reason
+    assert f"since {first.since}, as" in found.reason
+    assert first.since_row_id not in found.reason
     assert not any(one.is_low for one in found.estimated)
     now, then = found.now, found.then
     assert now is not None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from perennial.data.forgotten import Forgotten, hashed
+from perennial.data.selection import priorities
 from perennial.errors import DataError
 from perennial.monitoring.performance import (
     Record,
@@ -167,3 +168,16 @@ def test_neither_the_clock_nor_the_rows_go_backwards() -> None:
     for time in (None, np.array(["a"] * 40, dtype=TEXT)):
         with pytest.raises(DataError, match="those recorded before have times as numbers"):
             refuse_backwards(earlier, made(time=time, now=NOW + DAY), where="data.new")
+
+
+def test_a_label_of_a_sampled_window_is_passed_over_beside_a_whole_one() -> None:
+    sampled, whole = made(1000, bound=100), made(40, "other")
+    left_out = np.setdiff1d(names(1000), sampled.id)
+    ids = np.array([whole.id[0], sorted(left_out, key=priority)[-1]])
+    for records in ({"a": sampled, "b": whole}, {"b": whole, "a": sampled}):
+        found = join(records, ids, np.ones(2), now=NOW, where="labels")
+        assert (found.scored, found.passed) == (1, 1)
+
+
+def priority(row: str) -> int:
+    return int(priorities(np.array([row]), seed=0)[0])
