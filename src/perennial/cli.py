@@ -30,6 +30,7 @@ from perennial.masking import MASK, mask_text
 from perennial.nested import flatten
 from perennial.paths import CONF_DIR, home
 from perennial.usage import asks_for_help, help_text
+from perennial.verbs.parsing import flags_first
 
 _HYDRA = Path(hydra.__file__).parent
 USAGE = """perennial: retrain deployed PyTorch models without forgetting
@@ -125,7 +126,7 @@ def train() -> None:
 def watch() -> None:
     """``perennial watch``: follow ``data.new``, and run one cycle at a time."""
     try:
-        from perennial.verbs.watch import follow, parse, with_trigger
+        from perennial.verbs.watch import follow, parse, triggered
 
         pace, settings = parse(sys.argv[1:])
     except PerennialError as error:
@@ -136,13 +137,13 @@ def watch() -> None:
 
         from perennial.launch import build
 
-        given = plain_config(config)
+        given, chosen = plain_config(config), HydraConfig.get().runtime.choices["trigger"]
         follow(
             registry=build(given["registry"], where="registry"),
             name=str(given["model_name"]),
             source=given["data"]["new"],
             pace=pace,
-            settings=with_trigger(settings, given["trigger"]),
+            settings=triggered(settings, chosen=str(chosen)),
             console=Console(soft_wrap=False),
         )
 
@@ -318,6 +319,7 @@ def _run(job: Callable[[], Any], name: str) -> None:
     if asks_for_help(sys.argv[1:]):
         sys.stdout.write(help_text(name, [CONF_DIR, *_own_folders(sys.argv[1:])]))
         raise SystemExit(0)
+    sys.argv[1:] = flags_first(sys.argv[1:])
     # Hydra then raises instead of printing its own message, so that ours can name the nearest key
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from perennial.cli import main
 from perennial.errors import ConfigError
 from perennial.promotion.registry import Registry
-from perennial.verbs.watch import parse, with_trigger
+from perennial.verbs.watch import parse, triggered
 
 SETTINGS = (
     "data=files",
@@ -161,6 +162,35 @@ def test_what_fails_at_once_is_told_and_what_fails_later_is_tried_again(
 
 
 @pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        (["data.new=days"], ["trigger=continuous"]),
+        (["data.new=days", "trigger=manual"], []),
+        (["experiment=nightly"], []),
+    ],
+)
+def test_a_trigger_that_an_experiment_names_is_the_one_that_is_asked(
+    given: list[str], added: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = tmp_path / "own" / "experiment" / "nightly.yaml"
+    experiment.parent.mkdir(parents=True)
+    experiment.write_text(
+        "# @package _global_\n"
+        "defaults: [{override /trigger: schedule}]\n"
+        "data: {new: days}\ntrigger: {cron: '0 3 * * *'}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    settings = ["data=files", "data.history=days", *given, f"--config-dir={tmp_path / 'own'}"]
+    monkeypatch.setattr(sys, "argv", ["perennial", "watch", *settings])
+    followed: list[list[str]] = []
+    monkeypatch.setattr(
+        "perennial.verbs.watch.follow", lambda **told: followed.append(told["settings"])
+    )
+    main()
+    assert followed == [[*settings, *added]]
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--every", "soon"], "no span of time"),
@@ -176,14 +206,13 @@ def test_what_a_watch_cannot_do_is_refused(arguments: list[str], words: str) -> 
 @pytest.mark.parametrize(
     ("settings", "configured", "added"),
     [
-        (["seed=1"], "Manual", ["trigger=continuous"]),
-        (["trigger=manual"], "Manual", []),
-        (["trigger=drift"], "Drift", []),
-        (["experiment=churn"], "Drift", []),
+        (["seed=1"], "manual", ["trigger=continuous"]),
+        (["trigger=manual"], "manual", []),
+        (["trigger=drift"], "drift", []),
+        (["experiment=churn"], "drift", []),
     ],
 )
 def test_a_trigger_that_an_experiment_chooses_is_kept(
     settings: list[str], configured: str, added: list[str]
 ) -> None:
-    node = {"_target_": f"perennial.monitoring.triggers.{configured}"}
-    assert with_trigger(settings, node) == [*settings, *added]
+    assert triggered(settings, chosen=configured) == [*settings, *added]

@@ -48,7 +48,7 @@ def test_every_decision_is_in_the_navigation(hooks: ModuleType) -> None:
 
 def test_the_page_of_commands_has_every_verb(hooks: ModuleType) -> None:
     page = hooks.commands()
-    for verb in ("init", "train", "adopt", "evaluate", "decide", "registry"):
+    for verb in ("init", "train", "adopt", "evaluate", "monitor", "decide", "registry"):
         assert f"perennial {verb}" in page
     for verb in ("train", "watch", "monitor", "backtest"):
         assert f"## perennial {verb}\n" in page

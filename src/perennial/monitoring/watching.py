@@ -53,13 +53,15 @@ class Watched:
         again: Time from which it is asked for again although nothing is new, in the clock's
             seconds; None for never.
         failures: In a row.
-        rest: Time before which nothing is asked for.
+        failed: Time of the last failure.
+        rest: Time before which nothing is asked for after it.
     """
 
     seen: str | None = None
     asked: str | None = None
     again: float | None = None
     failures: int = 0
+    failed: float = 0.0
     rest: float = 0.0
 
 
@@ -77,7 +79,8 @@ def look(state: Watched, found: str | None, *, now: float) -> tuple[Watched, boo
     settled = found is None or found == state.seen
     news = found is None or found != state.asked
     again = state.again is not None and now >= state.again
-    return replace(state, seen=found), settled and (news or again) and now >= state.rest
+    rested = not state.failed <= now < state.rest  # a clock that was turned back ends a rest
+    return replace(state, seen=found), settled and (news or again) and rested
 
 
 def outcome(
@@ -96,4 +99,4 @@ def outcome(
     if code in ANSWERED:
         return replace(state, asked=asked, again=again, failures=0, rest=0.0)
     wait = min(pace.longest, pace.every * 2.0 ** min(state.failures, 30))
-    return replace(state, failures=state.failures + 1, rest=now + wait)
+    return replace(state, failures=state.failures + 1, failed=now, rest=now + wait)

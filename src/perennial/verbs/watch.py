@@ -24,7 +24,7 @@ from perennial.processes import die_with_parent, stop
 from perennial.promotion.registry import Registry
 from perennial.reporting.console import print_result
 from perennial.reporting.result import RESULT
-from perennial.verbs.parsing import Parser
+from perennial.verbs.parsing import Parser, flags_first
 
 OUTPUT = "output.txt"
 
@@ -82,18 +82,6 @@ def parse(arguments: Sequence[str]) -> tuple[Pace, list[str]]:
     return Pace(every=every, longest=longest), settings
 
 
-def with_trigger(settings: Sequence[str], configured: Mapping[str, Any]) -> list[str]:
-    """The settings of the cycles, which count rows where no trigger is chosen.
-
-    Args:
-        settings: As on a command line.
-        configured: The trigger that they compose to, an experiment's own too.
-    """
-    chosen = any(one.startswith("trigger=") for one in settings)
-    manual = str(configured["_target_"]).endswith(".Manual")
-    return [*settings] if chosen or not manual else [*settings, "trigger=continuous"]
-
-
 def follow(
     *,
     registry: Registry,
@@ -128,6 +116,23 @@ def follow(
             _loop(lambda: listing(source), pace=pace, settings=settings, say=say, console=console)
         except KeyboardInterrupt:
             say("stopped; started again it goes on")
+
+
+def triggered(settings: Sequence[str], *, chosen: str) -> list[str]:
+    """The settings, with the trigger that is asked where they name none.
+
+    Args:
+        settings: Of the cycles, as on a command line.
+        chosen: The trigger that they come to, an experiment's or the default.
+
+    Examples:
+        >>> triggered(["data=files"], chosen="manual")
+        ['data=files', 'trigger=continuous']
+        >>> triggered(["experiment=nightly"], chosen="schedule")
+        ['experiment=nightly']
+    """
+    named = any(one.startswith("trigger=") for one in settings)
+    return [*settings, *([] if named or chosen != "manual" else ["trigger=continuous"])]
 
 
 def _seconds(text: str, flag: str) -> float:
@@ -177,10 +182,10 @@ def _ask(settings: Sequence[str], say: Callable[[str], None]) -> Asked:
     folder = Path("outputs", stamp).absolute()
     folder.mkdir(parents=True)
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    command = [sys.executable, "-m", "perennial.cli", *settings]
+    own = f"hydra.run.dir='{quoted}'"
     with (folder / OUTPUT).open("wb") as output:
         child = subprocess.Popen(  # noqa: S603
-            [*command, f"hydra.run.dir='{quoted}'"],
+            [sys.executable, "-m", "perennial.cli", *flags_first([*settings, own])],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -167,6 +167,10 @@ def test_a_time_that_comes_twice_is_taken_once() -> None:
     first = nightly.after(datetime(2026, 10, 25, 0, tzinfo=UTC))
     assert first == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
     assert nightly.after(first) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
+    # a cycle that was due the first time, and decided within the hour that comes twice
+    for minute in range(61):
+        decided = datetime(2026, 10, 25, 1, tzinfo=UTC) + timedelta(minutes=minute)
+        assert nightly.after(decided) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

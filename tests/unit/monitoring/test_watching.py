@@ -54,6 +54,12 @@ def test_each_failure_in_a_row_doubles_the_wait_up_to_the_longest() -> None:
     assert (state.failures, state.rest) == (0, 0)
 
 
+def test_a_clock_that_is_turned_back_does_not_make_a_rest_longer() -> None:
+    state = outcome(Watched(seen="a"), 30, asked="a", now=1000, again=None, pace=PACE)
+    assert not look(state, "a", now=1000)[1]
+    assert look(state, "a", now=999)[1]
+
+
 def test_a_cycle_that_was_killed_is_a_failure() -> None:
     state = outcome(Watched(seen="a"), -9, asked="a", now=0, again=None, pace=PACE)
     assert state.failures == 1

@@ -124,7 +124,9 @@ def _next(cron: str, moment: datetime) -> datetime:
     if len(cron.split()) != 5:
         raise _malformed(cron, f"it has {len(cron.split())} fields")
     try:
-        return next(CronSim(cron, moment))
+        # an hour that comes twice is that of before the change, which may be over at its second
+        times = (time for time in CronSim(cron, moment))
+        return next(time for time in times if time.astimezone(UTC) > moment.astimezone(UTC))
     except CronSimError as error:
         field = str(error).removeprefix("Bad ").replace("-", " ")
         raise _malformed(cron, f"its {field} is not right") from error
