@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -22,7 +23,8 @@ BLOCKS = {block.title: block.text for block in blocks(PAGE) if block.title}
 def unit() -> ConfigParser:
     found = ConfigParser(interpolation=None)
     found.optionxform = str  # type: ignore[assignment, method-assign]
-    found.read_string(BLOCKS["churn-watch.service"])
+    # as systemd does: a line goes on after a backslash
+    found.read_string(re.sub(r"\\\n\s*", "", BLOCKS["churn-watch.service"]))
     return found
 
 

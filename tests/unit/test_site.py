@@ -50,6 +50,9 @@ def test_the_page_of_commands_has_every_verb(hooks: ModuleType) -> None:
     page = hooks.commands()
     for verb in ("init", "train", "adopt", "evaluate", "monitor", "decide", "registry"):
         assert f"perennial {verb}" in page
+    for verb in ("train", "watch", "monitor", "backtest"):
+        assert f"## perennial {verb}\n" in page
+    assert "--longest-pause" in page
     assert "Exit codes: 0 promoted" in page
 
 
