@@ -73,10 +73,12 @@ def _yaml(path: Path) -> str:
 def commands() -> str:
     """What each verb says with ``--help``."""
     from perennial.cli import USAGE
+    from perennial.verbs import watch
 
     parts = ["# Commands", f"```text\n{USAGE.strip()}\n```"]
-    for name in ("train", "adopt", "evaluate", "decide"):
+    for name in ("train", "monitor", "backtest", "adopt", "evaluate", "decide"):
         parts += [f"## perennial {name}", f"```text\n{usage.help_text(name, [CONF])}```"]
+    parts += ["## perennial watch", f"```text\n{watch.parser().format_help()}```"]
     return "\n\n".join(parts) + "\n"
 
 

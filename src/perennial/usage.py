@@ -50,11 +50,14 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
     parts = [command, *purpose, "", "Groups (* is the default), each with a command that uses it:"]
     for group, choice in chosen.items():
         options = {p.stem: p for folder in folders for p in sorted((folder / group).glob("*.yaml"))}
+        several = choice if isinstance(choice, list) else [choice]
+        if isinstance(choice, list):  # what can be chosen together, and nothing else
+            options = {option: path for option, path in options.items() if option in several}
         if options:
             parts.append(f"  {group}")
         width = max(map(len, options), default=0)
         for option, path in options.items():
-            mark = "*" if option in (choice if isinstance(choice, list) else [choice]) else " "
+            mark = "*" if option in several else " "
             example = next(iter(opening(path.read_text().splitlines())), "")
             if name != "train":
                 verb = "data check" if name == "check" else name

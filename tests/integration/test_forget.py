@@ -257,7 +257,9 @@ def test_what_cannot_be_forgotten_is_said(
 
     # a cycle that read rows before they were forgotten does not commit them
     early = registry.forgotten("animals").erasures
-    (home.parent / "ids.txt").write_text(f"{held.id[0]}\n\nnever-met\n")
+    (home.parent / "ids.txt").write_bytes(
+        f"\ufeff{held.id[0]}\r\n\r\nnever-met\r\n".encode()  # as Windows writes it
+    )
     code, printed, _ = verb("forget", "animals", "ids-file=ids.txt")
     assert (code, "recorded as erasure 1 of animals" in printed) == (0, True)
     with pytest.raises(RegistryError, match="were forgotten while this ran"):

@@ -59,6 +59,7 @@ def test_a_page_that_is_wrong_fails(page: str, words: str, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_says_can_be_done(page: str, tmp_path: Path) -> None:
     text = (DOCS / page).read_text()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from perennial.reporting.compare import render_comparison
+from perennial.reporting.monitor_page import render_look
 from perennial.reporting.sweep import headline, render_sweep
 from perennial.reporting.verdict import title
 from perennial.sweeping.settings import Sweep
@@ -23,6 +24,7 @@ from perennial.sweeping.summary import summary
 from perennial.sweeping.trial import Outcome
 from perennial.tracking.compare.settings import short
 from perennial.tracking.compare.table import compare_runs
+from support import made
 from support.compared import make_run
 
 CHROMIUM = next(
@@ -158,3 +160,18 @@ def test_a_sweep_fits_a_phone_and_a_desk(tmp_path: Path) -> None:
         assert (seen["empty"], seen["outside"], seen["outgrown"]) == (0, 0, 0)
         assert seen["drawings"] >= 3  # the frontier and each setting's effect
         assert seen["heading"] == headline(swept())
+
+
+def test_a_look_at_new_rows_fits_a_phone_and_a_desk(tmp_path: Path) -> None:
+    told = made.look()
+    told["model_name"] = told["version"] = "a_very_long_name_of_a_lineage_" * 4
+    told["windows"] = told["windows"] * 20
+    told["notes"] = ["a_column_with_a_very_long_name_" * 10]
+    page = tmp_path / "monitor.html"
+    page.write_text(render_look(told))
+    for width in (320, 1200):
+        seen = look(page, width, tmp_path)
+        assert seen["overflow"] <= seen["width"] <= width
+        assert (seen["empty"], seen["outside"], seen["unnamed"], seen["outgrown"]) == (0, 0, 0, 0)
+        assert seen["drawings"] == 2 + 2 + 1
+        assert seen["heading"] == "Alarm"

@@ -19,7 +19,7 @@ import pytest
 from perennial.cli import main
 from perennial.errors import ConfigError
 from perennial.promotion.registry import Registry
-from perennial.verbs.watch import parse
+from perennial.verbs.watch import parse, triggered
 
 SETTINGS = (
     "data=files",
@@ -201,3 +201,18 @@ def test_a_trigger_that_an_experiment_names_is_the_one_that_is_asked(
 def test_what_a_watch_cannot_do_is_refused(arguments: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         parse(arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "configured", "added"),
+    [
+        (["seed=1"], "manual", ["trigger=continuous"]),
+        (["trigger=manual"], "manual", []),
+        (["trigger=drift"], "drift", []),
+        (["experiment=churn"], "drift", []),
+    ],
+)
+def test_a_trigger_that_an_experiment_chooses_is_kept(
+    settings: list[str], configured: str, added: list[str]
+) -> None:
+    assert triggered(settings, chosen=configured) == [*settings, *added]

@@ -48,8 +48,11 @@ def test_every_decision_is_in_the_navigation(hooks: ModuleType) -> None:
 
 def test_the_page_of_commands_has_every_verb(hooks: ModuleType) -> None:
     page = hooks.commands()
-    for verb in ("init", "train", "adopt", "evaluate", "decide", "registry"):
+    for verb in ("init", "train", "adopt", "evaluate", "monitor", "decide", "registry"):
         assert f"perennial {verb}" in page
+    for verb in ("train", "watch", "monitor", "backtest"):
+        assert f"## perennial {verb}\n" in page
+    assert "--longest-pause" in page
     assert "Exit codes: 0 promoted" in page
 
 

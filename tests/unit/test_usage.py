@@ -17,8 +17,8 @@ GIVEN = {
     "adopt": {"model_name": "served", "checkpoint": "a.pt", "model._target_": "net.Net"},
     "evaluate": {"data.new": "rows.csv"},
     "check": {"data.new": "rows.csv", "model._target_": "net.Net"},
+    "monitor": {"data.new": "rows.csv", "model._target_": "net.Net"},
     "decide": {"version": "digits@2"},
-    "monitor": {"data.new": "rows.csv"},
     "backtest": {"data.new": "rows.csv", "model._target_": "net.Net"},
 }
 COMMANDS = {
@@ -26,8 +26,8 @@ COMMANDS = {
     "adopt": "perennial adopt",
     "evaluate": "perennial evaluate",
     "check": "perennial data check",
-    "decide": "perennial decide digits@2",
     "monitor": "perennial monitor",
+    "decide": "perennial decide digits@2",
     "backtest": "perennial backtest",
 }
 

@@ -16,6 +16,7 @@ from perennial.data.rows import Rows
 from perennial.data.source import SourceRows, open_source
 from perennial.errors import ConfigError, DataError, first_line
 from perennial.files import digest
+from perennial.reporting.backtest import spread
 from perennial.steps.collect import Data
 from perennial.steps.settings import Cycle
 
@@ -158,7 +159,7 @@ class Past:
             self.windows[window] = Period(rows, _fingerprint(read))
         sizes = [len(period) for period in self.windows.values()]
         say(
-            f"{len(sizes)} windows of {min(sizes):,} to {max(sizes):,} rows, "
+            f"{len(sizes)} windows of {spread(sizes)} rows, "
             f"after {len(self.base):,} that found the lineage"
         )
 

@@ -63,7 +63,7 @@ class Pools:
         self.cuts = best_cuts(self.lengths) if self.lengths else ()
         self.bytes = sum(column.nbytes for part in self._columns for column in part.values())
         self.row_bytes = sum(
-            (4 if column.dtype.kind == "f" or column.ndim >= 4 else 8) * math.prod(column.shape[1:])
+            (4 if _is_short(column) else 8) * math.prod(column.shape[1:])
             for column in self._columns[0].values()
         )
         self._placed: list[dict[str, Tensor]] = []
@@ -128,6 +128,11 @@ class Pools:
             name: torch.cat([part[name].index_select(0, at) for part, at in drawn])
             for name in first
         }
+
+
+def _is_short(column: npt.NDArray[Any]) -> bool:
+    """Whether a batch holds it as float32, see `perennial.data.form.to_data`."""
+    return column.dtype.kind == "f" or (column.dtype == np.uint8 and column.ndim >= 4)
 
 
 def _columns(rows: Rows, target: npt.NDArray[Any], form: str) -> Columns:

@@ -19,6 +19,17 @@ from perennial.reporting.template import pages
 BACKTEST, PAGE = "backtest.json", "backtest.html"
 
 
+def spread(sizes: Sequence[int]) -> str:
+    """Sizes in words.
+
+    Examples:
+        >>> spread([1200, 900, 1000]), spread([1000, 1000])
+        ('900 to 1,200', '1,000')
+    """
+    least, most = min(sizes), max(sizes)
+    return f"{most:,}" if least == most else f"{least:,} to {most:,}"
+
+
 def write_backtest(folder: Path, told: Mapping[str, Any]) -> None:
     """Write record and page durably."""
     files.write_json(folder / BACKTEST, json_safe(told))
@@ -228,7 +239,7 @@ def _settings(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     sizes = [window["rows"] for window in told["windows"]]
     return [
         ("windows", f"{timeline['key']} {timeline['first']} to {timeline['last']}"),
-        ("rows of a window", f"{min(sizes):,} to {max(sizes):,}"),
+        ("rows of a window", spread(sizes)),
         ("rows that found the lineage", f"{told['founding_rows']:,}"),
         ("length of a window", f"{timeline['days']:g} days"),
         ("labels are there after", f"{timeline['label_delay']} windows"),

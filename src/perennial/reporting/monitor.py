@@ -30,7 +30,6 @@ TESTS = {
     "mmd": "maximum mean discrepancy",
     "classifier": "classifier two-sample test",
 }
-EFFECTS = {"ks": "standard deviations", "chi_square": "Cramér's V", "missing": "Cramér's V"}
 
 
 @cache
@@ -146,8 +145,7 @@ def since_words(shift: Mapping[str, Any]) -> str:
 def effect_words(shift: Mapping[str, Any]) -> str:
     """How far something moved."""
     value = f"{shift['effect']:.3g}"
-    unit = EFFECTS.get(shift["test"])
-    return f"{value} {unit}" if unit else value
+    return f"{value} {shift['unit']}" if shift["unit"] else value
 
 
 def _shifts(drift: Mapping[str, Any], console: Console) -> None:

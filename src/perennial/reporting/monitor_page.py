@@ -10,8 +10,8 @@ from markupsafe import Markup
 from perennial.notation import level
 from perennial.reporting import monitor_plots as plots
 from perennial.reporting.monitor import (
-    EFFECTS,
     TESTS,
+    effect_words,
     heading,
     moment_words,
     named,
@@ -54,7 +54,7 @@ def render_look(told: Mapping[str, Any]) -> str:
             settings=_settings(told),
             name=named,
             tests=TESTS,
-            effects=EFFECTS,
+            effect=effect_words,
             since=since_words,
             then=plots.THEN,
             now=plots.NOW,

@@ -212,7 +212,7 @@ def estimate_auc(
     level: float = 0.95,
     resamples: int = 200,
     seed: int = 0,
-) -> Estimate:
+) -> Estimate | None:
     """Area under the ROC curve of a binary task, from calibrated probabilities.
 
     Its draws are labels from those, ordered by what the model said; see `expected_auc`.
@@ -224,17 +224,22 @@ def estimate_auc(
         level: Of the interval, in (0, 1).
         resamples: Bootstrap samples.
         seed: Of their draw.
+
+    Returns:
+        None where labels of both classes are so rare together that hardly a draw has them.
     """
     rank = stats.rankdata(probability)
 
     def drawn(p: Floats, generator: np.random.Generator) -> tuple[float, float]:
         expected = expected_auc(probability, p)
-        areas = [_area(rank, generator.random(len(p)) < p) for _ in range(4)]
-        return expected, float(np.nanmean((np.array(areas) - expected) ** 2))
+        areas = np.array([_area(rank, generator.random(len(p)) < p) for _ in range(4)])
+        areas = areas[~np.isnan(areas)]
+        return expected, float(np.mean((areas - expected) ** 2)) if len(areas) else math.nan
 
-    return _resampled(
+    found = _resampled(
         drawn, held_out, positive, probability, level=level, resamples=resamples, seed=seed
     )
+    return None if math.isnan(found.value + found.error) else found
 
 
 def _resampled(
@@ -256,7 +261,11 @@ def _resampled(
         found = of(calibrator(held_out[index], outcome[index])(probability), generator)
         values.append(found[0])
         variances.append(found[1])
-    return _estimate(value, float(np.nanvar(values)), float(np.nanmean(variances)), level)
+    known = ~np.isnan(values) & ~np.isnan(variances)
+    if 2 * np.count_nonzero(known) < resamples:
+        return Estimate(math.nan, math.nan, math.nan, (math.nan, math.nan))
+    spread = float(np.var(np.array(values)[known]))
+    return _estimate(value, spread, float(np.mean(np.array(variances)[known])), level)
 
 
 def _estimate(value: float, calibration: float, labels: float, level: float) -> Estimate:

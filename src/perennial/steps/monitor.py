@@ -332,6 +332,7 @@ def _drift(examiner: Examiner, findings: Findings, seen: _Seen, version: Version
     told = findings.to_dict()
     for shift, one in zip(findings.shifts, told["shifts"], strict=True):
         test = course.named(shift.of, shift.measured)
+        one["unit"] = _unit(examiner, shift)
         one["since"] = None
         if shift.moved:
             one["since"] = asdict(
@@ -347,6 +348,19 @@ def _drift(examiner: Examiner, findings: Findings, seen: _Seen, version: Version
         one["within"] = courses.get(test, []) if len(courses.get(test, [])) == len(parts) else []
     floor = examiner.calibration.minimum_effect
     return {**told, "minimum_effect": floor, "starts": starts, "pictures": pictures}
+
+
+def _unit(examiner: Examiner, shift: Shift) -> str | None:
+    """What an effect is counted in; None for tests of all columns together."""
+    one = shift.measured
+    if one.test in ("chi_square", "missing"):
+        return "Cramér's V"
+    if one.test != "ks":
+        return None
+    column = (examiner.columns if shift.of == "input" else examiner.predicted)[one.name]
+    assert isinstance(column, NumberColumn)
+    assert column.reference is not None
+    return "standard deviations" if column.reference.deviation else "share of other values"
 
 
 def _values(

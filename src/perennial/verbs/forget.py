@@ -126,7 +126,7 @@ def _listed(kind: str, value: str) -> list[str]:
     if kind == "ids":
         return value.split(",")
     try:
-        return Path(value).expanduser().read_text(encoding="utf-8").splitlines()
+        return Path(value).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"The ids cannot be read: {error}.", where=f"ids-file={value}", mend=_MEND

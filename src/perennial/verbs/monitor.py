@@ -37,6 +37,7 @@ def monitor_job(config: dict[str, Any], *, console: Console | None = None) -> in
     Raises:
         ConfigError: A setting is unknown or wrong.
     """
+    from perennial import files
     from perennial.launch import checked_notifier
     from perennial.reporting.monitor import PAGE, RECORD, print_look, write_record
     from perennial.reporting.monitor_page import render_look
@@ -47,6 +48,8 @@ def monitor_job(config: dict[str, Any], *, console: Console | None = None) -> in
     checks = checks_of(config["trigger"])
     notifier: Notifier = checked_notifier(config["notify"])
     console, folder = console or Console(), Path(str(config["folder"])).absolute()
+    if folder.is_dir():  # one that is given is used again, by a call that follows a killed one too
+        files.sweep(folder)
     try:
         told = json_safe(_looked(config, checks, folder))
     except PerennialError as error:

@@ -44,27 +44,32 @@ class Asked:
     result: Mapping[str, Any] | None
 
 
-def parse(arguments: Sequence[str]) -> tuple[Pace, list[str]]:
-    """How often to look, and the settings of the cycles.
-
-    Raises:
-        ConfigError: A pace that makes no sense, or several values at once.
-    """
-    parser = Parser(
+def parser() -> Parser:
+    """Of the verb's own flags."""
+    found = Parser(
         prog="perennial watch",
         usage="perennial watch [--every SPAN] [--longest-pause SPAN] [SETTINGS]",
         description="Follow data.new and run a cycle whenever enough has arrived, one at a time. "
         "What cycles do is set as for perennial train; see perennial train --help.",
         epilog="Stops on Ctrl-C and SIGTERM; killed, it goes on when started again.",
     )
-    parser.add_argument("--every", default="60s", metavar="SPAN", help="between two looks (60s)")
-    parser.add_argument(
+    found.add_argument("--every", default="60s", metavar="SPAN", help="between two looks (60s)")
+    found.add_argument(
         "--longest-pause",
         default="1h",
         metavar="SPAN",
         help="after failures, each of which doubles the pause (1h)",
     )
-    chosen, settings = parser.parse_known_args(arguments)
+    return found
+
+
+def parse(arguments: Sequence[str]) -> tuple[Pace, list[str]]:
+    """How often to look, and the settings of the cycles.
+
+    Raises:
+        ConfigError: A pace that makes no sense, or several values at once.
+    """
+    chosen, settings = parser().parse_known_args(arguments)
     if several := {"-m", "--multirun"} & set(settings):
         raise ConfigError(
             "perennial watch runs one cycle at a time.",

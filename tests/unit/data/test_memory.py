@@ -135,6 +135,14 @@ def test_logits_that_come_later_count_towards_the_bytes() -> None:
     each = int(row_bytes(new.rows)[0])
     expected = [math.ceil(9_500 / taken) for taken in (each, each + 100)]
     assert [len(bare), len(beside)] == expected
+    # those that have theirs already are not counted twice
+    there = replace(
+        new.rows,
+        logits=np.zeros((500, 24), dtype=np.float32),
+        logits_version=np.zeros(500, dtype=np.int32),
+    )
+    again = memory.update(None, Remembered.fresh(there, 1), logits_bytes=100)
+    assert len(again) == len(beside)
 
 
 @pytest.mark.parametrize(

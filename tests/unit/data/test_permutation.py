@@ -23,7 +23,8 @@ def test_every_row_has_one_place(rows: int) -> None:
 @pytest.mark.parametrize("rows", [1000, LARGE[1]])
 def test_parts_make_up_the_whole_wherever_they_are_cut(rows: int) -> None:
     whole = permuted((3, 0, 1), rows, 0, rows)
-    for start, count in ((0, 1), (rows - 3, 10), (rows, 5), (PART - 7, 3 * PART), (PART, PART)):
+    cuts = ((0, 1), (rows - 3, 10), (rows, 5), (PART - 7, 3 * PART), (PART, PART), (PART, 0))
+    for start, count in cuts:
         assert np.array_equal(permuted((3, 0, 1), rows, start, count), whole[start : start + count])
 
 

@@ -14,7 +14,7 @@ from perennial.data.mixing import draw, of_rank
 from perennial.data.pool import Pools
 from perennial.data.rows import Rows, concatenate
 
-KINDS = ("image", "table", "text", "vector", "tokens")
+KINDS = ("image", "table", "text", "vector", "tokens", "unlike")
 
 
 def rows(count: int, kind: str, seed: int, *, logits: bool = False) -> Rows:
@@ -29,6 +29,10 @@ def rows(count: int, kind: str, seed: int, *, logits: bool = False) -> Rows:
             "c": generator.integers(0, 2, count).astype(bool),
         }
         label = generator.random(count, dtype=np.float32)
+    elif kind == "unlike":  # the two pools have other dtypes, whose common one holds both
+        values = generator.integers(-100, 100, (count, 1, 2, 2))
+        small = values.astype(np.int8)
+        features = {"x": small if seed == 0 else values * 1000, "y": small if seed else small / 7}
     elif kind == "vector":
         features = {"x": generator.integers(0, 9, (count, 3), np.uint16), "y": np.ones((count, 2))}
     else:
@@ -74,6 +78,14 @@ def test_a_gathered_batch_is_that_of_rows_joined(kind: str, form: str, placed: b
         assert batch.is_new.tolist() == [True] * 3 + [False] * count
         assert batch.logits is not None
         assert np.array_equal(batch.logits.numpy(), joined.logits, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rows_bytes_are_what_a_batch_takes(kind: str) -> None:
+    pools = Pools(rows(11, kind, 0), None, form="dict", label="target")
+    pools.lengths = []  # texts in full
+    data = pools.batch(np.arange(1), np.arange(0)).data
+    assert pools.row_bytes == sum(one.nbytes for one in data.values())
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

@@ -96,6 +96,14 @@ def test_class_balanced_is_uniform_within_a_class() -> None:
     assert uniform(counts[:35], 2000, 10)
 
 
+def test_no_class_is_preferred_where_not_all_get_a_row() -> None:
+    label = np.repeat([0, 1, 2, 3], 10)
+    counts = np.zeros(4)
+    for seed in range(2000):
+        counts[label[class_balanced(IDS, label, seed=seed)[:1]]] += 1
+    assert uniform(counts, 2000, 1)
+
+
 def brute_force(features: np.ndarray, weight: np.ndarray, count: int) -> list[int]:
     """iCaRL's Algorithm 4 as it stands in the paper, over unit features."""
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
@@ -168,6 +176,10 @@ def test_within_bytes_never_exceeds_and_merges(size: list[int], capacity: int, d
     assert len(whole) == len(size) or sizes[whole].sum() >= capacity * (1 - LARGEST)
     parts = [kept(np.arange(cut)), kept(np.arange(cut, len(size)))]
     assert kept(np.concatenate(parts)).tolist() == whole.tolist()
+
+
+def test_a_row_stays_where_those_before_take_less_than_the_line() -> None:
+    assert len(within(np.arange(30), np.full(30, 5), 100)) == 19  # 95 bytes are before the 20th
 
 
 def test_a_rows_own_size_does_not_decide_whether_it_stays() -> None:

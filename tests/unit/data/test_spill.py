@@ -67,6 +67,24 @@ def test_what_does_not_fit_is_mapped_and_has_the_same_values() -> None:
 
 
 @pytest.mark.usefixtures("tight")
+def test_columns_of_unlike_dtypes_are_mapped_in_one_that_holds_both() -> None:
+    narrow, wide = np.arange(900, dtype=np.int8) % 100, np.arange(900) * 1000
+    both = spill.joined([narrow, wide, np.empty(0, dtype=np.float64)])
+    assert isinstance(both, np.memmap)
+    assert both.dtype == np.int64
+    assert both.tolist() == [*narrow.tolist(), *wide.tolist()]
+
+
+@pytest.mark.usefixtures("tight")
+def test_a_column_that_comes_in_parts_is_mapped_where_it_does_not_fit() -> None:
+    for size, mapped in ((10, False), (400, True)):
+        parts = [np.full((size // 2, 3), number, dtype=np.float32) for number in (1, 2)]
+        found = spill.filled(iter(parts), (size, 3), np.dtype(np.float32))
+        assert isinstance(found, np.memmap) == mapped
+        assert np.array_equal(found, np.concatenate(parts))
+
+
+@pytest.mark.usefixtures("tight")
 def test_batches_of_mapped_rows_are_those_of_rows_in_memory() -> None:
     new, history = rows(300, 0), rows(350, 1)
     every = [part.take(np.ones(len(part), dtype=bool)) for part in (new, history)]

@@ -110,6 +110,16 @@ def estimates(seed: int, held_out: int, rows: int, shift: float) -> list[tuple[f
     ]
 
 
+def test_the_area_of_rows_of_one_class_is_not_estimated() -> None:
+    generator = np.random.default_rng(0)
+    said = generator.uniform(0, 1, 400)
+    label = said + generator.normal(0, 0.1, 400) > 0.5  # of the surest rows all are positive
+    sure = np.full(300, said.max())
+    assert estimation.estimate_auc(said, label, sure, resamples=40) is None
+    mixed = np.concatenate([sure, said])
+    assert estimation.estimate_auc(said, label, mixed, resamples=40) is not None
+
+
 def test_an_estimate_follows_the_inputs_and_is_the_same_twice() -> None:
     easy, hard = np.full(500, 0.97), np.full(500, 0.6)
     generator = np.random.default_rng(3)

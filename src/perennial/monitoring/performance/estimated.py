@@ -117,7 +117,7 @@ def estimates(
             limit = then - drop
         found.append(Estimated(how, then, now, limit))
     if held_out.classes == 2 and held_out.predicted is not None and record.predicted.ndim == 1:
-        found.append(_area(held_out, record, level=level, seed=seed))
+        found += _area(held_out, record, level=level, seed=seed)
     return found
 
 
@@ -133,7 +133,8 @@ def _error_of_distance(held_out: HeldOut, record: Record) -> float:
     return float(p.std(ddof=1)) * float(np.sqrt(1 / len(record) + 1 / len(held_out)))
 
 
-def _area(held_out: HeldOut, record: Record, *, level: float, seed: int) -> Estimated:
+def _area(held_out: HeldOut, record: Record, *, level: float, seed: int) -> list[Estimated]:
+    """Nothing where the window's rows seem to be of one class."""
     assert held_out.confidence is not None
     assert held_out.predicted is not None
     right = held_out.score == 1
@@ -141,7 +142,8 @@ def _area(held_out: HeldOut, record: Record, *, level: float, seed: int) -> Esti
     before = _of_class_one(held_out.predicted, held_out.confidence)
     later = _of_class_one(record.predicted, record.confidence)
     now = estimation.estimate_auc(before, positive, later, level=level, seed=seed)
-    return Estimated(AREA, estimation.expected_auc(before, positive.astype(np.float64)), now)
+    then = estimation.expected_auc(before, positive.astype(np.float64))
+    return [] if now is None or np.isnan(then) else [Estimated(AREA, then, now)]
 
 
 def _of_class_one(predicted: Any, confidence: Any) -> Any:
