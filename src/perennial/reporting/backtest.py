@@ -109,6 +109,8 @@ def sentence(told: Mapping[str, Any]) -> str:
     found = told["recommendation"]
     own, best = (account(told, found[which]) for which in ("policy", "best"))
     windows = f"{len(told['windows'])} windows"
+    if own["policy"] == "never" and found["by"] == "money":
+        return f"Take never: over these {windows} no policy earns what it costs."
     if found["by"] == "money":
         net = f"{own['money']['net']:,.2f}"
         return (

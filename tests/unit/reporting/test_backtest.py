@@ -94,6 +94,7 @@ def told(
         (told(), "keeps 95% of what every:1 gains over never, for 40% of its device-seconds"),
         (told("every:1"), "Take every:1: in these 2 windows it gains most over never"),
         (told("never"), "Take never: no policy gains over it in these 2 windows"),
+        (told("never", by="money", net=-5.0), "Take never: over these 2 windows no policy earns"),
         (told(by="money", net=1234.5), "it came out 1,234.50 above never retraining"),
     ],
 )
