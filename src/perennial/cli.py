@@ -317,7 +317,9 @@ def _hydra(name: str, job: Callable[[DictConfig], Any]) -> Callable[[], Any]:
 
 def _run(job: Callable[[], Any], name: str) -> None:
     if asks_for_help(sys.argv[1:]):
-        sys.stdout.write(help_text(name, [CONF_DIR, *_own_folders(sys.argv[1:])]))
+        own = "python train.py" if Path(sys.argv[0]).name == "train.py" else "perennial train"
+        folders = [CONF_DIR, *_own_folders(sys.argv[1:])]
+        sys.stdout.write(help_text(name, folders, train=own))
         raise SystemExit(0)
     sys.argv[1:] = flags_first(sys.argv[1:])
     # Hydra then raises instead of printing its own message, so that ours can name the nearest key
@@ -490,7 +492,8 @@ def _unknown_setting(key: str, text: str, name: str) -> ConfigError:
         )
     group = bare.partition(".")[0]
     known = flatten(_defaults(name)) if group != "sweep" else _settings_of_sweeps()
-    close = nearest(bare, known)
+    # trigger.evry is trigger.every, though another trigger is the default
+    close = nearest(bare, [*known, *(_settings_of_choices(group) if "." in bare else [])])
     mend = f"did you mean {close}?" if close else "see all settings with --cfg job"
     if group in ("model", "optimizer"):
         mend += f" An argument of your own class is added with a plus: {_with_plus(bare)}"
@@ -514,6 +517,13 @@ def _owners(key: str) -> list[str]:
     known = {path.stem: flatten(yaml.safe_load(path.read_text()) or {}) for path in files}
     # a sweep's file sets more than its own group, and names it
     return [choice for choice, keys in known.items() if rest in keys or key in keys]
+
+
+def _settings_of_choices(group: str) -> list[str]:
+    """The settings that any choice of a group has."""
+    files = sorted((CONF_DIR / group).glob("*.yaml"))
+    keys = [key for path in files for key in flatten(yaml.safe_load(path.read_text()) or {})]
+    return [f"{group}.{key}" for key in keys if key != "defaults" and not key.startswith("_")]
 
 
 def _settings_of_sweeps() -> Mapping[str, Any]:

@@ -28,13 +28,14 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
     return bool({"-h", "--help"} & set(arguments))
 
 
-def help_text(name: str, folders: Sequence[Path]) -> str:
+def help_text(name: str, folders: Sequence[Path], *, train: str = "python train.py") -> str:
     """Purpose, groups, settings and flags of a main configuration.
 
     Args:
         name: ``train``, ``evaluate``, ``adopt``, ``check``, ``decide``, ``monitor`` or
             ``backtest``.
         folders: Where the groups lie; the first holds the main configuration.
+        train: What a cycle was called as, ``perennial train`` outside of the repository.
     """
     text = (folders[0] / f"{name}.yaml").read_text()
     lines = text.splitlines()
@@ -77,7 +78,8 @@ def help_text(name: str, folders: Sequence[Path]) -> str:
     ]
     if codes := {"train": EXIT_CODES, "decide": EXIT_CODES, "monitor": MONITOR_CODES}.get(name):
         parts += ["", f"Exit codes: {' · '.join(codes)}"]
-    return "\n".join(parts) + "\n"
+    text = "\n".join(parts) + "\n"
+    return text.replace("python train.py", train) if name == "train" else text
 
 
 def opening(lines: Sequence[str]) -> list[str]:
@@ -92,5 +94,13 @@ def opening(lines: Sequence[str]) -> list[str]:
 
 
 def _settings(lines: Sequence[str]) -> list[str]:
-    """The plain top-level keys, with their comments."""
-    return [line for line in lines if line[:1].isalpha() and not line.endswith(":")]
+    """The keys that are this command's own, with their comments and those below them."""
+    found, kept = [], False
+    for line in lines:
+        if line.startswith("# a cycle's settings"):  # what train takes is taken, and says nothing
+            break
+        if line[:1].isalpha():
+            kept = line not in ("defaults:", "hydra:")
+        if kept and line:
+            found.append(line)
+    return found

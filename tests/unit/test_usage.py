@@ -43,7 +43,7 @@ def test_every_example_of_a_verb_is_its_own_and_composes(
     assert len(examples) >= 4
     assert text.startswith(COMMANDS[verb])
     settings = text[text.index("Settings") : text.index("Flags")].splitlines()[1:]
-    assert all(re.match(r"  \w+: \S", line) for line in settings if line), settings
+    assert all(re.match(r" {2,8}\w+:", line) for line in settings if line), settings
     for example in examples:
         assert example.startswith(f"{COMMANDS[verb]} "), example
         words = shlex.split(example.removeprefix(COMMANDS[verb]))
@@ -57,6 +57,20 @@ def test_every_example_of_a_verb_is_its_own_and_composes(
 def test_help_tells_of_several_values_only_where_they_are_taken() -> None:
     told = {verb: "--multirun" in help_text(verb, [CONF_DIR]) for verb in ("train", *COMMANDS)}
     assert [verb for verb, is_told in told.items() if not is_told] == ["monitor", "backtest"]
+
+
+def test_help_shows_the_settings_below_a_commands_own_keys_and_no_others() -> None:
+    backtest, monitor = help_text("backtest", [CONF_DIR]), help_text("monitor", [CONF_DIR])
+    assert "    label_delay: 0  " in backtest
+    assert "    per_point: null  " in backtest
+    assert "    labels: null  " in monitor
+    assert not any(f"\n  {key}: " in monitor for key in ("checkpoint", "promote", "output_subdir"))
+
+
+def test_a_cycles_help_shows_the_command_that_was_called() -> None:
+    text = help_text("train", [CONF_DIR], train="perennial train")
+    assert text.startswith("perennial train [")
+    assert "python train.py" not in text
 
 
 def test_help_marks_every_default_of_a_group() -> None:

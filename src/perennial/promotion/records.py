@@ -223,7 +223,7 @@ def to_record(row: sa.Row[Any]) -> CycleRecord:
 def suggest(wanted: str, known: list[str]) -> str:
     """Name the close match and what exists."""
     if not known:
-        return "it is empty yet: python train.py trains a first version"
+        return "it is empty yet: perennial train trains a first version"
     close = difflib.get_close_matches(wanted, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")

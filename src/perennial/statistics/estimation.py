@@ -151,7 +151,7 @@ def estimate_by_threshold(
     resamples: int = 200,
     seed: int = 0,
 ) -> Estimate:
-    """Accuracy by average threshold confidence; see `confidence_threshold`.
+    """Accuracy by average thresholded confidence; see `confidence_threshold`.
 
     The estimate differs from what turns out by the draw of the held-out rows, taken from bootstrap
     samples of them, and by rows that lie on the other side of the threshold than they should,

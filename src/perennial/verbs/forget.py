@@ -33,7 +33,11 @@ def forget_verb(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("name", metavar="NAME", help="the model_name of the runs")
     parser.add_argument(
-        "query", nargs="*", metavar="QUERY", help="ids=A,B | ids-file=PATH | where=COLUMN=VALUE"
+        "query",
+        nargs="*",
+        default=[],  # else argparse says that it must be given
+        metavar="QUERY",
+        help="ids=A,B | ids-file=PATH | where=COLUMN=VALUE",
     )
     parser.add_argument("--dry-run", action="store_true", help="count, and change nothing")
     parser.add_registry()

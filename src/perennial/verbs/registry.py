@@ -73,7 +73,7 @@ def _sync(
 
     names = _names(registry, name, "sync")
     if not names:
-        console.print("The registry is empty: run python train.py first.", highlight=False)
+        console.print("The registry is empty: run perennial train first.", highlight=False)
     for lineage in names:
         changed = sync(
             registry,
@@ -100,7 +100,7 @@ def _names(registry: Any, name: str | None, verb: str) -> list[str]:
 def _list(registry: Any, name: str | None, console: Console) -> None:
     names = _names(registry, name, "list")
     if not names:
-        console.print("The registry is empty: run python train.py first.", highlight=False)
+        console.print("The registry is empty: run perennial train first.", highlight=False)
         return
     rows = [["version", "created (UTC)", "how", "verdict", "new", "history, change", "aliases"]]
     for lineage in names:

@@ -21,7 +21,7 @@ BLIND = (
     "An estimate without labels cannot see concept drift: where inputs mean something else than "
     "they did, the model is as sure as before."
 )
-THRESHOLD = "average threshold confidence"
+THRESHOLD = "average thresholded confidence"
 CALIBRATED = "calibrated confidence"
 AREA = "calibrated confidence, area under the ROC curve"
 

@@ -311,9 +311,10 @@ def _reason(
     if alarms:
         first = alarms[0]
         # no row is named: what keeps the sentence may outlive it
-        at = f", since {first.since}" if first.since is not None else ""
+        at = f"since {first.since} " if first.since is not None else ""
         return (
-            f"{name} fell from {first.before:.3f} to {first.after:.3f}{at}, as {first.detector} saw"
+            f"{name} fell from {first.before:.3f} to {first.after:.3f} "
+            f"(mean {at}until {first.detector} saw it)"
         )
     if low:
         one = low[0]

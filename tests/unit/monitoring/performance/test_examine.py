@@ -128,7 +128,7 @@ def test_labels_show_concept_drift_where_and_since_when_and_confidence_does_not(
     assert first.time >= "2026-01-22"
     assert first.since is not None
     assert "2026-01-18" < first.since < "2026-01-26", "it began on the 22nd"
-    assert f"since {first.since}, as" in found.reason
+    assert f"mean since {first.since} until" in found.reason
     assert first.since_row_id not in found.reason
     assert not any(one.is_low for one in found.estimated)
     now, then = found.now, found.then
