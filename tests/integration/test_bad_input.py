@@ -325,7 +325,11 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("override", "suggestion"),
-    [("trainer.max_stepss=3", "trainer.max_steps"), ("method=ewcc", "method=ewc")],
+    [
+        ("trainer.max_stepss=3", "trainer.max_steps"),
+        ("method=ewcc", "method=ewc"),
+        ("trigger.evry=7d", "trigger.every"),  # the default trigger has none
+    ],
 )
 def test_a_misspelt_override_names_the_right_one(
     tmp_path: Path, override: str, suggestion: str

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -148,8 +149,9 @@ class Past:
         met = read.id
         for window in timeline.windows:
             data, where = cycle_at(window).data, f"data.new, {timeline.key}={window}"
-            rows = _opened(data, where, window)
-            read = _read(data, rows, "new").rows
+            with _naming(f"{timeline.key}={window}"):
+                rows = _opened(data, where, window)
+                read = _read(data, rows, "new").rows
             if data.id_column is not None:
                 own = np.flatnonzero(~np.isin(read.id, met))
                 rows, read = rows.select(own), read.take(own)
@@ -193,6 +195,17 @@ def _opened(data: Data, where: str, window: int) -> datasets.Dataset:
         if "no rows" in error.what:
             raise _empty(window, where) from error
         raise
+
+
+@contextmanager
+def _naming(window: str) -> Iterator[None]:
+    """Say of bad data which window's they are."""
+    try:
+        yield
+    except DataError as error:
+        told = error.where or "data.new"
+        where = told if window in told else f"{told}, {window}"
+        raise DataError(error.what, where=where, mend=error.mend) from error
 
 
 def _empty(window: int, where: str) -> DataError:

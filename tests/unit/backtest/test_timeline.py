@@ -79,6 +79,15 @@ def test_windows_that_cannot_be_used_are_told() -> None:
     with pytest.raises(DataError, match="Window 4 has no row of its own") as told:
         past(TIMELINE, new=lambda window: rows(0, min(window, 3)))
     assert told.value.where == "data.new, week=4"
+
+    def unlabelled(window: int) -> datasets.Dataset:
+        found = rows(window, window)
+        return found.rename_column("label", "class") if window == 4 else found
+
+    with pytest.raises(DataError, match="There is no column 'label'") as told:
+        past(TIMELINE, new=unlabelled)
+    assert told.value.where is not None
+    assert told.value.where.endswith(", week=4"), "which of the windows it is"
     empty = rows(0, 0).select([])
     with pytest.raises(DataError, match="Window 3 has no row of its own"):
         past(TIMELINE, new=lambda window: empty if window == 3 else rows(window, window))
