@@ -495,7 +495,7 @@ def test_all_intents_are_the_experiment() -> None:
 
 
 def test_each_method_is_the_experiment_with_its_own_protection() -> None:
-    found = {name: films.composed("intents", *given) for name, given in intents.METHODS.items()}
+    found = {name: intents.composed(*given) for name, given in intents.METHODS.items()}
     methods = {name: sorted(config["method"]) for name, config in found.items()}
     assert methods == {
         "none": [],

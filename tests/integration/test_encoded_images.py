@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import perennial
+from perennial.data.images import encoded_as
 from perennial.data.query import Query
 from perennial.data.store import read_rows_file
 from perennial.errors import DataError
@@ -110,6 +111,21 @@ def test_a_lineage_takes_new_images_in_another_form(
     again = written(tmp_path, 0, then)
     told = run(*COMMON, f"data.history={old}", f"data.new={again}")
     assert told["status"] == "skipped"
+
+
+def test_encoded_images_are_watched_for_drift(run: Run, home: Path, tmp_path: Path) -> None:
+    old, new = (written(tmp_path, seed, "bytes") for seed in range(2))
+    assert run(*COMMON, f"data.history={old}", f"data.new={new}")["error"] is None
+    drift = ("trigger=drift", "trigger.draws=100", "trigger.permutations=200", "trigger.every=7d")
+    same = run(*COMMON, *drift, f"data.new={written(tmp_path, 2, 'bytes')}")
+    assert (same["status"], same["trigger"]["due"]) == ("skipped", False)
+    _, pixels, label = pictures(600, 3)
+    darker = [encoded_as(one[None, None] // 2)[0] for one in pixels]
+    path = tmp_path / "darker.parquet"
+    pd.DataFrame({"image": darker, "label": label}).to_parquet(path)
+    moved = run(*COMMON, *drift, f"data.new={path}")
+    assert moved["trigger"]["due"], moved["trigger"]
+    assert "image" in moved["trigger"]["reason"]
 
 
 def test_a_column_of_bytes_that_are_no_images_is_refused(run: Run, tmp_path: Path) -> None:

@@ -84,11 +84,11 @@ def test_what_is_not_due_opens_nothing_and_tracks_nothing(
         "kind": "schedule",
         "due": False,
         "reason": "the last cycle was decided on 2026-11-26 12:00 UTC, and the next is due on "
-        "2026-12-03 12:00 UTC (every 7d)",
+        "2026-12-03 03:36 UTC (every 7d)",
         "evidence": {
             "last": "2026-11-26T12:00:00+00:00",
-            "due_at": "2026-12-03T12:00:00+00:00",
-            "earliest": "2026-12-03T12:00:00+00:00",
+            "due_at": "2026-12-03T03:36:00+00:00",
+            "earliest": "2026-12-03T03:36:00+00:00",
         },
     }
     told = " ".join(capsys.readouterr().out.split())

@@ -201,7 +201,7 @@ def read_rows(
         declared_role=role,
         time=time,
         label_names=target.names,
-        schema={key: _kind(value) for key, value in values.items()},
+        schema={key: kind_of(value, where=key) for key, value in values.items()},
         fingerprint=_fingerprint(rows, role, time),
         sorted_names=target.sorted_names,
         numbered=target.numbered,
@@ -281,9 +281,24 @@ def _nature(arrow: pa.DataType) -> str:
     return "number" if is_number(arrow) else "other"
 
 
-def _kind(values: npt.NDArray[Any] | Pixels) -> str:
+def kind_of(values: npt.NDArray[Any] | Pixels, *, where: str) -> str:
+    """Dtype and shape of a row, as a lineage's columns have it.
+
+    Args:
+        values: (N, ...), at least one row where they are encoded images or lists.
+        where: Source and column, for messages.
+
+    Raises:
+        DataError: The first image cannot be read.
+
+    Examples:
+        >>> kind_of(np.zeros((5, 2), np.float32), where="x"), kind_of(np.zeros(5), where="x")
+        ('float32 (2,)', 'float64 ()')
+    """
     if isinstance(values, Pixels):
         return values.kind
+    if len(values) and is_bytes(values):
+        return Pixels(values, where=where).kind
     if is_varying(values):
         return f"{LIST}{values[0].dtype} ()"
     return f"{'str' if values.dtype == TEXT else values.dtype} {values.shape[1:]}"

@@ -19,10 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from perennial.data.columns import TEXT
+from perennial.data.images import Pixels
 from perennial.data.memory import row_bytes
 from perennial.data.preprocess.base import Preprocessor, nature
 from perennial.data.rows import Rows, concatenate
 from perennial.data.selection import reservoir
+from perennial.data.source import LIST
 from perennial.data.store import read_rows_file, write_rows
 from perennial.errors import DataError, RegistryError, require_setting
 from perennial.types import Booleans, Integers, Strings
@@ -92,7 +94,9 @@ class Reference:
 
 
 def column_kind(schema: str, reads: str) -> str:
-    """What is compared of a column: ``number``, ``category``, ``length`` of texts, or ``mean``.
+    """What is compared of a column: ``number``, ``category``, ``length`` or ``mean``.
+
+    The length is that of texts and of lists, the mean that of images and of several numbers a row.
 
     Args:
         schema: Dtype and shape of a row.
@@ -103,7 +107,11 @@ def column_kind(schema: str, reads: str) -> str:
         ('length', 'category')
         >>> column_kind("float32 ()", "number"), column_kind("uint8 (8, 8)", "fixed")
         ('number', 'mean')
+        >>> column_kind("list int64 ()", "list"), column_kind("image uint8 (3, 8, 8)", "fixed")
+        ('length', 'mean')
     """
+    if schema.startswith(LIST):
+        return "length"
     what = nature(schema)
     if what == "text":
         return "length" if reads in LONG else "category"
@@ -111,7 +119,17 @@ def column_kind(schema: str, reads: str) -> str:
 
 
 def as_numbers(values: npt.NDArray[Any], kind: str) -> npt.NDArray[np.float64]:
-    """A column (N, ...) as one number a row (N,): itself, a text's characters, or the mean."""
+    """A column (N, ...) as one number a row (N,): itself, how long it is, or the mean.
+
+    Raises:
+        DataError: An encoded image cannot be read.
+    """
+    if values.dtype == object:
+        if kind == "length":
+            return np.array([len(row) for row in values], dtype=np.float64)
+        parts = Pixels(values, where="an image column").parts() if len(values) else iter(())
+        means = [part.reshape(len(part), -1).mean(axis=1, dtype=np.float64) for part in parts]
+        return np.concatenate([np.empty(0), *means])
     if kind == "length":
         return np.strings.str_len(values).astype(np.float64)
     flat = values.reshape(len(values), -1).astype(np.float64)

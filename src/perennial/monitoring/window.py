@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from perennial.data.columns import is_text, to_categories
+from perennial.data.images import IMAGE
 from perennial.data.rows import Rows
-from perennial.data.source import READERS
+from perennial.data.source import LIST, READERS, kind_of
 from perennial.data.streaming import pieces
 from perennial.data.tables import PLAIN, Csv
 from perennial.errors import DataError
@@ -209,25 +210,32 @@ def as_rows(features: Features) -> Rows:
 def _numbers(
     values: npt.NDArray[Any], column: str, reference: Reference
 ) -> npt.NDArray[np.float64]:
-    kind = reference.kind(column)
-    if kind != "length":
+    if values.dtype.kind == "f":
         # what a file holds as 0.1 is the reference's 0.1 only in the reference's dtype
         dtype = np.dtype(reference.schema[column].partition(" ")[0])
-        if values.dtype != dtype and dtype.kind == values.dtype.kind == "f":
+        if values.dtype != dtype and dtype.kind == "f":
             values = values.astype(dtype)
-    return as_numbers(values, kind)
+    return as_numbers(values, reference.kind(column))
 
 
 def _require_like(values: npt.NDArray[Any], column: str, reference: Reference, name: str) -> None:
     """Refuse a column of another nature or shape than the reference's."""
     then = reference.schema[column]
-    text = values.dtype.kind == "T"
-    shape = then.partition(" ")[2]
-    if text == then.startswith("str ") and str(values.shape[1:]) == shape:
+    now = kind_of(values, where=f"data.{name}, column {column!r}")
+    if now == then or (_plain(now) and _plain(then) and _alike(now, then)):
         return
-    now = f"{'str' if text else values.dtype} {values.shape[1:]}"
     raise DataError(
         f"Column {column!r} is {now} in the window and {then} in {reference.version}.",
         where=f"data.{name}, column {column!r}",
         mend="give it as it was then: a column of another type cannot be compared",
     )
+
+
+def _plain(kind: str) -> bool:
+    return not kind.startswith((LIST, IMAGE))
+
+
+def _alike(now: str, then: str) -> bool:
+    """Both text, or both numbers, in rows of one shape: a file may hold numbers otherwise."""
+    (dtype, _, shape), (old_dtype, _, old_shape) = now.partition(" "), then.partition(" ")
+    return (dtype == "str") == (old_dtype == "str") and shape == old_shape

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from perennial.data.columns import TEXT
+from perennial.data.images import encoded_as
 from perennial.data.preprocess import Text
 from perennial.data.selection import reservoir
 from perennial.errors import ConfigError, RegistryError
@@ -94,3 +95,16 @@ def test_what_is_compared_of_a_column() -> None:
 def test_a_sample_that_says_nothing_is_refused(capacity: int) -> None:
     with pytest.raises(ConfigError, match="from 100 up"):
         check_capacity(capacity)
+
+
+def test_encoded_images_and_lists_are_one_number_a_row() -> None:
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (1500, 1, 4, 5), dtype=np.uint8)
+    encoded = encoded_as(pixels)
+    np.testing.assert_allclose(
+        module.as_numbers(encoded, "mean"), pixels.reshape(1500, -1).mean(axis=1), rtol=1e-12
+    )
+    lists = np.empty(3, dtype=object)
+    lists[:] = [np.arange(2), np.arange(0), np.arange(7)]
+    assert module.as_numbers(lists, "length").tolist() == [2, 0, 7]
+    assert module.as_numbers(encoded[:0], "mean").shape == (0,)
