@@ -22,6 +22,7 @@ from perennial.promotion.registry import Registry, Version
 from perennial.reporting import monitor_page
 from perennial.reporting.monitor import schema
 from perennial.steps import monitor
+from perennial.steps.lineage import learned_rows
 from perennial.steps.predicted import recorded_of
 from perennial.verbs.monitor import monitor_job
 from support.looks import START, day, found, labels, look, moved, unlabelled
@@ -119,6 +120,22 @@ def test_a_column_that_moves_is_an_alarm_that_says_since_when(
     (picture,) = (one for one in told["drift"]["pictures"] if one["name"] == "score")
     assert sum(picture["then"]) == pytest.approx(1)
     assert sum(picture["now"]) == pytest.approx(1)
+
+
+def test_rows_that_the_model_was_trained_on_do_not_count(founded: Path, tmp_path: Path) -> None:
+    mixed = pd.concat([day(3), day(25)])
+    mixed.to_parquet(tmp_path / "mixed.parquet")
+    trained = set(learned_rows(registry(founded).version("fraud@1")).trained.id.tolist())
+    known = int(mixed["id"].isin(trained).sum())
+    assert known == 200  # the days that are held out are later
+    _, told, _ = look(founded, tmp_path / "out", tmp_path / "mixed.parquet")
+    assert f"{known} of 400 rows are among those that the model was trained on" in told["notes"][0]
+    assert told["performance"]["scored"] == 400 - known
+    alone = mixed[mixed["id"].isin(trained)]
+    alone.to_parquet(tmp_path / "alone.parquet")
+    _, told, _ = look(founded, tmp_path / "out", tmp_path / "alone.parquet", days=1)
+    assert told["status"] in ("calm", "alarm"), told["error"]
+    assert told["performance"]["scored"] == 400 - known
 
 
 @pytest.mark.slow

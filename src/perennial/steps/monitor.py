@@ -37,7 +37,7 @@ from perennial.steps.arrived import Arrived, read_late, read_window
 from perennial.steps.collect import Data
 from perennial.steps.due import past
 from perennial.steps.learner import Learner
-from perennial.steps.lineage import lineage_of, refuse_another_identity
+from perennial.steps.lineage import learned_rows, lineage_of, refuse_another_identity
 from perennial.steps.predicted import (
     confidence,
     drop_outgrown,
@@ -157,7 +157,8 @@ def monitor(
     refuse_another_identity(version, identity=data.identity, labels=None)
     reference = _reference(version) if checks.drift else None
     seen = _seen(registry, version, learner, data, reference, now)
-    notes = _notes(seen.window, learner)
+    learned = np.isin(seen.window.rows.id, learned_rows(version).trained.id)
+    notes = _notes(seen.window, learner, trained_on=int(learned.sum()))
     drift = None
     if checks.drift and reference is not None:
         examiner = _examiner(reference, version, learner, checks)
@@ -174,6 +175,7 @@ def monitor(
             found=seen.found,
             key=seen.key,
             now=seen.now,
+            learned=learned,
         )
     if labels is not None:
         late = read_late(labels, data, names=tuple(version.manifest["label_names"]))
@@ -256,8 +258,13 @@ def _recorded_at(registry: Registry, version: Version, key: str) -> datetime | N
     return recorded_of(registry, version)[places[0]].recorded_at if places else None
 
 
-def _notes(window: Arrived, learner: Learner) -> list[str]:
+def _notes(window: Arrived, learner: Learner, *, trained_on: int) -> list[str]:
     notes = []
+    if trained_on:
+        notes.append(
+            f"{trained_on:,} of {len(window.rows):,} rows are among those that the model was "
+            "trained on; they do not count for how well it does"
+        )
     if window.unknown:
         known = ", ".join(window.unknown[:5]) + (", …" if len(window.unknown) > 5 else "")
         notes.append(f"labels that the version has no class for count as wrong: {known}")

@@ -43,6 +43,7 @@ def record(
     found: Predictions,
     key: str,
     now: datetime,
+    learned: Booleans | None = None,
 ) -> None:
     """Keep what a version predicted for rows that no window has yet, and the labels that are there.
 
@@ -58,6 +59,8 @@ def record(
         found: Its predictions for them.
         key: Fingerprint of the window.
         now: The present time, aware.
+        learned: Rows (N,) that the version was trained on, of which nothing is kept: how it does on
+            them says nothing of others. None for none.
 
     Raises:
         DataError: Ids, times or the clock are not as they must be.
@@ -66,6 +69,8 @@ def record(
     known = [one.id for one in recorded_of(registry, version)]
     met = np.isin(rows.id, np.concatenate(known)) if known else np.zeros(len(rows), dtype=bool)
     fresh = ~met & (is_labelled | keyed)
+    if learned is not None:
+        fresh &= ~learned
     whole = bool(is_labelled[fresh].all())
     if fresh.any():
         keep_predictions(
