@@ -180,11 +180,11 @@ def test_killed_anywhere_the_same_command_finishes(place: Place) -> None:
     points = int((place.home.parent / "count").read_text())
     assert points > 50
     generator = random.Random(0)
-    for point in sorted(generator.sample(range(1, points + 1), 16)):
+    for point in sorted(generator.sample(range(1, points + 1), 8)):
         place.reset()
         assert wait(in_fork(place, kill_at=point)) is None, point
         finish(place, expected)
-    for _ in range(6):
+    for _ in range(3):
         place.reset()
         child = in_fork(place)
         time.sleep(generator.uniform(0, 1) * duration)

@@ -193,7 +193,7 @@ def test_a_cycle_that_was_due_and_killed_goes_on_under_its_trigger(
     assert at(again(config, counting), counting, days=30) in (0, 20, 21)
     points = int((counting / "count").read_text())
     assert points > 30
-    for point in range(1, points + 1, 7):
+    for point in range(1, points + 1, 17):
         folder = tmp_path / f"at-{point}"
         shutil.copytree(before, folder)
         here = again(config, folder)

