@@ -21,7 +21,7 @@ from perennial.monitoring.triggers import Firing, Situation
 from perennial.paths import CONF_DIR
 from perennial.promotion.registry import Registry
 from perennial.reporting.result import schema
-from perennial.steps import watched
+from perennial.steps import recording, watched
 from perennial.steps.predicted import recorded_of
 
 Run = Callable[..., dict[str, Any]]
@@ -341,7 +341,7 @@ def test_performance_is_due_where_the_champion_does_worse(run: Run, home: Path) 
 def test_labels_that_come_late_are_joined_to_what_was_predicted(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep = watched.keep_predictions
+    keep = recording.keep_predictions
 
     def without_labels(*given: Any, labelled: bool, **named: Any) -> bool:
         champion = given[1]
@@ -349,7 +349,7 @@ def test_labels_that_come_late_are_joined_to_what_was_predicted(
         return keep(*given, labelled=False, **named)
 
     with monkeypatch.context() as patched, after(days=6):
-        patched.setattr(watched, "keep_predictions", without_labels)
+        patched.setattr(recording, "keep_predictions", without_labels)
         run(*SHORT, "trigger=performance", "seed=1", AS_BEFORE)
     registry = Registry(url=f"sqlite:///{home / 'registry.db'}")
     champion = registry.champion("digits")
