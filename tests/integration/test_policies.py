@@ -301,6 +301,7 @@ def test_a_class_that_comes_later_is_wrong_until_it_is_learned(run: Backtest, we
 def test_killed_in_the_middle_of_a_cycle_it_goes_on(
     run: Backtest, ran: list[str], monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
+    monkeypatch.chdir(home.parent)  # where both folders lie
     whole = run("every:1,scratch", "folder=whole")
     child = os.fork()
     if not child:
