@@ -171,14 +171,10 @@ def decide() -> None:
 
         codes.append(decide_job(plain_config(config)))
 
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        _stop(
-            ConfigError(
-                "perennial decide takes one version and one policy at a time.",
-                where="-m",
-                mend="leave out -m, and decide once for each policy",
-            )
-        )
+    _refuse_several(
+        "perennial decide takes one version and one policy at a time.",
+        mend="decide once for each policy",
+    )
     # before Hydra reads them: a version is named bare, as by the other verbs
     given = _with_json(sys.argv[1:])
     if given and not given[0].startswith("-") and "=" not in given[0]:
@@ -226,14 +222,10 @@ def monitor() -> None:
 
         codes.append(monitor_job(plain_config(config)))
 
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        _stop(
-            ConfigError(
-                "perennial monitor looks at one window at a time.",
-                where="-m",
-                mend="leave out -m, and look once for each window, in order of time",
-            )
-        )
+    _refuse_several(
+        "perennial monitor looks at one window at a time.",
+        mend="look once for each window, in order of time",
+    )
     sys.argv[1:] = _with_json(sys.argv[1:])
     _run(_hydra("monitor", job), "monitor")
     raise SystemExit(max(codes, default=0))
@@ -258,14 +250,10 @@ def backtest() -> None:
 
         backtest_job(lambda settings: plain_config(with_settings(config, settings)))
 
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        _stop(
-            ConfigError(
-                "perennial backtest runs all policies by itself.",
-                where="-m",
-                mend="leave out -m, and name them with commas: policy=never,every:1,every:4",
-            )
-        )
+    _refuse_several(
+        "perennial backtest runs all policies by itself.",
+        mend="name them with commas: policy=never,every:1,every:4",
+    )
     # commas would be several runs to Hydra, and are several policies here
     sys.argv[1:] = [_quoted(one) for one in _with_json(sys.argv[1:])]
     _run(_hydra("backtest", job), "backtest")
@@ -374,6 +362,12 @@ def _secrets(config: DictConfig) -> list[str]:
     values = [notify.get("url"), *(headers.values() if isinstance(headers, dict) else [])]
     words = [word for value in values for word in str(value or "").split()]
     return sorted((w for w in words if len(w) > 5 and "${" not in w), key=len, reverse=True)
+
+
+def _refuse_several(what: str, *, mend: str) -> None:
+    """End a command that is one run, where several are asked for."""
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        _stop(ConfigError(what, where="-m", mend=f"leave out -m, and {mend}"))
 
 
 def _with_json(arguments: Iterable[str]) -> list[str]:

@@ -461,12 +461,7 @@ def evaluate_job(config: dict[str, Any]) -> None:
     from perennial.steps.evaluate import evaluate
     from perennial.tracking.evaluation import evaluated
 
-    if "@" in str(config["model_name"]):
-        raise ConfigError(
-            f"model_name={config['model_name']} names a version, not a lineage.",
-            where="model_name",
-            mend=f"write ref={config['model_name']}",
-        )
+    require_lineage(config["model_name"])
     for group in ("task", "registry", "tracking"):
         check_node(config[group], where=group)
     data = _data(config)
@@ -483,6 +478,20 @@ def evaluate_job(config: dict[str, Any]) -> None:
             task=build(config["task"], where="task"),
             accelerator=str(config["accelerator"]),
             console=Console(),
+        )
+
+
+def require_lineage(name: Any) -> None:
+    """Refuse a version in the place of a lineage, where ``ref`` names the version.
+
+    Raises:
+        ConfigError: ``model_name`` is one.
+    """
+    if "@" in str(name):
+        raise ConfigError(
+            f"model_name={name} names a version, not a lineage.",
+            where="model_name",
+            mend=f"write ref={name}",
         )
 
 

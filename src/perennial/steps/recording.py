@@ -14,23 +14,13 @@ import torch
 
 from perennial.data.rows import Rows
 from perennial.errors import ConfigError
+from perennial.evaluation.measure import taken
 from perennial.monitoring.performance import Joined
 from perennial.promotion.registry import Registry, Version
 from perennial.steps.arrived import Late
 from perennial.steps.predicted import join_labels, keep_predictions, recorded_of
 from perennial.tasks.base import Task
 from perennial.types import Booleans, Floats, Predictions
-
-
-def taken(found: Predictions, keep: Booleans) -> Predictions:
-    """Predictions of some rows (N,)."""
-    sure = found.probabilities
-    return Predictions(
-        prediction=found.prediction[keep],
-        score=found.score[keep],
-        loss=found.loss[keep],
-        probabilities=None if sure is None else sure[keep],
-    )
 
 
 def record(

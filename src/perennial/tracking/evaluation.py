@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perennial.tracking.mirror import mirrored
+from perennial.tracking.version import about
 
 if TYPE_CHECKING:
     from perennial.promotion.registry import Version
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 JOB = "evaluate"
 
 
-@contextmanager
 def evaluated(
     tracker: Tracker, version: Version, *, config: Mapping[str, Any], folder: Path
-) -> Iterator[dict[str, Mapping[str, float]]]:
-    """A run whose input is the version; it ends with the metrics that the yielded mapping got.
+) -> AbstractContextManager[dict[str, Mapping[str, float]]]:
+    """A run about the version; it ends with the metrics that the mapping got.
 
     Args:
         tracker: Where to.
@@ -28,24 +27,15 @@ def evaluated(
         config: All settings; secrets are masked by the tracker.
         folder: Below which the run's own files lie.
 
-    Yields:
-        Takes part of the rows to its metrics, as `perennial.steps.evaluate.evaluate` returns them.
+    Returns:
+        On entering, a mapping that takes part of the rows to its metrics, as
+        `perennial.steps.evaluate.evaluate` returns them.
     """
-    tracker.start(
-        name=f"{version.id}-{JOB}",
-        group=version.name,
-        job_type=JOB,
-        config=config,
-        folder=folder,
-        tags=[JOB],
-    )
-    found: dict[str, Mapping[str, float]] = {}
-    try:
-        yield found
+
+    def end(found: Mapping[str, Mapping[str, float]]) -> None:
         tracker.summary(summary(version.id, found))
-        tracker.use(**mirrored(version))
-    finally:
-        tracker.finish(int(not found))
+
+    return about(tracker, version, job=JOB, config=config, folder=folder, end=end)
 
 
 def summary(version: str, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

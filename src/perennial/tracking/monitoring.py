@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perennial.tracking.mirror import mirrored
+from perennial.tracking.version import about
 
 if TYPE_CHECKING:
     from perennial.promotion.registry import Version
@@ -17,11 +17,10 @@ JOB = "monitor"
 COLUMNS = ("of", "name", "test", "effect", "statistic", "p", "q", "moved")
 
 
-@contextmanager
 def monitored(
     tracker: Tracker, version: Version, *, config: Mapping[str, Any], folder: Path
-) -> Iterator[dict[str, Any]]:
-    """A run whose input is the version; it ends with what the yielded mapping got.
+) -> AbstractContextManager[dict[str, Any]]:
+    """A run about the version; it ends with what the mapping got.
 
     Args:
         tracker: Where to.
@@ -29,26 +28,16 @@ def monitored(
         config: All settings; secrets are masked by the tracker.
         folder: Below which the run's own files lie.
 
-    Yields:
-        Takes what ``monitor.json`` keeps.
+    Returns:
+        On entering, a mapping that takes what ``monitor.json`` keeps.
     """
-    tracker.start(
-        name=f"{version.id}-{JOB}",
-        group=version.name,
-        job_type=JOB,
-        config=config,
-        folder=folder,
-        tags=[JOB],
-    )
-    told: dict[str, Any] = {}
-    try:
-        yield told
+
+    def end(told: Mapping[str, Any]) -> None:
         tracker.summary(summary(told))
         tracker.table("tables/shifts", COLUMNS, rows(told))
         tracker.tag("alarm" if told["alarm"] else "calm")
-        tracker.use(**mirrored(version))
-    finally:
-        tracker.finish(int(not told))
+
+    return about(tracker, version, job=JOB, config=config, folder=folder, end=end)
 
 
 def summary(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -137,12 +137,9 @@ def _above_zero(node: Mapping[str, Any], key: str) -> float:
 
 
 def _check(config: Mapping[str, Any]) -> None:
-    if "@" in str(config["model_name"]):
-        raise ConfigError(
-            f"model_name={config['model_name']} names a version, not a lineage.",
-            where="model_name",
-            mend=f"write ref={config['model_name']}",
-        )
+    from perennial.launch import require_lineage
+
+    require_lineage(config["model_name"])
     check_types(config)
     for group in ("task", "registry", "tracking", "trainer"):
         check_node(config[group], where=group)

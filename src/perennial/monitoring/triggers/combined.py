@@ -24,22 +24,17 @@ class AnyOf:
     kind = "any"
 
     def __init__(self, *, of: Mapping[str, Trigger]) -> None:
-        self._of = _ordered(of, self.kind)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What one of them needs."""
-        return _needs(self._of)
+        self._parts = _Parts(of, self.kind, decisive=True)
+        self.needs = self._parts.needs
 
     def early(self, situation: Situation) -> Firing | None:
         """Due where one is without data; not due where none is, and none needs data."""
-        known = _known(self._of, situation, decisive=True)
+        known = self._parts.known(situation)
         return None if known is None else self._told(known)
 
     def ask(self, situation: Situation) -> Firing:
         """The first that is due, or all that are not."""
-        known = _known(self._of, situation, decisive=True)
-        return self._told(known or _asked(self._of, situation, decisive=True))
+        return self._told(self._parts.asked(situation))
 
     def _told(self, asked: Mapping[str, Firing]) -> Firing:
         fired = {name: firing for name, firing in asked.items() if firing.due}
@@ -69,22 +64,17 @@ class AllOf:
     kind = "all"
 
     def __init__(self, *, of: Mapping[str, Trigger]) -> None:
-        self._of = _ordered(of, self.kind)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What one of them needs."""
-        return _needs(self._of)
+        self._parts = _Parts(of, self.kind, decisive=False)
+        self.needs = self._parts.needs
 
     def early(self, situation: Situation) -> Firing | None:
         """Not due where one is not without data; due where all are, and none needs data."""
-        known = _known(self._of, situation, decisive=False)
+        known = self._parts.known(situation)
         return None if known is None else self._told(known)
 
     def ask(self, situation: Situation) -> Firing:
         """All of them, or the first that is not due."""
-        known = _known(self._of, situation, decisive=False)
-        return self._told(known or _asked(self._of, situation, decisive=False))
+        return self._told(self._parts.asked(situation))
 
     def _told(self, asked: Mapping[str, Firing]) -> Firing:
         missed = {name: firing for name, firing in asked.items() if not firing.due}
@@ -98,43 +88,48 @@ class AllOf:
         )
 
 
-def _ordered(of: Mapping[str, Trigger], kind: str) -> dict[str, Trigger]:
-    if not of:
-        raise ConfigError(
-            f"trigger={kind} combines triggers, and none is named.",
-            where="trigger.of",
-            mend="add some: +trigger@trigger.of.weekly=schedule trigger.of.weekly.every=7d "
-            "+trigger@trigger.of.drift=drift",
-        )
-    return dict(sorted(of.items(), key=lambda item: _cost(item[1].needs)))
+class _Parts:
+    """Triggers in the order of what they cost, asked up to the first answer that settles it.
 
+    Args:
+        of: Name to trigger.
+        kind: Of the combination, for messages.
+        decisive: Whether an answer that is due settles it, or one that is not.
+    """
 
-def _known(
-    of: Mapping[str, Trigger], situation: Situation, *, decisive: bool
-) -> dict[str, Firing] | None:
-    """Answers without data, where one of them settles it or all are there; else None."""
-    early = {name: one.early(situation) for name, one in of.items()}
-    known = {name: firing for name, firing in early.items() if firing is not None}
-    settled = any(firing.due is decisive for firing in known.values())
-    return known if settled or len(known) == len(early) else None
+    def __init__(self, of: Mapping[str, Trigger], kind: str, *, decisive: bool) -> None:
+        if not of:
+            raise ConfigError(
+                f"trigger={kind} combines triggers, and none is named.",
+                where="trigger.of",
+                mend="add some: +trigger@trigger.of.weekly=schedule trigger.of.weekly.every=7d "
+                "+trigger@trigger.of.drift=drift",
+            )
+        self._of = dict(sorted(of.items(), key=lambda item: _cost(item[1].needs)))
+        self._decisive = decisive
+        self.needs = frozenset[str]().union(*(one.needs for one in of.values()))
 
+    def known(self, situation: Situation) -> dict[str, Firing] | None:
+        """Answers without data, where one of them settles it or all are there; else None."""
+        early = {name: one.early(situation) for name, one in self._of.items()}
+        known = {name: firing for name, firing in early.items() if firing is not None}
+        settled = any(firing.due is self._decisive for firing in known.values())
+        return known if settled or len(known) == len(early) else None
 
-def _asked(of: Mapping[str, Trigger], situation: Situation, *, decisive: bool) -> dict[str, Firing]:
-    """Answers up to the first that settles it."""
-    asked = {}
-    for name, one in of.items():
-        asked[name] = one.ask(situation)
-        if asked[name].due is decisive:
-            break
-    return asked
+    def asked(self, situation: Situation) -> dict[str, Firing]:
+        """Those answers, else all up to the first that settles it."""
+        if (known := self.known(situation)) is not None:
+            return known
+        asked = {}
+        for name, one in self._of.items():
+            asked[name] = one.ask(situation)
+            if asked[name].due is self._decisive:
+                break
+        return asked
 
 
 def _cost(needs: frozenset[str]) -> int:
     return max((1 + _ORDER.index(need) for need in needs), default=0)
-
-
-def _needs(of: Mapping[str, Trigger]) -> frozenset[str]:
-    return frozenset[str]().union(*(one.needs for one in of.values()))
 
 
 def _sentence(asked: Mapping[str, Firing]) -> str:
