@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -188,6 +189,35 @@ def test_a_trigger_that_an_experiment_names_is_the_one_that_is_asked(
     )
     main()
     assert followed == [[*settings, *added]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["table", "files"])
+def test_a_table_and_a_stream_of_files_are_followed(
+    start: Start, home: Path, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "stream").mkdir()
+    database = sqlite3.connect(tmp_path / "rows.db")
+
+    def arrive(day: int) -> None:
+        write(tmp_path, day)
+        path = tmp_path / "days" / f"2026-11-{day:02}.csv"
+        pd.read_csv(path).to_sql("calls", database, index=False, if_exists="append")
+        path.rename(tmp_path / "stream" / f"rows_{day}.csv")
+
+    write(tmp_path, 1)
+    (tmp_path / "days" / "2026-11-01.csv").rename(tmp_path / "past.csv")
+    arrive(2)
+    url = f"sqlite:///{tmp_path / 'rows.db'}"
+    new = f"{{sql: select * from calls, url: '{url}'}}" if kind == "table" else "stream"
+    watcher = start("data.history=past.csv", f"data.new={new}")
+    until(lambda: len(verdicts(home)) == 1, watcher)
+    arrive(3)
+    until(lambda: len(verdicts(home)) == 2, watcher)
+    watcher.send_signal(signal.SIGTERM)
+    assert watcher.wait(timeout=300) == 0
+    database.close()
 
 
 @pytest.mark.parametrize(

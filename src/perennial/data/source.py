@@ -134,21 +134,8 @@ def read_rows(
         _require(column, table.column_names, name, "data.slice_columns")
     taken = {*slice_columns, *(column for column in roles.values() if column is not None)}
     known = schema or {}
-    named = features or (None if preprocess is None else preprocess.columns)
-    chosen = list(named or [column for column in table.column_names if column not in taken])
-    if preprocess is not None and set(chosen) == set(known):
-        chosen = list(known)  # it takes them by name, in whatever order a file has them
-    if not chosen:
-        raise DataError(
-            "No feature column is left.",
-            where=f"data.{name}, data.features",
-            mend=f"columns are {', '.join(table.column_names)}; name some in data.features",
-        )
     columns = {}
-    for column in chosen:
-        if features is None and named is not None and preprocess is not None:
-            _require_read(column, table, taken, name, preprocess)
-        _require(column, table.column_names, name, "data.features")
+    for column in _chosen(table, features, taken, known, preprocess, name):
         nature_ = known.get(column)
         read = _reader(dataset.features[column], table[column].type, column, nature_, preprocess)
         where = _where(name, column)
@@ -206,6 +193,36 @@ def read_rows(
         sorted_names=target.sorted_names,
         numbered=target.numbered,
     )
+
+
+def _chosen(
+    table: pa.Table,
+    features: Sequence[str] | None,
+    taken: set[str],
+    known: Mapping[str, str],
+    preprocess: Preprocessor | None,
+    name: str,
+) -> list[str]:
+    """Feature columns in their order; ``taken`` are those of another purpose.
+
+    Raises:
+        DataError: None is left, or one is missing.
+    """
+    named = features or (None if preprocess is None else preprocess.columns)
+    chosen = list(named or [column for column in table.column_names if column not in taken])
+    if preprocess is not None and set(chosen) == set(known):
+        chosen = list(known)  # it takes them by name, in whatever order a file has them
+    if not chosen:
+        raise DataError(
+            "No feature column is left.",
+            where=f"data.{name}, data.features",
+            mend=f"columns are {', '.join(table.column_names)}; name some in data.features",
+        )
+    for column in chosen:
+        if features is None and named is not None and preprocess is not None:
+            _require_read(column, table, taken, name, preprocess)
+        _require(column, table.column_names, name, "data.features")
+    return chosen
 
 
 def check_schema(
