@@ -18,9 +18,9 @@ from perennial.monitoring.drift import Represent
 from perennial.monitoring.performance import HeldOut, Record, join, recorded
 from perennial.monitoring.reference import Reference
 from perennial.monitoring.window import Window
-from perennial.steps.candidate import view
 from perennial.steps.learner import Learner
 from perennial.steps.lineage import holdouts
+from perennial.steps.loaded import configured
 from perennial.steps.predicted import confidence, held_out_from, held_out_of
 from perennial.steps.reference import reference_of, represent
 from perennial.steps.settings import Cycle
@@ -59,9 +59,7 @@ class Serving:
 
     @cached_property
     def _learner(self) -> Learner:
-        learner = self._cycle.learner(self._version)
-        learner.load(learner.view(view(self._version)).weights)
-        return learner
+        return configured(self._cycle, self._version)
 
     @cached_property
     def _label_names(self) -> tuple[str, ...]:

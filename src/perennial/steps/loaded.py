@@ -14,8 +14,10 @@ from perennial.models.checkpoint import version_weights
 from perennial.models.rebuild import rebuild
 from perennial.promotion.manifest import check_manifest
 from perennial.promotion.registry import Version
+from perennial.steps.candidate import view
 from perennial.steps.collect import Data
 from perennial.steps.learner import Constructor, Learner, build_learner
+from perennial.steps.settings import Cycle
 from perennial.tasks.base import Task
 
 
@@ -71,6 +73,18 @@ def loaded(
         preprocess=stored,
     )
     return learner, kept
+
+
+def configured(cycle: Cycle, version: Version) -> Learner:
+    """A version's weights in the model that a cycle's configuration builds.
+
+    Args:
+        cycle: Of the version's lineage.
+        version: The one to run.
+    """
+    learner = cycle.learner(version)
+    learner.load(learner.view(view(version)).weights)
+    return learner
 
 
 def _refuse_another_kind(version: Version, task: Task) -> None:

@@ -14,7 +14,7 @@ from perennial.files import digest
 from perennial.monitoring.performance import HeldOut, Record
 from perennial.monitoring.reference import Reference
 from perennial.monitoring.window import Window
-from perennial.steps.candidate import view
+from perennial.steps.loaded import configured
 from perennial.steps.material import Material
 from perennial.steps.predicted import (
     drop_outgrown,
@@ -46,9 +46,7 @@ class Watched:
 
     @cached_property
     def _learner(self) -> Learner:
-        learner = self._cycle.learner(self._champion)
-        learner.load(learner.view(view(self._champion)).weights)
-        return learner
+        return configured(self._cycle, self._champion)
 
     @cached_property
     def _reference(self) -> Reference:
