@@ -251,7 +251,7 @@ def test_what_cannot_be_forgotten_is_said(
         assert (code, words in told) == (1, True), told
     code, printed, _ = verb("forget", "animals", f"ids={held.id[0]},never-met", "--dry-run")
     assert code == 0
-    assert "ids 2, kept here 1" in printed
+    assert "2 ids named, 1 of them known here" in printed
     assert f"holdout of cycle-2: {len(held)} rows, {len(held) - 1} from now on" in printed
     assert registry.version("animals@2").files == first.files
 

@@ -20,6 +20,7 @@ import pytest
 from perennial.cli import main
 from perennial.errors import ConfigError
 from perennial.promotion.registry import Registry
+from perennial.verbs import watch
 from perennial.verbs.watch import parse, triggered
 
 SETTINGS = (
@@ -231,6 +232,20 @@ def test_a_table_and_a_stream_of_files_are_followed(
 def test_what_a_watch_cannot_do_is_refused(arguments: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         parse(arguments)
+
+
+def test_a_cycle_that_takes_a_while_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told: list[str] = []
+    assert watch._ask(["--help"], told.append).code == 0
+    assert not told
+    monkeypatch.setattr(watch, "_QUIET_SECONDS", 0.0)
+    asked = watch._ask(["--help"], told.append)
+    assert "Exit codes" in (asked.folder / "output.txt").read_text()
+    (line,) = told
+    assert line.endswith(str(asked.folder.relative_to(tmp_path) / "output.txt"))
 
 
 @pytest.mark.parametrize(

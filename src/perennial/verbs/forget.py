@@ -73,7 +73,7 @@ def forget_verb(arguments: Sequence[str]) -> None:
 
 def told(made: Plan) -> list[str]:
     """What forgetting does, and what it does not, in lines."""
-    lines = [f"{made.name}: ids {len(made.ids)}, kept here {len(made.known)}"]
+    lines = [f"{made.name}: {len(made.ids)} ids named, {len(made.known)} of them known here"]
     if made.unseen:
         lines.append(
             f"  {made.unseen} rows were not looked at: only their ids are kept, no column "

@@ -27,6 +27,8 @@ from perennial.reporting.result import RESULT
 from perennial.verbs.parsing import Parser, flags_first
 
 OUTPUT = "output.txt"
+# a cycle that takes longer is told of while it runs
+_QUIET_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,11 @@ def _ask(settings: Sequence[str], say: Callable[[str], None]) -> Asked:
             preexec_fn=die_with_parent,
         )
     try:
-        code = child.wait()
+        try:
+            code = child.wait(_QUIET_SECONDS)
+        except subprocess.TimeoutExpired:  # longer than it takes to find that nothing is due
+            say(f"a cycle runs; what it prints is in {from_here(folder / OUTPUT)}")
+            code = child.wait()
     except KeyboardInterrupt:
         say("stopping the cycle that runs; it goes on when this is started again")
         stop([child])
