@@ -247,7 +247,7 @@ def test_many_settings_that_differ_are_counted(monkeypatch: pytest.MonkeyPatch) 
     other = json.dumps({f"s{i}": 1 for i in range(7)})
     monkeypatch.setattr(ranks, "_of_all_ranks", lambda text: [text, other])
     callback = ranks.SameConfiguration({f"s{i}": 0 for i in range(7)})
-    trainer: Any = SimpleNamespace(world_size=2)
+    trainer: Any = SimpleNamespace(world_size=2, global_rank=0)
     with pytest.raises(ConfigError, match=r"s4 is 0 on rank 0, 1 on rank 1; and 2 more\.") as told:
         callback.setup(trainer, cast(Any, None), "fit")
     assert "s5" not in told.value.what

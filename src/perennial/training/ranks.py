@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +21,8 @@ from perennial.errors import ConfigError
 from perennial.nested import leaves
 
 SHOWN = 5
+# for rank 0 to tell of a refusal, to its tracker too
+PATIENCE_SECONDS = 60.0
 _ABSENT = "not set"
 
 
@@ -41,7 +45,10 @@ class SameConfiguration(pl.Callback):
         if stage == "fit" and trainer.world_size > 1:
             digests = _of_all_ranks(hashlib.sha256(self._text.encode()).hexdigest())
             if len(set(digests)) > 1:
-                raise _refusal([json.loads(text) for text in _of_all_ranks(self._text)])
+                refusal = _refusal([json.loads(text) for text in _of_all_ranks(self._text)])
+                if trainer.global_rank > 0:
+                    _await_parent()
+                raise refusal
 
 
 def refuse_a_launcher(*, ranks: int) -> None:
@@ -94,6 +101,20 @@ def _refusal(configurations: Sequence[Mapping[str, Any]]) -> ConfigError:
         mend="give every rank the same command line; run each trial of a sweep in a process of its "
         "own, so that no rank samples settings again",
     )
+
+
+def _await_parent() -> None:
+    """Let rank 0 tell what is wrong and end with its own exit code.
+
+    Lightning kills the process that started this rank once this one has failed, and a connection
+    that goes while it ends may abort it (SIGABRT, in two of four runs). Ranks of multiprocessing
+    are waited for by theirs instead, and raise at once.
+    """
+    if multiprocessing.parent_process() is not None:
+        return
+    parent, latest = os.getppid(), time.monotonic() + PATIENCE_SECONDS
+    while os.getppid() == parent and time.monotonic() < latest:
+        time.sleep(0.05)
 
 
 def _of_all_ranks(text: str) -> list[str]:
